@@ -1,0 +1,108 @@
+"""What the product needs of an object store: one bucket, create-once writes, pinned reads and facts about itself.
+
+Synchronous and thread-safe; callers that must not block use threads. Names are any UTF-8 of 1 to 1,024 bytes and are kept
+as they are. Every call has a deadline and raises one of the errors below, never a library's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class StoreError(Exception):
+    """Base of all errors of a store; the message names bucket and site, never an object's name."""
+
+
+class NotFoundError(StoreError):
+    """There is no such object (or bucket)."""
+
+
+class AlreadyExistsError(StoreError):
+    """A create-once write found an object of that name."""
+
+
+class ChangedError(StoreError):
+    """The object is no longer the version that the read was pinned to."""
+
+
+class DeniedError(StoreError):
+    """The store refused the credentials or the permission."""
+
+
+class UnavailableError(StoreError):
+    """No answer within the deadline, or a 5xx: the outcome of a write is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object of a listing. ``version`` is the GCS generation or the S3 ETag; ``size`` is in bytes."""
+
+    name: str
+    version: str
+    size: int
+    crc32c: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BucketFacts:
+    """What the store itself says of a bucket. None where its API has no answer; ``raw`` holds the answers as received."""
+
+    location: str | None
+    multi_region: bool | None
+    encrypted: bool | None
+    kms_key: str | None
+    versioned: bool | None
+    public: bool | None
+    raw: Mapping[str, Any]
+
+
+class Bucket(Protocol):
+    """One bucket of a site's store."""
+
+    @property
+    def site(self) -> str:
+        """Name of the site."""
+
+    @property
+    def name(self) -> str:
+        """Name of the bucket."""
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """All objects under a prefix, by name. Raises NotFoundError where the bucket is missing."""
+
+    def read(self, name: str, *, version: str | None = None, start: int = 0, length: int | None = None) -> bytes:
+        """Bytes of an object, or of a range of it, pinned to a version. Raises NotFoundError, ChangedError."""
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write an object that must not exist. Raises AlreadyExistsError; UnavailableError leaves the outcome open."""
+
+    def write(self, name: str, data: Iterator[bytes], size: int) -> str:
+        """Write or overwrite an object of ``size`` bytes (live buckets only); returns its version."""
+
+    def delete(self, name: str) -> None:
+        """Delete an object; a missing one is no error."""
+
+    def facts(self) -> BucketFacts:
+        """What the store says of the bucket. Raises NotFoundError where it is missing."""
+
+    def create_bucket(self) -> None:
+        """Create the bucket in the site's region, private and versioned. Raises AlreadyExistsError."""
+
+
+def create_once(bucket: Bucket, name: str, data: bytes) -> bool:
+    """Create an object whose bytes hold a random write id; True if it now holds exactly ``data``.
+
+    After a lost answer or a conflict the object is read back: our own bytes mean that our write won
+    (the S3 and GCS conditional writes both answer 412 to a retry of a write that did succeed).
+    Raises UnavailableError where even the read back gives no answer.
+    """
+    try:
+        bucket.create(name, data)
+    except (AlreadyExistsError, UnavailableError) as error:
+        try:
+            return bucket.read(name) == data
+        except NotFoundError:
+            raise error from None
+    return True

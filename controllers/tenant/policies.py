@@ -1,0 +1,397 @@
+"""What is wrong with a tenant: a chain of small pure rules, each ``TenantView -> Verdict | None``.
+
+A rule speaks about one condition and is silent where it has nothing to object; the first rule of a condition that speaks
+decides it. ``blocks`` means that nothing may be created or changed for the tenant until it is mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from domicile.api.conditions import ConditionType
+from domicile.api.tenant import Role
+from domicile.controllers.tenant.builders import model_provider, store_peers
+from domicile.controllers.tenant.view import Ownership, Standing, TenantView
+
+Status = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One judgement, ready to become a condition."""
+
+    type: ConditionType
+    status: Status
+    reason: str
+    message: str
+    blocks: bool = False
+
+
+Rule = Callable[[TenantView], Verdict | None]
+
+
+def _no(kind: ConditionType, reason: str, message: str, *, blocks: bool = False) -> Verdict:
+    return Verdict(kind, "False", reason, message, blocks)
+
+
+def zone_exists(view: TenantView) -> Verdict | None:
+    """The zone must be known."""
+    if view.spec.zone in view.known_zones:
+        return None
+    known = ", ".join(view.known_zones) or "none"
+    return _no(
+        ConditionType.RESIDENCY_COMPLIANT,
+        "ZoneNotFound",
+        f"ResidencyZone {view.spec.zone} does not exist here (known: {known}). Create it, or create the tenant anew with"
+        " another zone.",
+        blocks=True,
+    )
+
+
+def zone_served(view: TenantView) -> Verdict | None:
+    """This cluster must be one of the zone's sites: elsewhere nothing of the tenant may exist."""
+    if view.zone is not None:
+        return None
+    return _no(
+        ConditionType.RESIDENCY_COMPLIANT,
+        "ZoneNotServedHere",
+        f"This cluster serves {', '.join(view.platform.sites) or 'no site'}; zone {view.spec.zone} has"
+        f" {', '.join(view.zone_sites)}. Nothing was created. Apply the tenant in a cluster of its zone.",
+        blocks=True,
+    )
+
+
+def home_site_known(view: TenantView) -> Verdict | None:
+    """``homeSite`` must be one of the zone's sites."""
+    if view.home_site in view.zone_sites:
+        return None
+    return _no(
+        ConditionType.RESIDENCY_COMPLIANT,
+        "HomeSiteUnknown",
+        f"homeSite {view.home_site} is no site of zone {view.spec.zone} ({', '.join(view.zone_sites)})."
+        " Create the tenant anew with one of these.",
+        blocks=True,
+    )
+
+
+def model_in_zone(view: TenantView) -> Verdict | None:
+    """Questions go to model servers of the zone's own clusters only."""
+    provider = model_provider(view)
+    choice = view.spec.model
+    if provider is None:
+        known = ", ".join(p.name for p in view.zone.spec.model_providers) if view.zone else ""
+        return _no(
+            ConditionType.RESIDENCY_COMPLIANT,
+            "ModelProviderUnknown",
+            f"Zone {view.spec.zone} has no model provider {choice.provider} (it has: {known or 'none'})."
+            " Correct spec.model.provider.",
+            blocks=True,
+        )
+    if provider.service is None:
+        return _no(
+            ConditionType.RESIDENCY_COMPLIANT,
+            "ModelProviderOutside",
+            f"Model provider {choice.provider} is outside the cluster. It is refused because no anonymising gateway stands"
+            " before it yet: choose a provider with a service.",
+            blocks=True,
+        )
+    if choice.model not in provider.models:
+        return _no(
+            ConditionType.RESIDENCY_COMPLIANT,
+            "ModelNotAllowed",
+            f"Model {choice.model} is not allowed at provider {choice.provider} ({', '.join(provider.models)})."
+            " Correct spec.model.model.",
+            blocks=True,
+        )
+    return None
+
+
+def stores_at_home(view: TenantView) -> Verdict | None:
+    """Every store involved must be where the zone says and as protected as it says."""
+    messages = " ".join(view.residency.messages)
+    if view.residency.standing is Standing.VIOLATED:
+        return _no(ConditionType.RESIDENCY_COMPLIANT, "StoreOutsideZone", messages, blocks=True)
+    if view.residency.standing is Standing.UNKNOWN:
+        # Before the tenant has an identity here nothing may be assumed; later the running tenant isn't torn down by an outage.
+        return Verdict(ConditionType.RESIDENCY_COMPLIANT, "Unknown", "StoreNotVerified", messages, view.live_bucket is None)
+    return None
+
+
+def residency_fine(view: TenantView) -> Verdict:
+    """Everything that was asked is inside the zone."""
+    attested = " ".join(view.residency.messages)
+    return Verdict(
+        ConditionType.RESIDENCY_COMPLIANT,
+        "True",
+        "Attested" if attested else "Verified",
+        attested or "Stores, nodes and model are inside the zone.",
+    )
+
+
+def namespace_free(view: TenantView) -> Verdict | None:
+    """A namespace of somebody else is never taken."""
+    if view.namespace is not Ownership.FOREIGN:
+        return None
+    return _no(
+        ConditionType.WORKLOAD_READY,
+        "NamespaceConflict",
+        f"Namespace {view.name} exists and belongs to someone else; it was left alone. Rename the tenant, or hand the"
+        f" namespace over with the label domicile.dev/tenant={view.name}.",
+        blocks=True,
+    )
+
+
+def storage_answers(view: TenantView) -> Verdict | None:
+    """The site's own stores must answer."""
+    if view.storage_error is None:
+        return None
+    return _no(ConditionType.STORAGE_READY, "StoreUnreachable", view.storage_error)
+
+
+def live_bucket_bound(view: TenantView) -> Verdict | None:
+    """The tenant needs a live bucket of its own."""
+    if view.live_bucket is not None:
+        return None
+    if view.tenant_id is None:
+        return Verdict(ConditionType.STORAGE_READY, "Unknown", "AwaitingIdentity", _awaiting(view))
+    return Verdict(ConditionType.STORAGE_READY, "Unknown", "AwaitingBucket", "No live bucket is bound yet.")
+
+
+def _awaiting(view: TenantView) -> str:
+    if view.zone is not None and view.home_site != view.zone.site:
+        return f"The tenant's identity comes from its home site {view.home_site}; apply it there if it isn't yet."
+    return view.peer_error or "The tenant has no identity yet."
+
+
+def claim_stands(view: TenantView) -> Verdict | None:
+    """Nobody serves without a claim that stands."""
+    claim = view.claim
+    if view.tenant_id is None or (claim is not None and claim.stands):
+        return None
+    return _no(
+        ConditionType.STORAGE_READY,
+        "ClaimPending",
+        "No claim stands for the tenant yet: it must be in both control buckets."
+        + (f" {view.peer_error}" if view.peer_error else ""),
+    )
+
+
+def storage_fine(view: TenantView) -> Verdict:
+    """Bucket bound and claim standing."""
+    return Verdict(ConditionType.STORAGE_READY, "True", "Bound", "The live bucket is bound and its claim stands.")
+
+
+def key_opens(view: TenantView) -> Verdict | None:
+    """This site must be able to open the tenant's key with its own key alone."""
+    if view.key_error is not None:
+        return _no(ConditionType.ENCRYPTION_READY, "KeyUnavailable", view.key_error)
+    if view.key_id is None:
+        return Verdict(ConditionType.ENCRYPTION_READY, "Unknown", "AwaitingKey", "The tenant has no key yet.")
+    return None
+
+
+def encryption_fine(view: TenantView) -> Verdict:
+    """The key was opened in this very reconcile."""
+    return Verdict(ConditionType.ENCRYPTION_READY, "True", "KeyProven", "This site opened the tenant's key with its own.")
+
+
+def store_reachable_by_pods(view: TenantView) -> Verdict | None:
+    """Network policies open addresses, so the store's must be known."""
+    if view.zone is None or store_peers(view.zone.own)[0]:
+        return None
+    return _no(
+        ConditionType.NETWORK_ISOLATED,
+        "StoreAddressUnknown",
+        f"Site {view.zone.site} names no endpointCidrs for its store, so its pods can't reach it. Add them to the zone.",
+    )
+
+
+def policies_applied(view: TenantView) -> Verdict | None:
+    """Default deny and its openings must stand."""
+    if not view.policies_missing:
+        return None
+    return _no(
+        ConditionType.NETWORK_ISOLATED,
+        "PoliciesMissing",
+        f"Network policies are missing: {', '.join(view.policies_missing)}. They are being applied.",
+    )
+
+
+def network_fine(view: TenantView) -> Verdict:
+    """Policies stand; that the cluster's network enforces them is not probed yet, and the message says so."""
+    return Verdict(
+        ConditionType.NETWORK_ISOLATED,
+        "True",
+        "PoliciesApplied",
+        "Default deny and the named openings are applied; enforcement by the cluster's network is not probed.",
+    )
+
+
+def secrets_present(view: TenantView) -> Verdict | None:
+    """Every Secret that an assistant names must exist."""
+    if not view.missing_secrets:
+        return None
+    return _no(
+        ConditionType.WORKLOAD_READY,
+        "SecretMissing",
+        f"Create the missing Secrets in namespace {view.name}: {', '.join(view.missing_secrets)}.",
+    )
+
+
+def nodes_in_region(view: TenantView) -> Verdict | None:
+    """Pods run on nodes of the site's region only."""
+    if view.nodes_in_region or view.zone is None:
+        return None
+    return _no(
+        ConditionType.WORKLOAD_READY,
+        "NoNodeInRegion",
+        f"No node carries topology.kubernetes.io/region={view.zone.own.region}. Add nodes there; pods run nowhere else.",
+    )
+
+
+def standby(view: TenantView) -> Verdict | None:
+    """A standby runs nothing."""
+    if view.role is Role.ACTIVE:
+        return None
+    holder = view.claim.holder if view.claim and view.claim.holder else "no site"
+    return Verdict(ConditionType.WORKLOAD_READY, "True", "Standby", f"The claim is held by {holder}; nothing runs here.")
+
+
+def pods_ready(view: TenantView) -> Verdict | None:
+    """All pods of all assistants are ready."""
+    for assistant in view.spec.assistants:
+        workload = view.workloads.get(assistant.name)
+        if workload is None:
+            return _no(ConditionType.WORKLOAD_READY, "Progressing", f"Assistant {assistant.name} is being created.")
+        if workload.trouble is not None:
+            reason, message = workload.trouble
+            return _no(ConditionType.WORKLOAD_READY, reason, f"Assistant {assistant.name}: {message}")
+        if not workload.updated or workload.ready < assistant.replicas:
+            return _no(ConditionType.WORKLOAD_READY, "Progressing", f"Assistant {assistant.name} is starting.")
+    return None
+
+
+def lease_granted(view: TenantView) -> Verdict | None:
+    """Pods without a lease answer 503."""
+    if view.lease_refusal is None:
+        return None
+    return _no(ConditionType.WORKLOAD_READY, "NoLease", view.lease_refusal)
+
+
+def workload_fine(view: TenantView) -> Verdict:
+    """Pods are ready and hold a lease."""
+    return Verdict(ConditionType.WORKLOAD_READY, "True", "Serving", "All assistants are ready and hold a write lease.")
+
+
+def replicated(view: TenantView) -> Verdict:
+    """A fresh snapshot lies at the peer."""
+    kind = ConditionType.REPLICATION_HEALTHY
+    if view.zone is not None and view.zone.peer is None:
+        return _no(kind, "NoPeer", f"Zone {view.spec.zone} has one site only: nothing is copied. Add a second site.")
+    if view.replication_failure is not None:
+        return _no(kind, *view.replication_failure)
+    if view.last_commit is None:
+        return Verdict(
+            kind, "Unknown", "AwaitingFirstSnapshot", "No snapshot exists yet; one is cut every hour and on request."
+        )
+    age = (view.now - view.last_commit.cut_time).total_seconds()
+    if age > view.spec.replication.max_age_seconds:
+        return _no(
+            kind,
+            "SnapshotOverdue",
+            f"The newest snapshot is older than {view.spec.replication.max_age_seconds} s."
+            + (f" {view.peer_error}" if view.peer_error else " Look at the replicator's jobs."),
+        )
+    return Verdict(kind, "True", "Replicated", f"The newest snapshot at {view.last_commit.target} is in time.")
+
+
+# In the order in which a person would mend them. Each chain ends with the rule that states success.
+CHAINS: tuple[tuple[Rule, ...], ...] = (
+    (zone_exists, zone_served, home_site_known, model_in_zone, stores_at_home, residency_fine),
+    (storage_answers, live_bucket_bound, claim_stands, storage_fine),
+    (key_opens, encryption_fine),
+    (store_reachable_by_pods, policies_applied, network_fine),
+    (namespace_free, secrets_present, nodes_in_region, standby, pods_ready, lease_granted, workload_fine),
+    (replicated,),
+)
+
+_NOT_LOOKED = {
+    ConditionType.STORAGE_READY,
+    ConditionType.ENCRYPTION_READY,
+    ConditionType.NETWORK_ISOLATED,
+    ConditionType.WORKLOAD_READY,
+    ConditionType.REPLICATION_HEALTHY,
+}
+
+
+def judge(view: TenantView) -> tuple[Verdict, ...]:
+    """One verdict for each condition, in a fixed order; behind one that blocks the others are Unknown."""
+    verdicts: list[Verdict] = []
+    for chain in CHAINS:
+        verdict = next(v for rule in chain if (v := rule(view)) is not None)
+        verdicts.append(verdict)
+        if verdict.blocks:
+            seen = {v.type for v in verdicts}
+            verdicts += [
+                Verdict(t, "Unknown", "Blocked", f"Not looked at while {verdict.type} is {verdict.status}.")
+                for t in ConditionType
+                if t in _NOT_LOOKED - seen
+            ]
+            break
+    return tuple(verdicts)
+
+
+def blocking(verdicts: tuple[Verdict, ...]) -> Verdict | None:
+    """The verdict that forbids any change, if there is one."""
+    return next((v for v in verdicts if v.blocks), None)
+
+
+_READY_NEEDS = (
+    ConditionType.RESIDENCY_COMPLIANT,
+    ConditionType.STORAGE_READY,
+    ConditionType.ENCRYPTION_READY,
+    ConditionType.NETWORK_ISOLATED,
+    ConditionType.WORKLOAD_READY,
+)
+
+
+def ready(view: TenantView, verdicts: tuple[Verdict, ...]) -> Verdict:
+    """Ready: every condition that serving needs holds. A standby is ready, too, with reason Standby.
+
+    Replication isn't needed to serve, and what can't be verified during an outage of the peer doesn't stop the survivor.
+    """
+    by_type = {v.type: v for v in verdicts}
+    for kind in _READY_NEEDS:
+        verdict = by_type[kind]
+        unverified = kind is ConditionType.RESIDENCY_COMPLIANT and verdict.status == "Unknown" and not verdict.blocks
+        if verdict.status != "True" and not unverified:
+            return Verdict(ConditionType.READY, "False", verdict.reason, verdict.message)
+    if view.role is Role.STANDBY:
+        return Verdict(ConditionType.READY, "True", "Standby", by_type[ConditionType.WORKLOAD_READY].message)
+    return Verdict(ConditionType.READY, "True", "Serving", "The tenant is served here.")
+
+
+# Reasons that time heals: everything else waits for a person.
+_PASSING = {
+    "Progressing",
+    "AwaitingIdentity",
+    "AwaitingBucket",
+    "AwaitingKey",
+    "ClaimPending",
+    "PoliciesMissing",
+    "NoLease",
+    "StoreUnreachable",
+    "StoreNotVerified",
+}
+
+
+def progress(verdict: Verdict) -> Verdict | None:
+    """Reconciling while time will heal what keeps Ready from True, Stalled where a person must act (kstatus)."""
+    if verdict.status == "True":
+        return None
+    kind = ConditionType.RECONCILING if verdict.reason in _PASSING else ConditionType.STALLED
+    return Verdict(kind, "True", verdict.reason, verdict.message)
+
+

@@ -1,0 +1,73 @@
+"""Merge a user's pod template into ours: the user may add and tune, region, guard and confinement always win."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from domicile.api.common import LABEL_REGION
+
+Object = dict[str, Any]
+
+# Lists of a pod spec that Kubernetes merges by name (API reference, patchMergeKey).
+_NAMED = {"containers", "initContainers", "volumes", "env", "ports", "imagePullSecrets", "ephemeralContainers"}
+_KEY = {"ports": "containerPort"}
+# Would bypass the scheduler, share the node's namespaces, or run an unrestricted identity.
+_FORBIDDEN = ("nodeName", "hostNetwork", "hostPID", "hostIPC", "hostUsers", "shareProcessNamespace", "ephemeralContainers", "serviceAccount")
+_RESERVED = "guard"
+
+
+def merge_template(defaults: Object, users: Object, ours: Object, region: str) -> Object:
+    """``ours`` over ``users`` over ``defaults``, pinned to ``region``.
+
+    The result is a PodTemplateSpec. Only ``metadata.labels``, ``metadata.annotations`` and ``spec`` of the user's template
+    count; fields that could leave the region or the confinement are dropped.
+    """
+    wanted = {
+        "metadata": {k: v for k, v in users.get("metadata", {}).items() if k in {"labels", "annotations"}},
+        "spec": {k: v for k, v in users.get("spec", {}).items() if k not in _FORBIDDEN},
+    }
+    for containers in ("containers", "initContainers"):
+        # A merged guard would run the user's command or environment under the guard's name.
+        if containers in wanted["spec"]:
+            wanted["spec"][containers] = [c for c in wanted["spec"][containers] if c.get("name") != _RESERVED]
+    merged: Object = _merge(_merge(defaults, wanted), ours)
+    _pin(merged["spec"], region)
+    return merged
+
+
+def _merge(base: Any, over: Any, field: str = "") -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        merged = {k: copy.deepcopy(v) for k, v in base.items()}
+        for name, value in over.items():
+            merged[name] = _merge(merged[name], value, name) if name in merged else copy.deepcopy(value)
+        return merged
+    if isinstance(base, list) and isinstance(over, list) and field in _NAMED:
+        return _merge_named(base, over, _KEY.get(field, "name"))
+    if isinstance(base, list) and isinstance(over, list) and field in {"volumeMounts", "envFrom"}:
+        return copy.deepcopy(over) + [copy.deepcopy(b) for b in base if b not in over]
+    return copy.deepcopy(over)
+
+
+def _merge_named(base: list[Any], over: list[Any], key: str) -> list[Any]:
+    merged = [copy.deepcopy(b) for b in base]
+    index = {b.get(key): i for i, b in enumerate(merged) if isinstance(b, dict)}
+    for entry in over:
+        at = index.get(entry.get(key))
+        if at is None:
+            merged.append(copy.deepcopy(entry))
+        else:
+            merged[at] = _merge(merged[at], entry)
+    return merged
+
+
+def _pin(spec: Object, region: str) -> None:
+    """Require the region in every alternative of the node affinity: terms are ORed, expressions in a term are ANDed."""
+    expression = {"key": LABEL_REGION, "operator": "In", "values": [region]}
+    affinity = spec.setdefault("affinity", {}).setdefault("nodeAffinity", {})
+    required = affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
+    terms = required.get("nodeSelectorTerms") or [{}]
+    required["nodeSelectorTerms"] = [
+        term | {"matchExpressions": [e for e in term.get("matchExpressions", []) if e != expression] + [expression]}
+        for term in terms
+    ]

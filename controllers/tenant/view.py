@@ -1,0 +1,114 @@
+"""What a reconcile knows: everything that was gathered, as plain values. Policies and builders see nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from domicile.api.sites import ServedZone
+from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, CommitStatus, Role
+
+
+class Ownership(StrEnum):
+    """Whose the tenant's namespace is."""
+
+    ABSENT = "absent"
+    OURS = "ours"
+    FOREIGN = "foreign"
+
+
+class Standing(StrEnum):
+    """Result of the residency checks of the stores involved."""
+
+    COMPLIANT = "compliant"
+    VIOLATED = "violated"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The operator's own surroundings, as far as tenants' objects name them."""
+
+    namespace: str
+    image: str
+    image_pull_policy: str
+    sites: tuple[str, ...]
+
+    @property
+    def lease_url(self) -> str:
+        """Base URL of the site's lease agent."""
+        return f"http://domicile-lease.{self.namespace}.svc:8080"
+
+
+@dataclass(frozen=True)
+class Residency:
+    """Verdict on the stores of the tenant's sites, with one sentence for each thing that isn't verified."""
+
+    standing: Standing
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClaimView:
+    """The highest claim: its number, holder, whether it stands and whether its holder opened it."""
+
+    number: int
+    holder: str | None
+    stands: bool
+    opened: bool
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One assistant's Deployment as observed; ``trouble`` is the first pod's waiting reason and message, if any."""
+
+    ready: int
+    updated: bool
+    trouble: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class TenantView:
+    """One tenant at one moment, as this site sees it."""
+
+    name: str
+    generation: int
+    spec: AssistantTenantSpec
+    status: AssistantTenantStatus
+    platform: Platform
+    now: datetime
+    known_zones: tuple[str, ...] = ()
+    zone: ServedZone | None = None
+    zone_sites: tuple[str, ...] = ()
+    namespace: Ownership = Ownership.ABSENT
+    missing_secrets: tuple[str, ...] = ()
+    nodes_in_region: int = 0
+    residency: Residency = Residency(Standing.UNKNOWN)
+    tenant_id: str | None = None
+    claim: ClaimView | None = None
+    storage_error: str | None = None
+    peer_error: str | None = None
+    live_bucket: str | None = None
+    live_credentials: bytes | None = None
+    key_error: str | None = None
+    key_id: str | None = None
+    lease_refusal: str | None = None
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+    policies_missing: tuple[str, ...] = ()
+    last_commit: CommitStatus | None = None
+    replication_failure: tuple[str, str] | None = None
+
+    @property
+    def home_site(self) -> str | None:
+        """Site where the tenant starts."""
+        if self.zone is None:
+            return None
+        return self.spec.home_site or self.zone.spec.sites[0].name
+
+    @property
+    def role(self) -> Role:
+        """Active where this site holds a standing claim that it opened, else Standby."""
+        ours = self.zone is not None and self.claim is not None and self.claim.holder == self.zone.site
+        return Role.ACTIVE if ours and self.claim and self.claim.stands and self.claim.opened else Role.STANDBY

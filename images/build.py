@@ -1,0 +1,138 @@
+"""Build container images as docker-archive tars, once per set of inputs and machine.
+
+    python -m images.build [NAME ...]     # default: all
+
+An image lands in ``<cache>/images/<name>-<key>.tar``; layers are cached beside it, so that an edit of a source costs seconds.
+No registry is asked and no container engine needed: ``ctr --namespace k8s.io images import TAR``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from images.archive import Config, write_image, write_layer
+from images.layers import base, cached, digest, distributions, folder
+from images.sources import (
+    ROOT,
+    example_sources,
+    lock_subset,
+    product_sources,
+    project,
+    provider_sources,
+)
+from tests.testbed import build as tools
+
+REGISTRY = "domicile.dev"
+_KEPT = 4
+_PYTHON_ENV = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp"}  # noqa: S108
+
+
+@dataclass(frozen=True)
+class Image:
+    """What makes an image: its version, its layers (built when called) and its config."""
+
+    version: str
+    layers: Callable[[], list[Path]]
+    config: Config
+
+
+def _version() -> str:
+    return str(project()["version"])
+
+
+def _files_layer(name: str, files: dict[str, Path | bytes], executable: frozenset[str] = frozenset()) -> Path:
+    """A layer of files, cached by their names and content."""
+    parts: list[str | bytes] = [*sorted(executable)]
+    for path, content in sorted(files.items()):
+        parts += [path, content.read_bytes() if isinstance(content, Path) else content]
+    return cached(
+        folder() / "layers" / f"{name}-{digest(*parts, Path(__file__).with_name('archive.py').read_bytes())}.tar",
+        f"layer {name}",
+        1,
+        lambda path: write_layer(path, files, executable),
+    )
+
+
+def _pause() -> list[Path]:
+    source = ROOT / "images" / "pause.c"
+
+    def make(path: Path) -> None:
+        binary = path.with_suffix(".bin")
+        try:
+            subprocess.run(["gcc", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", binary, source], check=True)
+        except FileNotFoundError:
+            raise SystemExit("images: gcc is missing; run `make setup` as root, or `apt-get install gcc libc6-dev`") from None
+        write_layer(path, {"pause": binary}, frozenset({"pause"}))
+
+    return [cached(folder() / "layers" / f"pause-{digest(source.read_bytes())}.tar", "layer pause", 1, make)]
+
+
+def _coredns() -> list[Path]:
+    return [_files_layer("coredns", {"coredns": tools.build("coredns")}, frozenset({"coredns"}))]
+
+
+def _domicile() -> list[Path]:
+    packages = distributions("domicile", lock_subset())
+    files, executable = product_sources()
+    return [base(), packages, _files_layer("domicile", files, executable)]
+
+
+def _assistant() -> list[Path]:
+    requirements, files = example_sources()
+    return [base(), distributions("assistant", requirements), _files_layer("assistant", files)]
+
+
+def _provider() -> list[Path]:
+    return [base(), _files_layer("model-provider", provider_sources())]
+
+
+IMAGES = {
+    "pause": Image("1", _pause, Config(("/pause",))),
+    "coredns": Image("1", _coredns, Config(("/coredns",))),
+    "client": Image(
+        "1", lambda: [base()], Config(("python3", "-c", "import signal; signal.sigwait({signal.SIGTERM})"), (), _PYTHON_ENV)
+    ),
+    "domicile": Image(_version(), _domicile, Config(("/usr/local/bin/domicile",), ("--help",), _PYTHON_ENV)),
+    "assistant": Image(_version(), _assistant, Config(("python3", "-P", "-m", "assistant"), (), _PYTHON_ENV)),
+    "model-provider": Image(_version(), _provider, Config(("python3", "-P", "-m", "provider"), (), _PYTHON_ENV)),
+}
+
+
+def _forget_old(name: str) -> None:
+    """Keep the most recently used archives of an image only: each source edit makes one of some 200 MB."""
+    pattern = f"{name}-{'[0-9a-f]' * 16}.tar"
+    for place in (folder(), folder() / "layers"):
+        for old in sorted(place.glob(pattern), key=lambda p: p.stat().st_mtime, reverse=True)[_KEPT:]:
+            old.unlink(missing_ok=True)
+
+
+def image(name: str) -> tuple[Path, str]:
+    """The docker-archive of an image and its reference. Raises SystemExit with what failed and what to do."""
+    if name not in IMAGES:
+        raise SystemExit(f"images: no image {name!r}; there are {', '.join(IMAGES)}")
+    recipe = IMAGES[name]
+    reference = f"{REGISTRY}/{name}:{recipe.version}"
+    layers = recipe.layers()
+    key = digest(reference, repr(recipe.config), Path(__file__).with_name("archive.py").read_bytes(), *(p.name for p in layers))
+    path = cached(
+        folder() / f"{name}-{key}.tar", f"image {reference}", 3, lambda path: write_image(path, reference, layers, recipe.config)
+    )
+    _forget_old(name)
+    return path, reference
+
+
+def main() -> None:
+    """Build the named images, or all, and print where each lies."""
+    parser = argparse.ArgumentParser(prog="python -m images.build", description="Build container images without a registry.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(IMAGES)}; default: all")
+    for name in parser.parse_args().names or IMAGES:
+        path, reference = image(name)
+        print(f"images: {reference} {path}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

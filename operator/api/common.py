@@ -1,0 +1,67 @@
+"""What every resource of the API group shares: the model base, kinds, labels, annotations and name patterns."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+GROUP = "domicile.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+FIELD_MANAGER = "domicile"
+FINALIZER = f"{GROUP}/tenant"
+
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_NAME = "app.kubernetes.io/name"
+LABEL_COMPONENT = "app.kubernetes.io/component"
+LABEL_INSTANCE = "app.kubernetes.io/instance"
+LABEL_TENANT = f"{GROUP}/tenant"
+LABEL_TENANT_ID = f"{GROUP}/tenant-id"
+LABEL_ZONE = f"{GROUP}/zone"
+LABEL_JURISDICTION = f"{GROUP}/jurisdiction"
+LABEL_REGION = "topology.kubernetes.io/region"
+LABEL_TOPOLOGY_ZONE = "topology.kubernetes.io/zone"
+MANAGED_BY = "domicile"
+
+ANNOTATION_RECONCILE = f"reconcile.{GROUP}/requested-at"
+ANNOTATION_REPLICATE = f"replicate.{GROUP}/requested-at"
+
+
+class Model(BaseModel):
+    """Immutable, camelCase on the wire, unknown fields refused."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", alias_generator=to_camel, populate_by_name=True, frozen=True
+    )
+
+    def to_wire(self) -> dict[str, Any]:
+        """The object as the API server stores it: camelCase, absent where None."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+# 40 characters leave room for the suffixes of child names within the 63 of a DNS label.
+DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=40)]
+BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$", min_length=3, max_length=63)]
+Region = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$", min_length=3, max_length=40)]
+
+
+def cel(rule: str, message: str) -> dict[str, str]:
+    """One ``x-kubernetes-validations`` entry."""
+    return {"rule": rule, "message": message}
+
+
+def validations(*rules: dict[str, str], **extra: Any) -> dict[str, Any]:
+    """``json_schema_extra`` that carries CEL rules and other ``x-kubernetes-*`` keys into the CRD."""
+    return {"x-kubernetes-validations": list(rules), **extra}
+
+
+def list_map(*keys: str) -> dict[str, Any]:
+    """``json_schema_extra`` of a list whose entries merge by key under server-side apply."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+LIST_SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
+LIST_ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
+IMMUTABLE = cel("self == oldSelf", "is immutable; create a new object instead")

@@ -1,0 +1,155 @@
+"""AssistantTenant: one customer's assistants, kept at home in a zone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from domicile.api.common import IMMUTABLE, LIST_SET, DnsLabel, Model, cel, list_map, validations
+from domicile.api.conditions import Conditions
+
+
+class Role(StrEnum):
+    """What this cluster is to the tenant."""
+
+    ACTIVE = "Active"
+    STANDBY = "Standby"
+
+
+class Assistant(Model):
+    """One assistant of the tenant: a Deployment behind a guard."""
+
+    name: Annotated[DnsLabel, Field(description="Name of the assistant.")]
+    image: Annotated[
+        str, Field(description="Image under the assistant contract (docs/assistant-contract.md).", min_length=1, max_length=512)
+    ]
+    replicas: Annotated[int, Field(description="Pods at the active site; the standby has none.", ge=1, le=100)] = 2
+    env_secrets: Annotated[
+        list[DnsLabel],
+        Field(
+            description="Secrets in the tenant's namespace whose keys become environment variables; mirrored sealed to the peer.",
+            max_length=16,
+            json_schema_extra=LIST_SET,
+        ),
+    ] = []
+    pod_template: Annotated[
+        dict[str, Any],
+        Field(
+            description="A pod template (metadata, spec) merged into ours. Region, guard, security context and service account"
+            " always win.",
+            json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        ),
+    ] = {}
+
+
+class ModelChoice(Model):
+    """Which model answers."""
+
+    provider: Annotated[DnsLabel, Field(description="Name of a provider in the zone's modelProviders.")]
+    model: Annotated[str, Field(description="Model id, one of the provider's.", min_length=1, max_length=128)]
+
+
+class Client(Model):
+    """Pods that may reach the tenant's assistants."""
+
+    namespace: Annotated[DnsLabel, Field(description="Namespace of the pods.")]
+
+
+class Access(Model):
+    """Who reaches the assistants."""
+
+    clients: Annotated[
+        list[Client],
+        Field(
+            description="Namespaces of this cluster whose pods may reach the assistants; nobody else can.",
+            max_length=32,
+            json_schema_extra=list_map("namespace"),
+        ),
+    ] = []
+
+
+class Replication(Model):
+    """How old the copy at the peer may be."""
+
+    max_age_seconds: Annotated[
+        int,
+        Field(description="ReplicationHealthy turns False when the newest snapshot is older (seconds).", ge=60, le=604800),
+    ] = 7200
+
+
+class AssistantTenantSpec(Model):
+    """Desired state of a tenant."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        json_schema_extra=validations(
+            cel(
+                "has(self.homeSite) == has(oldSelf.homeSite) && (!has(self.homeSite) || self.homeSite == oldSelf.homeSite)",
+                "homeSite is immutable: use a Failover to move the tenant",
+            )
+        ),
+    )
+
+    zone: Annotated[
+        DnsLabel, Field(description="The tenant's ResidencyZone.", json_schema_extra=validations(IMMUTABLE))
+    ]
+    home_site: Annotated[
+        DnsLabel | None, Field(description="Site where the tenant starts. Default: the zone's first site.")
+    ] = None
+    assistants: Annotated[
+        list[Assistant],
+        Field(description="The tenant's assistants.", min_length=1, max_length=16, json_schema_extra=list_map("name")),
+    ]
+    model: Annotated[ModelChoice, Field(description="The model that the assistants ask.")]
+    access: Annotated[Access, Field(description="Who reaches the assistants.")] = Access()
+    replication: Annotated[Replication, Field(description="Copy at the peer site.")] = Replication()
+    suspend: Annotated[bool, Field(description="Stop reconciling: what runs goes on, nothing is changed.")] = False
+
+
+class LiveStorage(Model):
+    """The tenant's live bucket at this site."""
+
+    bucket: Annotated[str, Field(description="Name of the live bucket.")]
+
+
+class ClaimStatus(Model):
+    """The highest claim that this cluster has seen."""
+
+    number: Annotated[int, Field(description="Number (epoch) of the claim.")]
+    holder: Annotated[str, Field(description="Site that may write.")]
+
+
+class CommitStatus(Model):
+    """The newest verified snapshot at the site that holds the replica."""
+
+    seq: Annotated[int, Field(description="Number of the commit slot.")]
+    epoch: Annotated[int, Field(description="Number of the claim under which it was written.")]
+    cut_time: Annotated[datetime, Field(description="Start of the listing that the snapshot was cut from (RFC 3339, UTC).")]
+    target: Annotated[str, Field(description="Site that holds the snapshot.")]
+
+
+class AssistantTenantStatus(Model):
+    """Observed state of a tenant."""
+
+    observed_generation: Annotated[int, Field(description="Generation of the spec that was last looked at.")] = 0
+    tenant_id: Annotated[str | None, Field(description="Random opaque id; names the tenant in every store.")] = None
+    role: Annotated[Role | None, Field(description="What this cluster is to the tenant.")] = None
+    site: Annotated[str | None, Field(description="The zone's site that this cluster serves.")] = None
+    active_site: Annotated[str | None, Field(description="Site that holds the claim.")] = None
+    storage: Annotated[LiveStorage | None, Field(description="The live bucket at this site.")] = None
+    claim: Annotated[ClaimStatus | None, Field(description="The highest claim seen.")] = None
+    last_commit: Annotated[CommitStatus | None, Field(description="The newest verified snapshot.")] = None
+    last_handled_reconcile_at: Annotated[
+        str | None, Field(description="Last value of reconcile.domicile.dev/requested-at that was acted on.")
+    ] = None
+    last_handled_replicate_at: Annotated[
+        str | None, Field(description="Last value of replicate.domicile.dev/requested-at that was acted on.")
+    ] = None
+    conditions: Conditions = []

@@ -1,0 +1,304 @@
+"""ResidencyZone: a legal area, the cloud regions in it, its one or two sites and what may be used there."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from domicile.api.common import (
+    IMMUTABLE,
+    LIST_SET,
+    BucketName,
+    DnsLabel,
+    Model,
+    Region,
+    cel,
+    list_map,
+    validations,
+)
+from domicile.api.conditions import Conditions
+
+
+class Cloud(StrEnum):
+    """Who operates the region. ``onprem`` is any S3-compatible store outside the two clouds."""
+
+    GCP = "gcp"
+    AWS = "aws"
+    ONPREM = "onprem"
+
+
+class Profile(StrEnum):
+    """How much a store's API can prove: ``cloud`` answers every residency check, ``compatible`` needs attestations."""
+
+    CLOUD = "cloud"
+    COMPATIBLE = "compatible"
+
+
+class OnPartition(StrEnum):
+    """What the holder of a claim does while it can't reach the peer's control bucket and no witness exists."""
+
+    SERVE = "serve"
+    STOP = "stop"
+
+
+class Subject(StrEnum):
+    """A property of a store that its API may be unable to show."""
+
+    LOCATION = "location"
+    ENCRYPTION = "encryption"
+    VERSIONING = "versioning"
+    PUBLIC_ACCESS = "publicAccess"
+
+
+class AllowedRegions(Model):
+    """The regions of one cloud in which the zone's data may be stored and processed."""
+
+    cloud: Annotated[Cloud, Field(description="Cloud whose regions are listed.")]
+    regions: Annotated[
+        list[Region],
+        Field(
+            description="Exact region names. Prefixes and multi-regions don't exist here: what isn't listed is outside.",
+            min_length=1,
+            max_length=64,
+            json_schema_extra=LIST_SET,
+        ),
+    ]
+
+
+class LiveBuckets(Model):
+    """Where tenants' live buckets come from: a prepared pool, or buckets that the operator creates."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        json_schema_extra=validations(
+            cel("has(self.pool) != has(self.createPrefix)", "set exactly one of pool and createPrefix")
+        ),
+    )
+
+    pool: Annotated[
+        list[BucketName] | None,
+        Field(
+            description="Prepared buckets with opaque names; each serves one tenant and is never given to a second one.",
+            min_length=1,
+            max_length=10000,
+            json_schema_extra=LIST_SET,
+        ),
+    ] = None
+    create_prefix: Annotated[
+        str | None,
+        Field(
+            description="The operator creates a bucket named <prefix>-<random> in the site's region for each tenant.",
+            pattern=r"^[a-z0-9][a-z0-9-]{1,30}$",
+        ),
+    ] = None
+
+
+class Stores(Model):
+    """The object store of a site: one endpoint, the site's three buckets and the source of live buckets."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        json_schema_extra=validations(
+            cel(
+                "(self.profile == 'compatible') == has(self.endpoint)",
+                "endpoint is required with profile compatible and derived from the region with profile cloud",
+            ),
+            cel(
+                "self.replica != self.keys && self.keys != self.control && self.replica != self.control",
+                "replica, keys and control must be three different buckets",
+            ),
+        ),
+    )
+
+    profile: Annotated[Profile, Field(description="cloud: every check runs. compatible: attestations fill the gaps.")]
+    endpoint: Annotated[
+        str | None,
+        Field(
+            description="URL of a compatible store. With profile cloud the regional endpoint is derived from the region.",
+            pattern=r"^https?://[a-z0-9.-]+(:[0-9]+)?$",
+            max_length=253,
+        ),
+    ] = None
+    endpoint_cidrs: Annotated[
+        list[str],
+        Field(
+            description="Address ranges (CIDR) of the endpoint that network policies open on its port. An endpoint given as"
+            " an IPv4 address needs none.",
+            max_length=64,
+            json_schema_extra=LIST_SET,
+        ),
+    ] = []
+    replica: Annotated[BucketName, Field(description="Bucket for sealed snapshots of tenants active at the peer.")]
+    keys: Annotated[BucketName, Field(description="Bucket for wrapped tenant keys; versioning and soft delete off.")]
+    control: Annotated[BucketName, Field(description="Bucket for claims, commits and the sealed tenant mirror.")]
+    live: Annotated[LiveBuckets, Field(description="Where live buckets come from.")]
+
+
+class SiteKey(Model):
+    """The site's key-encryption key."""
+
+    name: Annotated[
+        DnsLabel,
+        Field(
+            description="Name of the key: <name>.public.json (every site of the zone) and <name>.private.json (its own site)"
+            " in the operator's keys Secret."
+        ),
+    ]
+
+
+class Site(Model):
+    """One cloud region of the zone. Every site runs an operator of its own; the sites meet in the stores only."""
+
+    name: Annotated[DnsLabel, Field(description="Name of the site, unique over all zones that share its cluster.")]
+    cloud: Annotated[Cloud, Field(description="Cloud that operates the site's region.")]
+    region: Annotated[
+        Region,
+        Field(description="Region of the site's stores, and the topology.kubernetes.io/region label of its nodes."),
+    ]
+    stores: Annotated[Stores, Field(description="The site's object store.", json_schema_extra=validations(IMMUTABLE))]
+    key: Annotated[SiteKey, Field(description="Key-encryption key of the site.")]
+
+
+class ServiceRef(Model):
+    """A Service in the site's own cluster."""
+
+    namespace: Annotated[DnsLabel, Field(description="Namespace of the Service.")]
+    name: Annotated[DnsLabel, Field(description="Name of the Service.")]
+    port: Annotated[int, Field(description="TCP port of the Service.", ge=1, le=65535)]
+    target_port: Annotated[
+        int | None, Field(description="TCP port of its pods, where it differs from port.", ge=1, le=65535)
+    ] = None
+    pod_labels: Annotated[
+        dict[str, str],
+        Field(description="Labels of the pods behind the Service; network policies open exactly these.", min_length=1),
+    ]
+
+
+class ModelProvider(Model):
+    """A model server that assistants of the zone may ask (OpenAI-compatible)."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        json_schema_extra=validations(
+            cel("has(self.service) != has(self.baseUrl)", "set exactly one of service and baseUrl")
+        ),
+    )
+
+    name: Annotated[DnsLabel, Field(description="Name of the provider.")]
+    service: Annotated[ServiceRef | None, Field(description="A model server inside each site's cluster.")] = None
+    base_url: Annotated[
+        str | None,
+        Field(
+            description="A provider outside the cluster. Refused until the anonymising gateway stands before it.",
+            pattern=r"^https://",
+            max_length=253,
+        ),
+    ] = None
+    models: Annotated[
+        list[str],
+        Field(description="Model ids that may be asked for.", min_length=1, max_length=64, json_schema_extra=LIST_SET),
+    ]
+
+
+class Attestation(Model):
+    """A person's dated word on what a compatible store's API can't show. Reported as Attested, never as Verified."""
+
+    site: Annotated[DnsLabel, Field(description="Site whose store is attested.")]
+    subject: Annotated[Subject, Field(description="Property that is attested.")]
+    statement: Annotated[str, Field(description="What holds, and where the proof lies.", min_length=10, max_length=512)]
+    attested_on: Annotated[date, Field(description="Day of the attestation (YYYY-MM-DD).")]
+    expires_on: Annotated[date, Field(description="First day on which it no longer counts (YYYY-MM-DD).")]
+
+
+class ResidencyZoneSpec(Model):
+    """Desired state of a zone."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        json_schema_extra=validations(
+            cel(
+                "self.sites.all(s, self.allowedRegions.exists(a, a.cloud == s.cloud && s.region in a.regions))",
+                "every site's region must be listed in allowedRegions of its cloud",
+            ),
+            cel(
+                "self.sites.size() < 2 || self.sites[0].stores.control != self.sites[1].stores.control"
+                " || self.sites[0].cloud != self.sites[1].cloud",
+                "two sites of one cloud need buckets of their own",
+            ),
+            cel(
+                "oldSelf.sites.map(s, s.name) == self.sites.map(s, s.name)"
+                " || (oldSelf.sites.size() == 1 && self.sites[0].name == oldSelf.sites[0].name)",
+                "sites keep their order, for claim numbers depend on it; only a second site may be added",
+            ),
+        ),
+    )
+
+    jurisdiction: Annotated[
+        str,
+        Field(
+            description="Legal area, such as EU, US or DE; a label on every namespace of the zone.",
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,61}[A-Za-z0-9]$",
+        ),
+    ]
+    allowed_regions: Annotated[
+        list[AllowedRegions],
+        Field(description="Where the zone's data may be.", min_length=1, max_length=3, json_schema_extra=list_map("cloud")),
+    ]
+    sites: Annotated[
+        list[Site],
+        Field(
+            description="The zone's sites. The first is the default home and writes odd claim numbers, the second even.",
+            min_length=1,
+            max_length=2,
+            json_schema_extra=list_map("name"),
+        ),
+    ]
+    lease_seconds: Annotated[
+        int,
+        Field(
+            description="Length D of a write lease in seconds: after a take-over nobody serves for as long.",
+            ge=5,
+            le=300,
+            json_schema_extra=validations(cel("self == oldSelf", "is immutable: a take-over waits for the leases given")),
+        ),
+    ] = 30
+    on_partition: Annotated[
+        OnPartition,
+        Field(description="serve: the holder goes on on its own store's word; stop: it needs the peer's, too."),
+    ] = OnPartition.SERVE
+    model_providers: Annotated[
+        list[ModelProvider],
+        Field(description="Model servers of the zone.", max_length=32, json_schema_extra=list_map("name")),
+    ] = []
+    attestations: Annotated[
+        list[Attestation],
+        Field(
+            description="What people vouch for at compatible stores.",
+            max_length=64,
+            json_schema_extra=list_map("site", "subject"),
+        ),
+    ] = []
+
+
+class ResidencyZoneStatus(Model):
+    """Observed state of a zone."""
+
+    observed_generation: Annotated[int, Field(description="Generation of the spec that was last looked at.")] = 0
+    site: Annotated[str | None, Field(description="The zone's site that this cluster serves, if any.")] = None
+    conditions: Conditions = []

@@ -1,0 +1,16 @@
+"""Servers that the integration tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.apiserver import ApiServer, running
+
+
+@pytest.fixture(scope="session")
+def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A real API server with our CRDs; tests keep to object names of their own."""
+    with running(tmp_path_factory.mktemp("apiserver")) as server:
+        yield server
