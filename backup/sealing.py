@@ -1,7 +1,8 @@
 """Authenticated encryption of everything that leaves a site, in tink's AES-GCM-HKDF streaming wire format.
 
-Wire format (https://developers.google.com/tink/streaming-aead/aes_gcm_hkdf_streaming), key type AesGcmHkdfStreamingKey with
-HKDF-SHA256, a 32-byte key, 32-byte derived keys and ciphertext segments of 1 MiB (tink's template AES256_GCM_HKDF_1MB)::
+Wire format (https://developers.google.com/tink/streaming-aead/aes_gcm_hkdf_streaming), key type AesGcmHkdfStreamingKey
+with HKDF-SHA256, a 32-byte key, 32-byte derived keys and ciphertext segments of 1 MiB (tink's template
+AES256_GCM_HKDF_1MB)::
 
     ciphertext = 0x28 | salt (32) | nonce prefix (7) | segment 0 | segment 1 | ...
     object key = HKDF-SHA256(ikm = seal key, salt = salt, info = associated data, 32 bytes)
@@ -20,7 +21,6 @@ from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from domicile.backup.errors import IntegrityError, WrongKeyError
 
 FORMAT_VERSION = 1
@@ -142,6 +142,8 @@ def unseal(key: bytes, associated: bytes, ciphertext: bytes | memoryview) -> byt
         try:
             plain.append(aead.decrypt(nonce, source[start:end], None))
         except (InvalidTag, ValueError):
-            raise IntegrityError("the authentication tag does not match: damaged, or sealed for something else") from None
+            raise IntegrityError(
+                "the authentication tag does not match: damaged, or sealed for something else"
+            ) from None
         start, end, index = end, min(end + SEGMENT, len(source)), index + 1
     return plain[0] if len(plain) == 1 else b"".join(plain)

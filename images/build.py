@@ -87,7 +87,8 @@ def _assistant() -> list[Path]:
 
 
 def _provider() -> list[Path]:
-    return [base(), _files_layer("model-provider", provider_sources())]
+    requirements, files = provider_sources()
+    return [base(), distributions("model-provider", requirements), _files_layer("model-provider", files)]
 
 
 IMAGES = {

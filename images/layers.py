@@ -28,7 +28,8 @@ SITE = f"usr/local/lib/python{PYTHON}/{PACKAGES}"
 
 _BASE_OPTIONS = (
     "--variant=essential",
-    "--include=python3,ca-certificates",
+    "--include=python3,ca-certificates,usr-is-merged",
+    "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
     "--format=tar",
     *(f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "info", "locale", "zoneinfo")),
     f"--customize-hook=echo nonroot:x:{NON_ROOT}:{NON_ROOT}::/nonexistent:/usr/sbin/nologin >> $1/etc/passwd",

@@ -92,12 +92,13 @@ def example_sources() -> tuple[str, dict[str, Path | bytes]]:
     if not place.is_dir():
         raise SystemExit("images: examples/assistant is missing")
     files: dict[str, Path | bytes] = dict(_package(place, f"{SITE}/assistant", deep=True))
-    return (place / "requirements.lock").read_text(), compiled(files)
+    del files[f"{SITE}/assistant/requirements.txt"]
+    return (place / "requirements.txt").read_text(), compiled(files)
 
 
-def provider_sources() -> dict[str, Path | bytes]:
-    """The testbed's model provider: standard library only."""
+def provider_sources() -> tuple[str, dict[str, Path | bytes]]:
+    """The testbed's model provider: its pinned requirements and its package."""
     place = ROOT / "tests" / "testbed" / "provider"
     if not place.is_dir():
         raise SystemExit("images: tests/testbed/provider is missing")
-    return compiled(dict(_package(place, f"{SITE}/provider", deep=True)))
+    return lock_subset(direct=["aiohttp"]), compiled(dict(_package(place, f"{SITE}/provider", deep=True)))

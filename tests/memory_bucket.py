@@ -61,6 +61,7 @@ class MemoryBucket:
             "kms_key": None,
             "versioned": True,
             "public": False,
+            "keeps_deleted": facts.get("versioned", True),
         } | facts
         self._facts = BucketFacts(**{"raw": dict(answers)} | answers)
 
@@ -131,7 +132,7 @@ class MemoryBucket:
         self.after("create_bucket", "")
 
     def fail(self, operation: str, *, times: int = 1, lost: str = "request", matching: str = "") -> None:
-        """Lose the request or the answer of the next ``times`` calls of ``operation`` on names that contain ``matching``.
+        """Lose the request or answer of the next ``times`` calls of ``operation`` on names that contain ``matching``.
 
         Replaces the hook of that side (``lost`` is "request" or "answer").
         """

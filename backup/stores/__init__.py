@@ -1,0 +1,71 @@
+"""Object stores: one ``Bucket`` over S3 and Google Cloud Storage, always at the site's own regional endpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+from domicile.api.zone import Cloud, Profile, Site
+from domicile.backup.stores import gcs, s3
+from domicile.backup.stores.base import Bucket, DeniedError
+from domicile.backup.stores.deadlines import Deadlines
+
+__all__ = ["Deadlines", "endpoint", "open_bucket"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+# Reserved suffixes of access points, object lambdas, multi-region access points and directory buckets
+# (Amazon S3 User Guide, bucket naming rules): what they point at can lie anywhere.
+_ALIASES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+
+_clients: dict[tuple[Any, ...], tuple[str, Any]] = {}
+_lock = threading.Lock()
+
+
+def endpoint(site: Site) -> str:
+    """URL of the site's store. Raises ValueError for a site whose endpoint can't be derived."""
+    return gcs.endpoint(site) if site.cloud is Cloud.GCP else s3.endpoint(site)
+
+
+def open_bucket(site: Site, bucket: str, credentials: Path, deadlines: Deadlines | None = None) -> Bucket:
+    """The bucket at the site's store. Buckets of the same store, credentials and deadlines share one client.
+
+    ``credentials`` is the directory that may hold ``<site>.json``; a changed file makes a new client. No request is
+    sent. Raises ValueError for a name that is not a plain bucket's (ARNs, access points, directory buckets) and
+    DeniedError for credentials that are missing or malformed.
+    """
+    if not _NAME.fullmatch(bucket) or bucket.endswith(_ALIASES):
+        raise ValueError(f"site {site.name}: {bucket!r} is not the name of a plain bucket; name the bucket itself")
+    deadlines = deadlines or Deadlines()
+    account = credentials / f"{site.name}.json"
+    try:
+        content: bytes | None = account.read_bytes()
+    except FileNotFoundError:
+        content = None
+    except OSError as error:
+        raise DeniedError(f"site {site.name}: its credentials file can't be read ({error.strerror})") from None
+    digest = hashlib.sha256(content or b"").hexdigest()
+    key = (site.name, site.cloud, site.region, site.stores.profile, endpoint(site), str(account), deadlines)
+    with _lock:
+        cached = _clients.get(key)
+        if cached is None or cached[0] != digest:
+            cached = _clients[key] = (digest, _client(site, account, content, deadlines))
+    if site.cloud is Cloud.GCP:
+        return gcs.GcsBucket(site, bucket, cached[1], deadlines)
+    return s3.S3Bucket(site, bucket, cached[1], deadlines)
+
+
+def _client(site: Site, account: Path, content: bytes | None, deadlines: Deadlines) -> Any:
+    try:
+        if site.cloud is Cloud.GCP:
+            return gcs.client(site, None if content is None else account, deadlines)
+        keys = None if content is None else json.loads(content)
+        if keys is None and site.stores.profile is Profile.COMPATIBLE:
+            raise DeniedError(f"site {site.name}: {account.name} is missing from the credentials directory")
+        return s3.client(site, keys, deadlines)
+    except (ValueError, KeyError, TypeError):
+        # The library's text may quote the secret.
+        raise DeniedError(f"site {site.name}: {account.name} is not a credentials file of cloud {site.cloud}") from None

@@ -1,7 +1,7 @@
 """What the product needs of an object store: one bucket, create-once writes, pinned reads and facts about itself.
 
-Synchronous and thread-safe; callers that must not block use threads. Names are any UTF-8 of 1 to 1,024 bytes and are kept
-as they are. Every call has a deadline and raises one of the errors below, never a library's own.
+Synchronous and thread-safe; callers that must not block use threads. Names are any UTF-8 of 1 to 1,024 bytes and are
+kept as they are. Every call has a deadline and raises one of the errors below, never a library's own.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class BucketFacts:
-    """What the store itself says of a bucket. None where its API has no answer; ``raw`` holds the answers as received."""
+    """What the store itself says of a bucket. None where its API has no answer; ``raw`` holds the answers as received.
+
+    ``public`` is False only where public access is blocked, not merely unused. ``keeps_deleted``: a deleted object's
+    bytes survive for a while (versioning, even suspended; soft delete; retention).
+    """
 
     location: str | None
     multi_region: bool | None
@@ -56,6 +60,7 @@ class BucketFacts:
     versioned: bool | None
     public: bool | None
     raw: Mapping[str, Any]
+    keeps_deleted: bool | None = None
 
 
 class Bucket(Protocol):

@@ -35,6 +35,7 @@ Object = dict[str, Any]
 GUARD_PORT = 8080
 ASSISTANT_PORT = 8081
 STORE_SECRET = "store-credentials"  # noqa: S105 - the name of a Secret
+DENY_ALL = "default-deny"
 STORE_MOUNT = "/etc/assistant"
 _RUN_AS = 65532
 _RESTRICTED: Object = {
@@ -55,6 +56,10 @@ def build(view: TenantView) -> list[Object]:
     objects = [namespace(view), *network_policies(view)]
     if view.live_credentials is not None:
         objects.append(store_secret(view, view.live_credentials))
+    # What the peer mirrored is put down only where nobody has provided it: GitOps may have.
+    objects += [
+        mirrored_secret(view, n, view.mirrored_secrets[n]) for n in view.missing_secrets if n in view.mirrored_secrets
+    ]
     for assistant in view.spec.assistants:
         objects += [
             service_account(view, assistant),
@@ -79,8 +84,8 @@ def _assistant_labels(view: TenantView, assistant: Assistant) -> dict[str, str]:
     return _labels(view) | {LABEL_NAME: "assistant", LABEL_INSTANCE: assistant.name, **_ASSISTANT_SELECTOR}
 
 
-def _object(api_version: str, kind: str, view: TenantView, name: str, labels: Mapping[str, str] | None = None) -> Object:
-    meta = {"name": name, "namespace": view.name, "labels": dict(labels or _labels(view))}
+def _object(api_version: str, kind: str, tenant: str, name: str, labels: Mapping[str, str]) -> Object:
+    meta = {"name": name, "namespace": tenant, "labels": dict(labels)}
     return {"apiVersion": api_version, "kind": kind, "metadata": meta}
 
 
@@ -97,23 +102,28 @@ def namespace(view: TenantView) -> Object:
 
 def service_account(view: TenantView, assistant: Assistant) -> Object:
     """An identity without permissions and without a token for the API server."""
-    return _object("v1", "ServiceAccount", view, assistant.name, _assistant_labels(view, assistant)) | {
+    return _object("v1", "ServiceAccount", view.name, assistant.name, _assistant_labels(view, assistant)) | {
         "automountServiceAccountToken": False
     }
 
 
 def store_secret(view: TenantView, credentials: bytes) -> Object:
     """Static credentials of the tenant's own live bucket (development profile only)."""
-    return _object("v1", "Secret", view, STORE_SECRET) | {
+    return _object("v1", "Secret", view.name, STORE_SECRET, _labels(view)) | {
         "type": "Opaque",
         "data": {"store.json": base64.b64encode(credentials).decode()},
     }
 
 
+def mirrored_secret(view: TenantView, name: str, data: Mapping[str, str]) -> Object:
+    """A Secret that an assistant names, as the tenant's active site sealed it for this one."""
+    return _object("v1", "Secret", view.name, name, _labels(view)) | {"type": "Opaque", "data": dict(data)}
+
+
 def service(view: TenantView, assistant: Assistant) -> Object:
     """The assistant's address in the cluster: port 80 of its guards."""
     labels = _assistant_labels(view, assistant)
-    return _object("v1", "Service", view, assistant.name, labels) | {
+    return _object("v1", "Service", view.name, assistant.name, labels) | {
         "spec": {
             "type": "ClusterIP",
             "selector": {LABEL_INSTANCE: assistant.name, **_ASSISTANT_SELECTOR},
@@ -125,7 +135,7 @@ def service(view: TenantView, assistant: Assistant) -> Object:
 def disruption_budget(view: TenantView, assistant: Assistant) -> Object:
     """At most one pod of an assistant leaves at a time."""
     labels = _assistant_labels(view, assistant)
-    return _object("policy/v1", "PodDisruptionBudget", view, assistant.name, labels) | {
+    return _object("policy/v1", "PodDisruptionBudget", view.name, assistant.name, labels) | {
         "spec": {
             "maxUnavailable": 1,
             "selector": {"matchLabels": {LABEL_INSTANCE: assistant.name, **_ASSISTANT_SELECTOR}},
@@ -180,11 +190,13 @@ def deployment(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
     defaults: Object = {
         "spec": {
             "terminationGracePeriodSeconds": 30,
-            "topologySpreadConstraints": [_spread(k, selector) for k in (LABEL_TOPOLOGY_ZONE, "kubernetes.io/hostname")],
+            "topologySpreadConstraints": [
+                _spread(k, selector) for k in (LABEL_TOPOLOGY_ZONE, "kubernetes.io/hostname")
+            ],
             "containers": [{"name": "assistant", "resources": _resources("50m", "256Mi")}],
         }
     }
-    return _object("apps/v1", "Deployment", view, assistant.name, labels) | {
+    return _object("apps/v1", "Deployment", view.name, assistant.name, labels) | {
         "spec": {
             "replicas": assistant.replicas if view.role is Role.ACTIVE else 0,
             "revisionHistoryLimit": 3,
@@ -276,9 +288,9 @@ def _volumes(view: TenantView) -> list[Object]:
     return volumes
 
 
-def isolation(view: TenantView) -> Object:
+def isolation(tenant: str, zone: str) -> Object:
     """Default deny, both ways, for every pod of the namespace."""
-    return _policy(view, "default-deny", {}, ingress=[], egress=[])
+    return _policy(tenant, zone, DENY_ALL, {}, ingress=[], egress=[])
 
 
 def network_policies(view: TenantView) -> list[Object]:
@@ -287,18 +299,24 @@ def network_policies(view: TenantView) -> list[Object]:
     clients = [_namespace_peer(c.namespace) for c in view.spec.access.clients]
     provider = model_provider(view)
     ref = provider.service if provider else None
-    agents = _namespace_peer(view.platform.namespace) | {"podSelector": {"matchLabels": {LABEL_COMPONENT: "lease-agent"}}}
+    agents = _namespace_peer(view.platform.namespace) | {
+        "podSelector": {"matchLabels": {LABEL_COMPONENT: "lease-agent"}}
+    }
     dns = _namespace_peer("kube-system") | {"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
     model = (
-        _namespace_peer(ref.namespace) | {"podSelector": {"matchLabels": dict(ref.pod_labels)}} if ref is not None else None
+        _namespace_peer(ref.namespace) | {"podSelector": {"matchLabels": dict(ref.pod_labels)}}
+        if ref is not None
+        else None
     )
     return [
-        isolation(view),
+        isolation(view.name, view.spec.zone),
         # An empty `from` would admit everybody: without clients there is no rule at all.
         _opening(view, "allow-clients", ingress=[_rule("from", clients, GUARD_PORT)] if clients else []),
         _opening(view, "allow-dns", egress=[{"to": [dns], "ports": [_port(53, "UDP"), _port(53, "TCP")]}]),
         _opening(view, "allow-lease", egress=[_rule("to", [agents], 8080)]),
-        _opening(view, "allow-model", egress=[_rule("to", [model], ref.target_port or ref.port)] if ref and model else []),
+        _opening(
+            view, "allow-model", egress=[_rule("to", [model], ref.target_port or ref.port)] if ref and model else []
+        ),
         _opening(view, "allow-store", egress=_store_rule(zone.own)),
     ]
 
@@ -337,13 +355,24 @@ def _rule(direction: str, peers: list[Object], port: int) -> Object:
     return {direction: peers, "ports": [_port(port)]}
 
 
-def _opening(view: TenantView, name: str, *, ingress: list[Object] | None = None, egress: list[Object] | None = None) -> Object:
-    return _policy(view, name, {"matchLabels": _ASSISTANT_SELECTOR}, ingress=ingress, egress=egress)
+def _opening(
+    view: TenantView, name: str, *, ingress: list[Object] | None = None, egress: list[Object] | None = None
+) -> Object:
+    return _policy(
+        view.name, view.spec.zone, name, {"matchLabels": _ASSISTANT_SELECTOR}, ingress=ingress, egress=egress
+    )
 
 
 def _policy(
-    view: TenantView, name: str, pods: Object, *, ingress: list[Object] | None = None, egress: list[Object] | None = None
+    tenant: str,
+    zone: str,
+    name: str,
+    pods: Object,
+    *,
+    ingress: list[Object] | None = None,
+    egress: list[Object] | None = None,
 ) -> Object:
     types = [t for t, rules in (("Ingress", ingress), ("Egress", egress)) if rules is not None]
     spec: Object = {"podSelector": pods, "policyTypes": types, "ingress": ingress or [], "egress": egress or []}
-    return _object("networking.k8s.io/v1", "NetworkPolicy", view, name) | {"spec": spec}
+    labels = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_TENANT: tenant, LABEL_ZONE: zone}
+    return _object("networking.k8s.io/v1", "NetworkPolicy", tenant, name, labels) | {"spec": spec}

@@ -114,8 +114,12 @@ def stores_at_home(view: TenantView) -> Verdict | None:
     if view.residency.standing is Standing.VIOLATED:
         return _no(ConditionType.RESIDENCY_COMPLIANT, "StoreOutsideZone", messages, blocks=True)
     if view.residency.standing is Standing.UNKNOWN:
-        # Before the tenant has an identity here nothing may be assumed; later the running tenant isn't torn down by an outage.
-        return Verdict(ConditionType.RESIDENCY_COMPLIANT, "Unknown", "StoreNotVerified", messages, view.live_bucket is None)
+        # Before a bucket is bound nothing may be assumed; later an outage doesn't tear a running tenant down.
+        return Verdict(
+            ConditionType.RESIDENCY_COMPLIANT, "Unknown", "StoreNotVerified", messages, blocks=view.live_bucket is None
+        )
+    if view.peer_error is not None:
+        return Verdict(ConditionType.RESIDENCY_COMPLIANT, "Unknown", "PeerNotVerified", view.peer_error)
     return None
 
 
@@ -194,7 +198,9 @@ def key_opens(view: TenantView) -> Verdict | None:
 
 def encryption_fine(view: TenantView) -> Verdict:
     """The key was opened in this very reconcile."""
-    return Verdict(ConditionType.ENCRYPTION_READY, "True", "KeyProven", "This site opened the tenant's key with its own.")
+    return Verdict(
+        ConditionType.ENCRYPTION_READY, "True", "KeyProven", "This site opened the tenant's key with its own."
+    )
 
 
 def store_reachable_by_pods(view: TenantView) -> Verdict | None:
@@ -256,7 +262,9 @@ def standby(view: TenantView) -> Verdict | None:
     if view.role is Role.ACTIVE:
         return None
     holder = view.claim.holder if view.claim and view.claim.holder else "no site"
-    return Verdict(ConditionType.WORKLOAD_READY, "True", "Standby", f"The claim is held by {holder}; nothing runs here.")
+    return Verdict(
+        ConditionType.WORKLOAD_READY, "True", "Standby", f"The claim is held by {holder}; nothing runs here."
+    )
 
 
 def pods_ready(view: TenantView) -> Verdict | None:
@@ -290,6 +298,8 @@ def replicated(view: TenantView) -> Verdict:
     kind = ConditionType.REPLICATION_HEALTHY
     if view.zone is not None and view.zone.peer is None:
         return _no(kind, "NoPeer", f"Zone {view.spec.zone} has one site only: nothing is copied. Add a second site.")
+    if view.replica_error is not None:
+        return _no(kind, *view.replica_error)
     if view.replication_failure is not None:
         return _no(kind, *view.replication_failure)
     if view.last_commit is None:
@@ -393,5 +403,3 @@ def progress(verdict: Verdict) -> Verdict | None:
         return None
     kind = ConditionType.RECONCILING if verdict.reason in _PASSING else ConditionType.STALLED
     return Verdict(kind, "True", verdict.reason, verdict.message)
-
-

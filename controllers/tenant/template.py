@@ -13,7 +13,16 @@ Object = dict[str, Any]
 _NAMED = {"containers", "initContainers", "volumes", "env", "ports", "imagePullSecrets", "ephemeralContainers"}
 _KEY = {"ports": "containerPort"}
 # Would bypass the scheduler, share the node's namespaces, or run an unrestricted identity.
-_FORBIDDEN = ("nodeName", "hostNetwork", "hostPID", "hostIPC", "hostUsers", "shareProcessNamespace", "ephemeralContainers", "serviceAccount")
+_FORBIDDEN = (
+    "nodeName",
+    "hostNetwork",
+    "hostPID",
+    "hostIPC",
+    "hostUsers",
+    "shareProcessNamespace",
+    "ephemeralContainers",
+    "serviceAccount",
+)
 _RESERVED = "guard"
 
 

@@ -52,12 +52,13 @@ class Residency:
 
 @dataclass(frozen=True)
 class ClaimView:
-    """The highest claim: its number, holder, whether it stands and whether its holder opened it."""
+    """The highest claim: its number, holder, whether it stands, whether its holder opened it, whether every store has it."""
 
     number: int
     holder: str | None
     stands: bool
     opened: bool
+    everywhere: bool
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class TenantView:
     zone_sites: tuple[str, ...] = ()
     namespace: Ownership = Ownership.ABSENT
     missing_secrets: tuple[str, ...] = ()
+    mirrored_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     nodes_in_region: int = 0
     residency: Residency = Residency(Standing.UNKNOWN)
     tenant_id: str | None = None
@@ -98,6 +100,7 @@ class TenantView:
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     policies_missing: tuple[str, ...] = ()
     last_commit: CommitStatus | None = None
+    replica_error: tuple[str, str] | None = None
     replication_failure: tuple[str, str] | None = None
 
     @property

@@ -153,7 +153,7 @@ def _default(value: Any) -> Any:
 
 
 def _described(text: str, default: Any) -> str:
-    if default is None or default == {} or default == "" or "Default:" in text:
+    if default is None or default in ({}, "") or "Default:" in text:
         return text
     return f"{text} Default: {str(default).lower() if isinstance(default, bool) else default}."
 

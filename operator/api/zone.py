@@ -159,11 +159,29 @@ class SiteKey(Model):
 class Site(Model):
     """One cloud region of the zone. Every site runs an operator of its own; the sites meet in the stores only."""
 
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        json_schema_extra=validations(
+            cel(
+                "self.cloud != 'onprem' || self.stores.profile == 'compatible'",
+                "an onprem site needs stores of profile compatible: no cloud's API answers the checks",
+            )
+        ),
+    )
+
     name: Annotated[DnsLabel, Field(description="Name of the site, unique over all zones that share its cluster.")]
-    cloud: Annotated[Cloud, Field(description="Cloud that operates the site's region.")]
+    cloud: Annotated[
+        Cloud, Field(description="Cloud that operates the site's region.", json_schema_extra=validations(IMMUTABLE))
+    ]
     region: Annotated[
         Region,
-        Field(description="Region of the site's stores, and the topology.kubernetes.io/region label of its nodes."),
+        Field(
+            description="Region of the site's stores, and the topology.kubernetes.io/region label of its nodes.",
+            json_schema_extra=validations(IMMUTABLE),
+        ),
     ]
     stores: Annotated[Stores, Field(description="The site's object store.", json_schema_extra=validations(IMMUTABLE))]
     key: Annotated[SiteKey, Field(description="Key-encryption key of the site.")]

@@ -49,13 +49,9 @@ def _die_with_parent() -> None:
 
 def _write_key(path: Path) -> ec.EllipticCurvePrivateKey:
     key = ec.generate_private_key(ec.SECP256R1())
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.write_bytes(pem)
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     path.with_suffix(".pub").write_bytes(public)
     return key
 
@@ -67,7 +63,9 @@ class Authority:
         self.folder = folder
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "domicile-test")])
         self._key = _write_key(folder / "ca.key")
-        cert = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        cert = self._builder(self._name, self._key).add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), True
+        )
         cert = cert.add_extension(
             x509.KeyUsage(*(name in {"key_cert_sign", "crl_sign"} for name in _KEY_USAGES)), critical=True
         )
@@ -136,7 +134,7 @@ class ApiServer:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509
         )
         log.close()
 
@@ -199,9 +197,7 @@ class ApiServer:
         tail = (self.folder / "kube-apiserver.log").read_text(errors="replace")[-3000:]
         raise RuntimeError(f"kube-apiserver was not ready in {_START_SECONDS} s:\n{tail}")
 
-    def kubectl(
-        self, *args: str, stdin: object | None = None, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
+    def kubectl(self, *args: str, stdin: object | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run kubectl as admin; ``stdin`` is an object that becomes JSON. Raises AssertionError with its words."""
         done = subprocess.run(
             [str(build("kubectl")), f"--kubeconfig={self.kubeconfig}", *args],

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 TOOLS_DIR = Path(__file__).parent / "tools"
@@ -111,6 +112,7 @@ def _module_dir(tool: Tool, scratch: Path) -> Path:
     return work
 
 
+@cache
 def build(name: str) -> Path:
     """Return the tool's binary, building it unless the cache holds one of the same key. Raises SystemExit with Go's words."""
     tool = TOOLS[name]

@@ -1,0 +1,332 @@
+"""A bucket of Google Cloud Storage, or of a server that speaks its JSON API.
+
+Source: Cloud Storage JSON API v1 reference (objects, buckets; request preconditions) and its regional endpoints.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import google.auth
+import requests
+from domicile.api.zone import Profile, Site
+from domicile.backup.stores.base import (
+    AlreadyExistsError,
+    BucketFacts,
+    ChangedError,
+    DeniedError,
+    NotFoundError,
+    ObjectInfo,
+    StoreError,
+    UnavailableError,
+)
+from domicile.backup.stores.deadlines import Deadlines
+from domicile.backup.stores.parts import PART_BYTES, parts
+from google.api_core import exceptions as api
+from google.auth import exceptions as auth
+from google.auth.credentials import AnonymousCredentials
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from google.oauth2 import service_account
+
+_SCOPES = ["https://www.googleapis.com/auth/devstorage.full_control"]
+_FACT_FIELDS = (
+    "location",
+    "locationType",
+    "customPlacementConfig",
+    "encryption",
+    "versioning",
+    "softDeletePolicy",
+    "retentionPolicy",
+    "iamConfiguration",
+)
+_TYPE = "application/octet-stream"
+_T = TypeVar("_T")
+
+
+def endpoint(site: Site) -> str:
+    """URL of the site's store: of the cloud always the regional one, whose data path stays in the region."""
+    return site.stores.endpoint or f"https://storage.{site.region}.rep.googleapis.com"
+
+
+def client(site: Site, account: Path | None, deadlines: Deadlines) -> storage.Client:
+    """A thread-safe client of the site's endpoint that follows no redirects.
+
+    ``account`` is a service-account JSON file; None: ambient workload identity, or anonymous with profile compatible.
+    """
+    if account is not None:
+        credentials = service_account.Credentials.from_service_account_file(str(account), scopes=_SCOPES)
+        project = credentials.project_id
+    elif site.stores.profile is Profile.COMPATIBLE:
+        credentials, project = AnonymousCredentials(), site.name
+    else:
+        credentials, project = google.auth.default(scopes=_SCOPES)
+    session = AuthorizedSession(credentials, refresh_timeout=deadlines.read)
+    session.max_redirects = 0
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=32))
+    return storage.Client(
+        project=project, credentials=credentials, _http=session, client_options={"api_endpoint": endpoint(site)}
+    )
+
+
+class GcsBucket:
+    """``Bucket`` on Cloud Storage. Versions are generations."""
+
+    def __init__(self, site: Site, name: str, gcs: storage.Client, deadlines: Deadlines) -> None:
+        self._site = site
+        self._name = name
+        self._gcs = gcs
+        self._deadlines = deadlines
+        self._bucket = gcs.bucket(name)
+        self._single: dict[str, Any] = {"timeout": (deadlines.connect, deadlines.read), "retry": None}
+
+    @property
+    def site(self) -> str:
+        """Name of the site."""
+        return self._site.name
+
+    @property
+    def name(self) -> str:
+        """Name of the bucket."""
+        return self._name
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """All objects under a prefix, by name, 1,000 a page. Raises NotFoundError where the bucket is missing."""
+        token: str | None = None
+        while True:
+            items, token = self._call(partial(self._page, prefix, token))
+            yield from items
+            if not token:
+                return
+
+    def read(self, name: str, *, version: str | None = None, start: int = 0, length: int | None = None) -> bytes:
+        """Bytes of an object or a range of it, pinned by generation. Raises NotFoundError, ChangedError."""
+        blob = self._bucket.blob(name)
+        pin = None if version is None else int(version)
+
+        def get() -> bytes:
+            if length == 0:
+                blob.reload(if_generation_match=pin, **self._single)
+                data = b""
+            else:
+                data = blob.download_as_bytes(
+                    # Explicit None asks for the whole object, whose CRC32C is then verified.
+                    start=start or None if length is None else start,
+                    end=None if length is None else start + length - 1,
+                    raw_download=True,
+                    if_generation_match=pin,
+                    checksum="crc32c",
+                    **self._single,
+                )
+            # Some compatible servers ignore preconditions of reads, but all name the generation that they served.
+            if pin is not None and blob.generation is not None and int(blob.generation) != pin:
+                raise ChangedError(f"{self._where}: an object has changed")
+            return data
+
+        try:
+            return self._call(get)
+        except _BeyondEndError:
+            return b""
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write an object that must not exist (ifGenerationMatch=0). Raises AlreadyExistsError, UnavailableError."""
+        self._call(lambda: self._put(name, data, 0), AlreadyExistsError)
+
+    def write(self, name: str, data: Iterator[bytes], size: int) -> str:
+        """Write or overwrite an object; above 64 MiB as a resumable upload that holds one part in memory."""
+        pieces = parts(data, size, PART_BYTES)
+        if size <= PART_BYTES:
+            whole = next(pieces)
+            return self._call(lambda: self._put(name, whole, None))
+        blob = self._bucket.blob(name, chunk_size=PART_BYTES)
+        with self._translated(ChangedError):
+            blob.upload_from_file(_Stream(pieces), size=size, content_type=_TYPE, checksum="crc32c", **self._single)
+        return str(blob.generation)
+
+    def delete(self, name: str) -> None:
+        """Delete an object; a missing one is no error."""
+        with suppress(NotFoundError):
+            self._call(lambda: self._bucket.delete_blob(name, **self._single))
+
+    def facts(self) -> BucketFacts:
+        """What the store says of the bucket. Raises NotFoundError where it is missing."""
+
+        def get() -> dict[str, Any]:
+            # The answer as received: the library has accessors for parts of it only.
+            bucket = self._gcs.bucket(self._name)
+            bucket.reload(projection="noAcl", **self._single)
+            return dict(bucket._properties)
+
+        answer = self._call(get)
+        raw: dict[str, Any] = {"site": self.site, "bucket": self._name, "endpoint": endpoint(self._site)}
+        raw |= {field: answer[field] for field in _FACT_FIELDS if field in answer}
+        kind = answer.get("locationType")
+        kms_key = (answer.get("encryption") or {}).get("defaultKmsKeyName") or None
+        cloud = self._site.stores.profile is Profile.CLOUD
+        # Absent means off in the cloud (Bucket resource: versioning). Compatible servers that can't version at all
+        # answer false, too: of those only a true is an answer.
+        versioned = bool((answer.get("versioning") or {}).get("enabled")) or (False if cloud else None)
+        return BucketFacts(
+            location=str(answer["location"]).lower() if answer.get("location") else None,
+            multi_region=None if kind is None else kind != "region" or bool(answer.get("customPlacementConfig")),
+            # The cloud encrypts every object at rest (Cloud Storage: default encryption at rest); others must say so.
+            encrypted=True if cloud or kms_key else None,
+            kms_key=kms_key,
+            versioned=versioned,
+            public=_public(answer),
+            raw=raw,
+            keeps_deleted=_keeps_deleted(answer, versioned),
+        )
+
+    def create_bucket(self) -> None:
+        """Create the bucket in the site's region: private, and versioned unless it holds keys.
+
+        A keys bucket gets soft delete 0 and no versioning: there, deleting is shredding. Raises AlreadyExistsError.
+        """
+
+        versioned = self._name != self._site.stores.keys
+        if versioned and self._site.stores.profile is Profile.COMPATIBLE:
+            # A compatible server may lack versioning and say so with any error; the zone then needs an attestation.
+            try:
+                with self._translated(AlreadyExistsError):
+                    return self._create_bucket(versioned=True)
+            except (AlreadyExistsError, DeniedError):
+                raise
+            except StoreError:
+                versioned = False
+        return self._call(partial(self._create_bucket, versioned=versioned), AlreadyExistsError)
+
+    def _create_bucket(self, *, versioned: bool) -> None:
+        bucket = self._gcs.bucket(self._name)
+        bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+        bucket.iam_configuration.public_access_prevention = "enforced"
+        if versioned:
+            bucket.versioning_enabled = True
+        if self._name == self._site.stores.keys:
+            bucket.soft_delete_policy.retention_duration_seconds = 0
+        self._gcs.create_bucket(bucket, location=self._site.region.upper(), **self._single)
+
+    @property
+    def _where(self) -> str:
+        return f"bucket {self._name} of site {self.site}"
+
+    def _page(self, prefix: str, token: str | None) -> tuple[tuple[ObjectInfo, ...], str | None]:
+        found = self._gcs.list_blobs(
+            self._bucket,
+            prefix=prefix or None,
+            page_token=token,
+            page_size=1000,
+            fields="items(name,generation,size,crc32c),nextPageToken",
+            **self._single,
+        )
+        items = tuple(
+            ObjectInfo(blob.name, str(blob.generation), int(blob.size), _crc32c(blob.crc32c))
+            for blob in next(found.pages, ())
+        )
+        return items, found.next_page_token
+
+    def _put(self, name: str, data: bytes, generation: int | None) -> str:
+        blob = self._bucket.blob(name)
+        blob.upload_from_file(
+            io.BytesIO(data),
+            size=len(data),
+            content_type=_TYPE,
+            if_generation_match=generation,
+            checksum="crc32c",
+            **self._single,
+        )
+        return str(blob.generation)
+
+    def _call(self, call: Callable[[], _T], conflict: type[StoreError] = ChangedError) -> _T:
+        def once() -> _T:
+            with self._translated(conflict):
+                return call()
+
+        return self._deadlines.run(once)
+
+    @contextmanager
+    def _translated(self, conflict: type[StoreError]) -> Iterator[None]:
+        try:
+            yield
+        except api.GoogleAPICallError as error:
+            raise self._refusal(error, conflict) from None
+        except requests.TooManyRedirects:
+            raise DeniedError(f"{self._where}: its store redirects elsewhere; redirects are not followed") from None
+        except DataCorruption:
+            raise StoreError(f"{self._where}: an object does not match its CRC32C") from None
+        except InvalidResponse as error:
+            raise self._refusal(api.from_http_response(error.response), conflict) from None
+        except (requests.RequestException, auth.TransportError, OSError) as error:
+            raise UnavailableError(f"{self._where}: no answer ({type(error).__name__})") from None
+        except auth.GoogleAuthError as error:
+            raise DeniedError(f"{self._where}: no usable credentials for its store ({type(error).__name__})") from None
+
+    def _refusal(self, error: api.GoogleAPICallError, conflict: type[StoreError]) -> StoreError:
+        status = int(error.code or 0)
+        if status in {409, 412}:
+            return conflict(f"{self._where}: it or an object has changed or exists already")
+        if status == 404:
+            return NotFoundError(f"there is no such object in {self._where}, or no such bucket")
+        if status in {401, 403}:
+            return DeniedError(f"{self._where}: refused (HTTP {status}); check the site's credentials and IAM")
+        if status == 416:
+            return _BeyondEndError(f"{self._where}: range beyond the end of an object")
+        if status in {408, 429} or (status >= 500 and status != 501):
+            return UnavailableError(f"{self._where}: no outcome (HTTP {status})")
+        return StoreError(f"{self._where}: HTTP {status}")
+
+
+class _BeyondEndError(StoreError):
+    """The range starts behind the last byte."""
+
+
+class _Stream(io.RawIOBase):
+    """A readable, forward-only view of pieces, as the resumable upload wants it."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._held = b""
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        while size < 0 or len(self._held) < size:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            self._held += piece
+        size = len(self._held) if size < 0 else size
+        taken, self._held = self._held[:size], self._held[size:]
+        self._position += len(taken)
+        return taken
+
+
+def _crc32c(encoded: str | None) -> int | None:
+    return None if not encoded else int(struct.unpack(">I", base64.b64decode(encoded))[0])
+
+
+def _public(answer: dict[str, Any]) -> bool | None:
+    iam = answer.get("iamConfiguration") or {}
+    prevention = iam.get("publicAccessPrevention")
+    return None if prevention is None else prevention != "enforced"
+
+
+def _keeps_deleted(answer: dict[str, Any], versioned: bool | None) -> bool | None:
+    soft = answer.get("softDeletePolicy")
+    if versioned or answer.get("retentionPolicy") or int((soft or {}).get("retentionDurationSeconds", 0)):
+        return True
+    return None if versioned is None or soft is None else False

@@ -1,0 +1,413 @@
+"""A bucket of an S3 store: AWS, or any compatible one.
+
+Source: Amazon S3 API reference (PutObject, GetObject, ListObjectsV2, HeadBucket, GetBucketLocation and others).
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import boto3
+import google_crc32c
+from botocore import exceptions as boto
+from botocore.config import Config
+from domicile.api.zone import Cloud, Profile, Site
+from domicile.backup.stores.base import (
+    AlreadyExistsError,
+    BucketFacts,
+    ChangedError,
+    DeniedError,
+    NotFoundError,
+    ObjectInfo,
+    StoreError,
+    UnavailableError,
+)
+from domicile.backup.stores.deadlines import Deadlines
+from domicile.backup.stores.parts import PART_BYTES, parts
+
+_MAX_PARTS = 10_000
+_REGION_HEADER = "x-amz-bucket-region"
+_DENIED_CODES = {"AccessDenied", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_ELSEWHERE_CODES = {
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+}
+# ConditionalRequestConflict: another writer was in flight, and the store wants a retry (PutObject, 409).
+_RETRY_CODES = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout"}
+_UNSUPPORTED_CODES = {"NotImplemented", "MethodNotAllowed"}
+_PUBLIC_GROUPS = ("/groups/global/AllUsers", "/groups/global/AuthenticatedUsers")
+_BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+
+
+def endpoint(site: Site) -> str:
+    """URL of the site's store; of AWS always the regional one (AWS General Reference, S3 endpoints)."""
+    if site.stores.endpoint:
+        return site.stores.endpoint
+    if site.cloud is not Cloud.AWS:
+        raise ValueError(f"site {site.name}: an on-premises store needs stores.endpoint and profile compatible")
+    domain = "amazonaws.eu" if site.region.startswith("eusc-") else "amazonaws.com"
+    return f"https://s3.{site.region}.{domain}"
+
+
+def client(site: Site, keys: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
+    """A thread-safe boto3 client that talks to the site's endpoint only; ``keys`` None: ambient workload identity."""
+    url = endpoint(site)
+    made = boto3.session.Session(
+        aws_access_key_id=keys and keys["accessKeyId"], aws_secret_access_key=keys and keys["secretAccessKey"]
+    ).client(
+        "s3",
+        region_name=site.region,
+        endpoint_url=url,
+        config=Config(
+            signature_version="s3v4",
+            connect_timeout=deadlines.connect,
+            read_timeout=deadlines.read,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=32,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={
+                "addressing_style": "path" if site.stores.profile is Profile.COMPATIBLE else "virtual",
+                "use_accelerate_endpoint": False,
+                "use_arn_region": False,
+                "us_east_1_regional_endpoint": "regional",
+            },
+        ),
+    )
+    host = urlsplit(url).netloc
+
+    def stay_home(request: Any, **_: Any) -> None:
+        target = urlsplit(request.url).netloc
+        if target != host and not target.endswith(f".{host}"):
+            raise DeniedError(f"site {site.name}: refused to follow its store to another endpoint than {host}")
+
+    made.meta.events.register("before-send.s3", stay_home)
+    made.meta.events.register("before-parameter-build.s3", _redirect_nowhere)
+    return made
+
+
+def _redirect_nowhere(context: dict[str, Any], **_: Any) -> None:
+    # botocore would follow a bucket to whatever region the store names, unless it has been redirected once already.
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _crc32c(data: bytes) -> str:
+    return base64.b64encode(struct.pack(">I", google_crc32c.value(data))).decode()
+
+
+class _BeyondEndError(StoreError):
+    """The range starts behind the last byte."""
+
+
+class _OwnedError(AlreadyExistsError):
+    """The bucket exists and is ours."""
+
+
+def _status(error: boto.ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _code(error: boto.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _encryption(asked: Mapping[str, Any]) -> tuple[bool | None, str | None]:
+    if "error" in asked:
+        return (False if asked["error"] == "ServerSideEncryptionConfigurationNotFoundError" else None), None
+    defaults = [rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in asked["answer"] or ()]
+    kms_keys = [default["KMSMasterKeyID"] for default in defaults if default.get("KMSMasterKeyID")]
+    return any(default.get("SSEAlgorithm") for default in defaults), next(iter(kms_keys), None)
+
+
+def _public_grants(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "error" in asked:
+        return asked
+    groups = [grant.get("Grantee", {}).get("URI", "") for grant in asked["answer"] or ()]
+    return {"answer": sorted(group for group in groups if group.endswith(_PUBLIC_GROUPS))}
+
+
+def _public(raw: Mapping[str, Any]) -> bool | None:
+    block = raw["publicAccessBlock"]
+    if "answer" in block:
+        return not all((block["answer"] or {}).get(flag) for flag in _BLOCKS)
+    opened = raw["policyStatus"].get("answer") or raw["publicGrants"].get("answer")
+    return True if opened or block["error"] == "NoSuchPublicAccessBlockConfiguration" else None
+
+
+class S3Bucket:
+    """``Bucket`` on S3. Versions are ETags without their quotes."""
+
+    def __init__(self, site: Site, name: str, s3: Any, deadlines: Deadlines) -> None:
+        self._site = site
+        self._name = name
+        self._s3 = s3
+        self._deadlines = deadlines
+
+    @property
+    def site(self) -> str:
+        """Name of the site."""
+        return self._site.name
+
+    @property
+    def name(self) -> str:
+        """Name of the bucket."""
+        return self._name
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """All objects under a prefix, by name, 1,000 a page. Raises NotFoundError where the bucket is missing."""
+        token: dict[str, Any] = {}
+        last: str | None = None
+        while True:
+            page = self._call("list_objects_v2", Prefix=prefix, **token)
+            for entry in page.get("Contents", ()):
+                if last is not None and entry["Key"] <= last:
+                    raise StoreError(
+                        f"{self._where} lists its objects out of order; a general-purpose S3 bucket is needed"
+                    )
+                last = entry["Key"]
+                yield ObjectInfo(last, entry["ETag"].strip('"'), entry["Size"])
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def read(self, name: str, *, version: str | None = None, start: int = 0, length: int | None = None) -> bytes:
+        """Bytes of an object or a range of it, pinned by If-Match. Raises NotFoundError, ChangedError."""
+        pin: dict[str, Any] = {} if version is None else {"IfMatch": f'"{version}"'}
+        if length == 0:
+            self._call("head_object", Key=name, **pin)
+            return b""
+        ranged: dict[str, Any] = (
+            {}
+            if (start, length) == (0, None)
+            else {"Range": f"bytes={start}-{'' if length is None else start + length - 1}"}
+        )
+
+        def get() -> bytes:
+            with self._translated(ChangedError):
+                answer = self._s3.get_object(Bucket=self._name, Key=name, ChecksumMode="ENABLED", **pin, **ranged)
+                data: bytes = answer["Body"].read()
+            checksum = answer.get("ChecksumCRC32C")
+            whole = not ranged and answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+            if whole and checksum and "-" not in checksum and checksum != _crc32c(data):
+                raise StoreError(f"{self._where}: an object does not match its CRC32C")
+            return data
+
+        try:
+            return self._deadlines.run(get)
+        except _BeyondEndError:
+            return b""
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write an object that must not exist (If-None-Match: *). Raises AlreadyExistsError, UnavailableError."""
+        self._call("put_object", AlreadyExistsError, Key=name, Body=data, IfNoneMatch="*", ChecksumCRC32C=_crc32c(data))
+
+    def write(self, name: str, data: Iterator[bytes], size: int) -> str:
+        """Write or overwrite an object; above 64 MiB as a multipart upload that holds one part in memory."""
+        part_size = max(PART_BYTES, math.ceil(size / _MAX_PARTS))
+        pieces = parts(data, size, part_size)
+        if size <= part_size:
+            body = next(pieces)
+            answer = self._call("put_object", Key=name, Body=body, ChecksumCRC32C=_crc32c(body))
+        else:
+            answer = self._multipart(name, pieces)
+        return str(answer["ETag"]).strip('"')
+
+    def delete(self, name: str) -> None:
+        """Delete an object; a missing one is no error."""
+        self._call("delete_object", Key=name)
+
+    def facts(self) -> BucketFacts:
+        """What the store says of the bucket. Raises NotFoundError where it is missing."""
+        raw: dict[str, Any] = {"site": self.site, "bucket": self._name, "endpoint": endpoint(self._site)}
+        raw["headRegion"], elsewhere = self._head_region()
+        if elsewhere:
+            return BucketFacts(raw["headRegion"], False, None, None, None, None, raw)
+        raw["location"] = self._ask("get_bucket_location", "LocationConstraint")
+        raw["encryption"] = self._ask("get_bucket_encryption", "ServerSideEncryptionConfiguration", "Rules")
+        raw["versioning"] = self._ask("get_bucket_versioning", "Status")
+        raw["publicAccessBlock"] = self._ask("get_public_access_block", "PublicAccessBlockConfiguration")
+        raw["policyStatus"] = self._ask("get_bucket_policy_status", "PolicyStatus", "IsPublic")
+        raw["publicGrants"] = _public_grants(self._ask("get_bucket_acl", "Grants"))
+        encrypted, kms_key = _encryption(raw["encryption"])
+        versioning = raw["versioning"]
+        versioned = None if "error" in versioning else versioning["answer"] == "Enabled"
+        return BucketFacts(
+            location=self._location(raw),
+            multi_region=False,
+            encrypted=encrypted,
+            kms_key=kms_key,
+            versioned=versioned,
+            public=_public(raw),
+            raw=raw,
+            # A suspended bucket still holds its old versions. S3 has no soft delete, and locks imply versioning.
+            keeps_deleted=None if versioned is None else bool(versioning["answer"]),
+        )
+
+    def create_bucket(self) -> None:
+        """Create the bucket in the site's region: private, encrypted, and versioned unless it holds keys.
+
+        Where we own it already its settings are set again (an earlier call may have died between them) before
+        AlreadyExistsError is raised.
+        """
+        # us-east-1 has no LocationConstraint (API_CreateBucket); any other must be named or the bucket lands there.
+        where = {"LocationConstraint": self._site.region}
+        known = {"CreateBucketConfiguration": where} if self._site.region != "us-east-1" else {}
+        existed: AlreadyExistsError | None = None
+        try:
+            self._call("create_bucket", AlreadyExistsError, **known)
+        except AlreadyExistsError as error:
+            if not isinstance(error, _OwnedError):
+                raise
+            existed = error
+        self._configure("put_public_access_block", PublicAccessBlockConfiguration=dict.fromkeys(_BLOCKS, True))
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+        self._configure("put_bucket_encryption", ServerSideEncryptionConfiguration={"Rules": [rule]})
+        if self._name != self._site.stores.keys:
+            self._configure("put_bucket_versioning", VersioningConfiguration={"Status": "Enabled"})
+        if existed:
+            raise existed
+
+    @property
+    def _where(self) -> str:
+        return f"bucket {self._name} of site {self.site}"
+
+    def _call(self, operation: str, conflict: type[StoreError] = ChangedError, **arguments: Any) -> Any:
+        def once() -> Any:
+            with self._translated(conflict):
+                return getattr(self._s3, operation)(Bucket=self._name, **arguments)
+
+        return self._deadlines.run(once)
+
+    @contextmanager
+    def _translated(self, conflict: type[StoreError]) -> Iterator[None]:
+        try:
+            yield
+        except boto.ClientError as error:
+            self._raise(error, conflict)
+        except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError):
+            raise DeniedError(f"{self._where}: no usable credentials for its store") from None
+        except (boto.HTTPClientError, boto.ResponseStreamingError, boto.IncompleteReadError, OSError) as error:
+            raise UnavailableError(f"{self._where}: no answer ({type(error).__name__})") from None
+        except http.client.HTTPException as error:
+            raise UnavailableError(f"{self._where}: broken answer ({type(error).__name__})") from None
+        except boto.BotoCoreError as error:
+            raise StoreError(f"{self._where}: {type(error).__name__}") from None
+
+    def _raise(self, error: boto.ClientError, conflict: type[StoreError]) -> NoReturn:
+        status, code = _status(error), _code(error)
+        if status in {301, 302, 307, 308} or code in _ELSEWHERE_CODES:
+            raise DeniedError(
+                f"{self._where} is not in region {self._site.region}; redirects are not followed: correct the zone"
+            ) from None
+        if status in {401, 403} or code in _DENIED_CODES:
+            raise DeniedError(f"{self._where}: refused ({code}); check the site's credentials and policy") from None
+        if status == 404:
+            what = f"there is no {self._where}" if code == "NoSuchBucket" else f"no such object in {self._where}"
+            raise NotFoundError(what) from None
+        if status == 412:
+            raise conflict(f"{self._where}: an object has changed or exists already") from None
+        if status == 416:
+            raise _BeyondEndError(f"{self._where}: range beyond the end of an object") from None
+        if code in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+            kind = _OwnedError if code == "BucketAlreadyOwnedByYou" else AlreadyExistsError
+            raise kind(f"{self._where} exists already") from None
+        if status in {408, 429} or (status >= 500 and status != 501) or code in _RETRY_CODES:
+            raise UnavailableError(f"{self._where}: no outcome (HTTP {status} {code})") from None
+        raise StoreError(f"{self._where}: HTTP {status} {code}") from None
+
+    def _multipart(self, name: str, pieces: Iterator[bytes]) -> Any:
+        upload = self._call("create_multipart_upload", Key=name, ChecksumAlgorithm="CRC32C", ChecksumType="FULL_OBJECT")
+        handle: dict[str, Any] = {"Key": name, "UploadId": upload["UploadId"]}
+        done: list[dict[str, Any]] = []
+        whole = google_crc32c.Checksum()
+        try:
+            for number, piece in enumerate(pieces, start=1):
+                whole.update(piece)
+                checksum = _crc32c(piece)
+                part = self._call("upload_part", **handle, PartNumber=number, Body=piece, ChecksumCRC32C=checksum)
+                done.append({"PartNumber": number, "ETag": part["ETag"], "ChecksumCRC32C": checksum})
+            return self._call(
+                "complete_multipart_upload",
+                **handle,
+                MultipartUpload={"Parts": done},
+                ChecksumType="FULL_OBJECT",
+                ChecksumCRC32C=base64.b64encode(whole.digest()).decode(),
+            )
+        except BaseException:
+            self._abort(handle)
+            raise
+
+    def _abort(self, handle: dict[str, Any]) -> None:
+        try:
+            with self._translated(ChangedError):
+                self._s3.abort_multipart_upload(Bucket=self._name, **handle)
+        except StoreError:
+            pass  # The caller gets the first error; the bucket's lifecycle rule removes what is left.
+
+    def _head_region(self) -> tuple[str | None, bool]:
+        """Region by HeadBucket, and whether the store sent us to another one."""
+
+        def head() -> tuple[str | None, bool]:
+            with self._translated(ChangedError):
+                try:
+                    answer = self._s3.head_bucket(Bucket=self._name)
+                except boto.ClientError as error:
+                    region = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get(_REGION_HEADER)
+                    if region and region != self._site.region:
+                        return str(region), True
+                    if _status(error) == 404:
+                        raise NotFoundError(f"there is no {self._where}") from None
+                    raise
+                return answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get(
+                    _REGION_HEADER
+                ), False
+
+        return self._deadlines.run(head)
+
+    def _ask(self, operation: str, *path: str) -> dict[str, Any]:
+        """{"answer": value at path} or {"error": code} of one configuration API."""
+
+        def once() -> dict[str, Any]:
+            with self._translated(ChangedError):
+                try:
+                    value = getattr(self._s3, operation)(Bucket=self._name)
+                except boto.ClientError as error:
+                    if _status(error) in {400, 401, 403, 404, 405, 501}:
+                        return {"error": _code(error)}
+                    raise
+            for step in path:
+                value = value.get(step) if value else None
+            return {"answer": value}
+
+        return self._deadlines.run(once)
+
+    def _location(self, raw: Mapping[str, Any]) -> str | None:
+        head, location = raw["headRegion"], raw["location"]
+        if "error" in location:
+            # The cloud answers both; where one is withheld the other alone proves too little.
+            return None if self._site.stores.profile is Profile.CLOUD else head
+        named = {None: "us-east-1", "": "us-east-1", "EU": "eu-west-1"}.get(location["answer"], location["answer"])
+        if head is None and self._site.stores.profile is Profile.CLOUD:
+            return None
+        return str(named) if head in {None, named} else f"{named} (GetBucketLocation), {head} (HeadBucket)"
+
+    def _configure(self, operation: str, **arguments: Any) -> None:
+        def once() -> None:
+            with self._translated(ChangedError):
+                try:
+                    getattr(self._s3, operation)(Bucket=self._name, **arguments)
+                except boto.ClientError as error:
+                    compatible = self._site.stores.profile is Profile.COMPATIBLE
+                    if not (compatible and (_status(error) in {405, 501} or _code(error) in _UNSUPPORTED_CODES)):
+                        raise
+
+        self._deadlines.run(once)

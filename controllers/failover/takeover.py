@@ -1,0 +1,120 @@
+"""An emergency take-over of one tenant, step by step: survey, claim, fence, restore, wait out the old leases, open.
+
+Calls no API but those of this site's own stores (and the peer's where it still answers). Every step is create-once under
+the Failover's id, so a new leader repeats it harmlessly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from domicile.api.failover import FailoverSpec, Phase
+from domicile.api.sites import ServedZone
+from domicile.backup import binding, claims, records, residency, restore
+from domicile.backup.canonical import parse_time
+from domicile.backup.claims import Claim, Mode, Ruling
+from domicile.backup.residency import Purpose
+from domicile.controllers.sites import SiteStores
+from domicile.controllers.tenant.storage import TenantStorage, sealer
+
+# Clocks of two machines may drift by 1 % while a lease runs.
+DRIFT = 1.01
+
+
+class RefusedError(Exception):
+    """The take-over must not go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step that was reached, with what is known by then."""
+
+    phase: Phase
+    claim: int | None = None
+    commit_seq: int | None = None
+    rpo_seconds: float | None = None
+
+
+def take_over(
+    zone: ServedZone,
+    stores: SiteStores,
+    spec: FailoverSpec,
+    tenant: str,
+    request_id: str,
+    report: Callable[[Progress], None],
+    known_seq: int | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Move one tenant to this site; blocking. ``report`` is told of every step.
+
+    Raises RefusedError, StoreError or BackupError; what was reached stays, and a further Failover goes on from there.
+    """
+    storage = TenantStorage(zone, stores)
+    control = stores.control(zone.own)
+    started = datetime.now(UTC)
+    peer_answers = storage.peer_answers()
+    ruling = storage.ruling(tenant, ask_peer=peer_answers)
+    if ruling is None:
+        raise RefusedError("no claim of the tenant is known here; it was never replicated to this site")
+    if ruling.holder == zone.site and ruling.opened:
+        if ruling.claim.request_id == request_id:
+            # An earlier leader opened it and did not live to say so.
+            report(Progress(Phase.OPENED, ruling.number, ruling.claim.base_commit))
+            return
+        raise RefusedError(f"{zone.site} holds the tenant already; there is nothing to take over")
+    live = binding.live_bucket(control, tenant)
+    if live is None:
+        raise RefusedError(f"no live bucket is bound at {zone.site}; wait until the standby's StorageReady is True")
+    residency.require_compliant(stores.findings(zone, zone.own, live, Purpose.LIVE), zone.site)
+    key = storage.open_key(tenant)
+    commit = records.tip(control, tenant, sealer(key), known_seq=known_seq).commit
+    if commit is None or commit.cut_time is None:
+        raise RefusedError("no snapshot of the tenant lies here; there is nothing to restore from")
+    rpo = (started - parse_time(commit.cut_time)).total_seconds()
+    if rpo > spec.accepted_data_loss_seconds:
+        raise RefusedError(
+            f"the newest snapshot is {rpo:.0f} s old and acceptedDataLossSeconds is {spec.accepted_data_loss_seconds};"
+            " accept more, or bring the source back"
+        )
+    if spec.dry_run:
+        report(Progress(Phase.REHEARSED, commit_seq=commit.seq, rpo_seconds=rpo))
+        return
+    claim = _claim(zone, stores, tenant, ruling, request_id, commit.seq, peer_answers=peer_answers)
+    waited_from = time.monotonic()
+    report(Progress(Phase.CLAIMED, claim.number, commit.seq, rpo))
+    base = records.fence(control, tenant, claim.number, sealer(key)).commit or commit
+    report(Progress(Phase.FENCED, claim.number, base.seq, rpo))
+    replica = stores.bucket(zone.own, zone.own.stores.replica)
+    restored = restore.restore(
+        control, replica, stores.bucket(zone.own, live), key, tenant, zone.name, known_seq=known_seq
+    )
+    rpo = (started - restored.cut_time).total_seconds()
+    report(Progress(Phase.RESTORED, claim.number, restored.seq, rpo))
+    sleep(max(0.0, zone.spec.lease_seconds * DRIFT - (time.monotonic() - waited_from)))
+    claims.mark_open(control, tenant, claim.number)
+    report(Progress(Phase.OPENED, claim.number, restored.seq, rpo))
+
+
+def _claim(
+    zone: ServedZone,
+    stores: SiteStores,
+    tenant: str,
+    ruling: Ruling,
+    request_id: str,
+    base: int,
+    *,
+    peer_answers: bool,
+) -> Claim:
+    if ruling.holder == zone.site:
+        # An earlier try got this far: its claim rules already and is only opened here.
+        return ruling.claim
+    number = claims.next_number(ruling.number, claims.site_index(zone.spec, zone.site))
+    claim = Claim.new(tenant, number, holder=zone.site, mode=Mode.EMERGENCY, request_id=request_id, base_commit=base)
+    controls = [stores.control(zone.own)]
+    if zone.peer is not None and peer_answers:
+        controls.append(stores.control(zone.peer))
+    claims.write_claim(claim, controls)
+    return claim

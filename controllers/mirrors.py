@@ -1,0 +1,76 @@
+"""Tenants that the peer mirrors: create the ones that are missing here, and give the ones that are here their identity."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from domicile.api.common import API_VERSION, GROUP
+from domicile.api.sites import ServedZone
+from domicile.api.tenant import AssistantTenantStatus
+from domicile.backup import mirror
+from domicile.backup.errors import BackupError
+from domicile.backup.stores.base import StoreError
+from domicile.controllers.zones import Zones
+from domicile.kube.client import ConflictError, Kube
+from domicile.kube.status import patch_status
+
+Object = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+LABEL_MIRRORED = f"{GROUP}/mirrored"
+
+
+class MirrorController:
+    """Follows the sealed mirror in the own control bucket of each served zone."""
+
+    def __init__(self, kube: Kube, zones: Zones) -> None:
+        self._kube = kube
+        self._zones = zones
+
+    async def follow(self, zone: ServedZone) -> None:
+        """One look at a zone's mirror. What can't be opened is logged by its opaque id and left alone."""
+        storage = self._zones.storage(zone)
+        try:
+            ids = await asyncio.to_thread(mirror.tenants, self._zones.stores.control(zone.own))
+        except StoreError as error:
+            log.warning("mirror not readable", extra={"zone": zone.name, "error": type(error).__name__})
+            return
+        tenants = {t["metadata"]["name"]: t for t in await self._kube.list(API_VERSION, "AssistantTenant")}
+        known = {(t.get("status") or {}).get("tenantId") for t in tenants.values()}
+        for tenant_id in ids:
+            if tenant_id in known:
+                continue
+            try:
+                document = await asyncio.to_thread(storage.mirrored, tenant_id)
+            except (StoreError, BackupError) as error:
+                log.warning("mirrored tenant not opened", extra={"tenant_id": tenant_id, "error": type(error).__name__})
+                continue
+            if document is not None and document["spec"].get("homeSite") != zone.site:
+                await self._adopt(zone, tenant_id, document, tenants)
+
+    async def _adopt(self, zone: ServedZone, tenant_id: str, document: Object, tenants: dict[str, Object]) -> None:
+        name = document["name"]
+        tenant = tenants.get(name) or await self._create(document)
+        if tenant is None or tenant["spec"]["zone"] != zone.name:
+            return
+        status = AssistantTenantStatus.model_validate(tenant.get("status") or {})
+        if status.tenant_id is None:
+            # Identity is given once: a tenant that has one never takes over another's data.
+            adopted = status.model_copy(update={"tenant_id": tenant_id})
+            await patch_status(self._kube, tenant, adopted.to_wire())
+
+    async def _create(self, document: Object) -> Object | None:
+        try:
+            return await self._kube.create(
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": "AssistantTenant",
+                    "metadata": {"name": document["name"], "labels": {**document["labels"], LABEL_MIRRORED: "true"}},
+                    "spec": document["spec"],
+                }
+            )
+        except ConflictError:
+            return None

@@ -1,0 +1,49 @@
+"""All controllers of one operator, behind the one call that the queue makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from domicile.controllers.failover.reconcile import FailoverController
+from domicile.controllers.mirrors import MirrorController
+from domicile.controllers.sites import SiteStores
+from domicile.controllers.tenant.reconcile import TenantController
+from domicile.controllers.tenant.view import Platform
+from domicile.controllers.zone import ZoneController
+from domicile.controllers.zones import Zones
+from domicile.kube.client import Kube
+from domicile.kube.events import Events
+
+
+class Controllers:
+    """Reconciles any of our kinds by name."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        events: Events,
+        platform: Platform,
+        *,
+        credentials: Path,
+        keys: Path,
+        resync_seconds: float,
+        wake: Callable[[str, str], None],
+    ) -> None:
+        """``wake(kind, name)`` asks for a reconcile; ``credentials`` and ``keys`` are the mounted folders."""
+        zones = Zones(kube, SiteStores(credentials, keys), platform.sites)
+        mirrors = MirrorController(kube, zones)
+        self._tenants = TenantController(kube, events, zones, platform, resync_seconds)
+        self._failovers = FailoverController(kube, events, zones, lambda name: wake("AssistantTenant", name))
+        self._zones = ZoneController(kube, zones, mirrors, platform.namespace, platform.sites, resync_seconds)
+
+    async def reconcile(self, kind: str, name: str) -> float | None:
+        """Reconcile one object; returns seconds until it wants to be looked at again, None where it doesn't."""
+        match kind:
+            case "AssistantTenant":
+                return await self._tenants.reconcile(name)
+            case "Failover":
+                return await self._failovers.reconcile(name)
+            case "ResidencyZone":
+                return await self._zones.reconcile(name)
+        raise KeyError(f"no controller for kind {kind}")

@@ -1,0 +1,69 @@
+"""The buckets of the sites that this cluster may touch, with short-lived memory of what their stores said of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from domicile.api.sites import ServedZone
+from domicile.api.zone import Site
+from domicile.backup import residency
+from domicile.backup.keys import LocalFileKeys
+from domicile.backup.residency import Finding, Purpose
+from domicile.backup.stores import open_bucket
+from domicile.backup.stores.base import Bucket, BucketFacts, StoreError
+
+FACTS_TTL_SECONDS = 60.0
+
+
+class SiteStores:
+    """Opens buckets and judges them; thread-safe. Facts are asked for at most once a minute and bucket."""
+
+    def __init__(self, credentials: Path, keys: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._credentials = credentials
+        self._clock = clock
+        self._facts: dict[tuple[str, str], tuple[float, BucketFacts | StoreError]] = {}
+        self._lock = threading.Lock()
+        self.keys = LocalFileKeys(keys)
+
+    def bucket(self, site: Site, name: str) -> Bucket:
+        """A bucket of a site."""
+        return open_bucket(site, name, self._credentials)
+
+    def control(self, site: Site) -> Bucket:
+        """The site's control bucket."""
+        return self.bucket(site, site.stores.control)
+
+    def wraps(self, site: Site) -> Bucket:
+        """The site's bucket of wrapped keys."""
+        return self.bucket(site, site.stores.keys)
+
+    def live_credentials(self, bucket: str) -> bytes | None:
+        """Static credentials that open one live bucket only, where the development profile has them."""
+        path = self._credentials / f"live-{bucket}.json"
+        return path.read_bytes() if path.exists() else None
+
+    def findings(self, zone: ServedZone, site: Site, bucket: str, purpose: Purpose) -> tuple[Finding, ...]:
+        """Residency findings of one bucket, from facts that are at most a minute old."""
+        return residency.judge(zone.spec, site, bucket, self._ask(site, bucket), purpose, _today())
+
+    def _ask(self, site: Site, bucket: str) -> BucketFacts | StoreError:
+        key = (site.name, bucket)
+        with self._lock:
+            known = self._facts.get(key)
+        if known is not None and self._clock() - known[0] < FACTS_TTL_SECONDS and not isinstance(known[1], StoreError):
+            return known[1]
+        try:
+            answer: BucketFacts | StoreError = self.bucket(site, bucket).facts()
+        except StoreError as error:
+            answer = error
+        with self._lock:
+            self._facts[key] = (self._clock(), answer)
+        return answer
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()

@@ -1,0 +1,203 @@
+"""What is: read the tenant, its zone, its objects in the cluster and its state in the stores into one view."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+from domicile.api.common import LABEL_COMPONENT, LABEL_INSTANCE, LABEL_REGION, LABEL_TENANT
+from domicile.api.sites import ServedZone
+from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role
+from domicile.controllers.tenant import builders
+from domicile.controllers.tenant.storage import Observed
+from domicile.controllers.tenant.view import Ownership, Platform, TenantView, Workload
+from domicile.controllers.zones import Zones
+from domicile.kube.client import Kube
+
+Object = dict[str, Any]
+
+# Waiting reasons (kubelet) that time does not heal, and what a person should do.
+_TROUBLES = {
+    "ErrImagePull": "its image can't be pulled. Correct spec.assistants[].image or the registry's credentials.",
+    "ImagePullBackOff": "its image can't be pulled. Correct spec.assistants[].image or the registry's credentials.",
+    "ErrImageNeverPull": "its image is not on the node. Correct spec.assistants[].image.",
+    "InvalidImageName": "its image name is invalid. Correct spec.assistants[].image.",
+    "CreateContainerConfigError": "a container can't be configured. Look at the pod's events.",
+    "CrashLoopBackOff": "a container keeps crashing. Look at its logs.",
+}
+_LEASE_TIMEOUT = aiohttp.ClientTimeout(total=3)
+
+
+class Gatherer:
+    """Builds views. Reads only."""
+
+    def __init__(self, kube: Kube, zones: Zones, platform: Platform) -> None:
+        self._kube = kube
+        self._zones = zones
+        self._platform = platform
+
+    async def gather(self, tenant: Object) -> TenantView:
+        """The view of one AssistantTenant. Raises only what the API server itself refuses."""
+        name = tenant["metadata"]["name"]
+        spec = AssistantTenantSpec.model_validate(tenant["spec"])
+        status = AssistantTenantStatus.model_validate(tenant.get("status") or {})
+        known = await self._zones.all()
+        served = await self._zones.served(spec.zone)
+        view = TenantView(
+            name=name,
+            generation=tenant["metadata"]["generation"],
+            spec=spec,
+            status=status,
+            platform=self._platform,
+            now=self.now(),
+            known_zones=tuple(sorted(known)),
+            zone=served,
+            zone_sites=tuple(s.name for s in known[spec.zone].sites) if spec.zone in known else (),
+            tenant_id=status.tenant_id,
+        )
+        if served is None:
+            return view
+        observed = await asyncio.to_thread(self._zones.storage(served).observe, status.tenant_id)
+        return await self._with_cluster(with_storage(view, observed, self._zones), served)
+
+    @staticmethod
+    def now() -> datetime:
+        """The time that verdicts are given at (UTC)."""
+        return datetime.now(UTC)
+
+    async def refresh(self, view: TenantView) -> TenantView:
+        """The view with the cluster's part read again."""
+        return view if view.zone is None else await self._with_cluster(view, view.zone)
+
+    async def _with_cluster(self, view: TenantView, served: ServedZone) -> TenantView:
+        kube, name = self._kube, view.name
+        namespace = await kube.read("v1", "Namespace", name)
+        view = replace(
+            view,
+            namespace=_ownership(namespace, name),
+            nodes_in_region=len(await kube.list("v1", "Node", labels=f"{LABEL_REGION}={served.own.region}")),
+        )
+        if view.namespace is not Ownership.OURS:
+            return replace(view, missing_secrets=(), policies_missing=tuple(_policy_names(view)))
+        secrets, deployments, policies, pods = await asyncio.gather(
+            self._missing_secrets(view),
+            kube.list("apps/v1", "Deployment", name, labels=f"{LABEL_TENANT}={name}"),
+            kube.list("networking.k8s.io/v1", "NetworkPolicy", name, labels=f"{LABEL_TENANT}={name}"),
+            kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT}=assistant"),
+        )
+        present = {p["metadata"]["name"] for p in policies}
+        return replace(
+            view,
+            missing_secrets=secrets,
+            mirrored_secrets=await self._mirrored(view, served) if secrets else {},
+            workloads={d["metadata"]["name"]: _workload(d, pods) for d in deployments},
+            policies_missing=tuple(n for n in _policy_names(view) if n not in present),
+            lease_refusal=await self._lease_refusal(view) if view.role is Role.ACTIVE else None,
+            replication_failure=await self._replication_failure(view),
+        )
+
+    async def _missing_secrets(self, view: TenantView) -> tuple[str, ...]:
+        names = sorted({s for a in view.spec.assistants for s in a.env_secrets})
+        found = await asyncio.gather(*(self._kube.read("v1", "Secret", n, view.name) for n in names))
+        return tuple(n for n, secret in zip(names, found, strict=True) if secret is None)
+
+    async def _mirrored(self, view: TenantView, served: ServedZone) -> Mapping[str, Mapping[str, str]]:
+        if view.tenant_id is None or view.key_id is None:
+            return {}
+        document = await asyncio.to_thread(self._zones.storage(served).mirrored, view.tenant_id)
+        return document.get("secrets", {}) if document else {}
+
+    async def _lease_refusal(self, view: TenantView) -> str | None:
+        url = f"{self._platform.lease_url}/v1/lease/{view.tenant_id}"
+        try:
+            async with aiohttp.ClientSession(timeout=_LEASE_TIMEOUT) as session, session.get(url) as answer:
+                if answer.status == 200:
+                    return None
+                return f"The lease agent refuses: {(await answer.json()).get('message', answer.status)}"
+        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError):
+            return f"The lease agent does not answer; look at Deployment domicile-lease in {self._platform.namespace}."
+
+    async def _replication_failure(self, view: TenantView) -> tuple[str, str] | None:
+        """The failure that the newest finished replicator pod reported for this tenant, if it did (its termination message)."""
+        if view.tenant_id is None or view.role is not Role.ACTIVE:
+            return None
+        pods = await self._kube.list("v1", "Pod", self._platform.namespace, labels=f"{LABEL_COMPONENT}=replicator")
+        finished = sorted(
+            ((t["finishedAt"], t.get("message", "")) for p in pods if (t := _terminated(p))), reverse=True
+        )
+        for finished_at, message in finished:
+            outcome = _outcome(message).get(view.tenant_id)
+            if outcome is not None:
+                newer = view.last_commit is not None and view.last_commit.cut_time >= datetime.fromisoformat(
+                    finished_at
+                )
+                return None if newer else (outcome["reason"], outcome["message"])
+        return None
+
+
+def with_storage(view: TenantView, observed: Observed, zones: Zones) -> TenantView:
+    """The view, completed by what the stores said."""
+    return replace(
+        view,
+        residency=observed.residency,
+        storage_error=observed.storage_error,
+        peer_error=observed.peer_error,
+        claim=observed.claim,
+        live_bucket=observed.live_bucket,
+        live_credentials=zones.stores.live_credentials(observed.live_bucket) if observed.live_bucket else None,
+        key_error=observed.key_error,
+        key_id=observed.key.key_id if observed.key else None,
+        last_commit=observed.last_commit,
+        replica_error=observed.replica_error,
+    )
+
+
+def _ownership(namespace: Object | None, tenant: str) -> Ownership:
+    if namespace is None:
+        return Ownership.ABSENT
+    mine = namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == tenant
+    return Ownership.OURS if mine else Ownership.FOREIGN
+
+
+def _policy_names(view: TenantView) -> list[str]:
+    return [p["metadata"]["name"] for p in builders.network_policies(view)]
+
+
+def _workload(deployment: Object, pods: list[Object]) -> Workload:
+    status = deployment.get("status", {})
+    name = deployment["metadata"]["name"]
+    own = [p for p in pods if p["metadata"]["labels"].get(LABEL_INSTANCE) == name]
+    wanted = deployment["spec"].get("replicas", 1)
+    return Workload(
+        ready=status.get("readyReplicas", 0),
+        updated=status.get("observedGeneration") == deployment["metadata"]["generation"]
+        and status.get("updatedReplicas", 0) >= wanted,
+        trouble=next((t for p in own if (t := _trouble(p)) is not None), None),
+    )
+
+
+def _trouble(pod: Object) -> tuple[str, str] | None:
+    status = pod.get("status", {})
+    for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
+        reason = container.get("state", {}).get("waiting", {}).get("reason", "")
+        if reason in _TROUBLES:
+            return reason, _TROUBLES[reason]
+    return None
+
+
+def _terminated(pod: Object) -> Object | None:
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    return next((t for s in statuses if (t := s.get("state", {}).get("terminated"))), None)
+
+
+def _outcome(message: str) -> dict[str, dict[str, str]]:
+    try:
+        outcome = json.loads(message)
+    except json.JSONDecodeError:
+        return {}
+    return outcome if isinstance(outcome, dict) else {}

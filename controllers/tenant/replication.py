@@ -1,0 +1,56 @@
+"""A snapshot at once: turn the request annotation into one Job of the site's replicator."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from domicile.api.common import FIELD_MANAGER, LABEL_COMPONENT, LABEL_MANAGED_BY
+from domicile.api.tenant import Role
+from domicile.controllers.tenant.view import TenantView
+from domicile.kube.apply import apply
+from domicile.kube.client import Kube
+
+CRON_JOB = "domicile-replicate"
+
+
+async def request_replication(kube: Kube, view: TenantView, requested_at: str | None) -> TenantView:
+    """Create the Job that a new value of the annotation asks for; the view remembers that it was handled.
+
+    The Job's name derives from tenant and request, so that a second try finds the first one's Job.
+    """
+    if not requested_at or requested_at == view.status.last_handled_replicate_at or view.role is not Role.ACTIVE:
+        return view
+    cron_job = await kube.read("batch/v1", "CronJob", CRON_JOB, view.platform.namespace)
+    if cron_job is None:
+        failure = (
+            "ReplicatorMissing",
+            f"CronJob {CRON_JOB} is missing in {view.platform.namespace}; reinstall the chart.",
+        )
+        return replace(view, replication_failure=failure)
+    await apply(kube, job(cron_job, view.tenant_id or "", requested_at))
+    status = view.status.model_copy(update={"last_handled_replicate_at": requested_at})
+    return replace(view, status=status)
+
+
+def job(cron_job: dict[str, Any], tenant: str, requested_at: str) -> dict[str, Any]:
+    """One run of the replicator for one tenant, from the CronJob's own template."""
+    template: dict[str, Any] = cron_job["spec"]["jobTemplate"]
+    pod = template["spec"]["template"]
+    container = {**pod["spec"]["containers"][0], "args": ["replicate", "--tenant", tenant]}
+    digest = hashlib.sha256(f"{tenant} {requested_at}".encode()).hexdigest()[:12]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": f"{CRON_JOB}-{digest}",
+            "namespace": cron_job["metadata"]["namespace"],
+            "labels": {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_COMPONENT: "replicator"},
+        },
+        "spec": {
+            **template["spec"],
+            "ttlSecondsAfterFinished": 3600,
+            "template": {**pod, "spec": {**pod["spec"], "containers": [container]}},
+        },
+    }

@@ -1,0 +1,250 @@
+"""The tenant in the object stores: what is there (observe) and what this site adds to it (provision). Blocking; no Kubernetes.
+
+Every write is create-once under a random id, so each step may be repeated after a crash at any point.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any
+
+from domicile.api.sites import ServedZone
+from domicile.api.tenant import CommitStatus
+from domicile.api.zone import Site
+from domicile.backup import binding, claims, mirror, records, residency
+from domicile.backup.claims import Claim, Mode, Ruling
+from domicile.backup.canonical import parse_time
+from domicile.backup.errors import BackupError, IntegrityError
+from domicile.backup.keys import KeyUnavailableError, TenantKey, WrongKeyError, mint_tenant_key, open_tenant_key
+from domicile.backup.records import Slot
+from domicile.backup.residency import Finding, Purpose, Verdict
+from domicile.backup.sealing import Sealer
+from domicile.backup.stores.base import Bucket, NotFoundError, StoreError
+from domicile.controllers.sites import SiteStores
+from domicile.controllers.tenant.view import ClaimView, Residency, Standing
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The tenant's state in the stores, as far as they answered."""
+
+    residency: Residency
+    storage_error: str | None = None
+    peer_error: str | None = None
+    claim: ClaimView | None = None
+    live_bucket: str | None = None
+    key: TenantKey | None = None
+    key_error: str | None = None
+    last_commit: CommitStatus | None = None
+    replica_error: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What provisioning builds on."""
+
+    live_bucket: str | None
+    claim: ClaimView | None
+    peer_answers: bool
+
+
+class TenantStorage:
+    """Observes and provisions tenants of one served zone."""
+
+    def __init__(self, zone: ServedZone, stores: SiteStores) -> None:
+        self._zone = zone
+        self._stores = stores
+        self._own = zone.own
+        self._peer = zone.peer
+
+    def observe(self, tenant: str | None) -> Observed:
+        """Everything the stores say of a tenant; with None only what they say of themselves. Raises nothing of a store."""
+        peer_error = self._peer_error()
+        try:
+            live = binding.live_bucket(self._stores.control(self._own), tenant) if tenant else None
+        except StoreError as error:
+            return Observed(
+                self._residency(None, ask_peer=not peer_error),
+                storage_error=self._own_error(error),
+                peer_error=peer_error,
+            )
+        seen = Observed(self._residency(live, ask_peer=not peer_error), peer_error=peer_error, live_bucket=live)
+        if tenant is None:
+            return seen
+        try:
+            ruling = self.ruling(tenant, peer_error is None)
+            seen = replace(seen, claim=_claim_view(ruling))
+            seen = self._with_key(seen, tenant)
+            return self._with_commit(seen, tenant)
+        except StoreError as error:
+            return replace(seen, storage_error=self._own_error(error))
+
+    def ruling(self, tenant: str, ask_peer: bool) -> Ruling | None:
+        """The highest claim over the stores that answer, or None where the tenant has none."""
+        return claims.rule(
+            self._zone, tenant, self._stores.control(self._own), self._peer_control() if ask_peer else None
+        )
+
+    def _peer_control(self) -> Bucket | None:
+        return self._stores.control(self._peer) if self._peer else None
+
+    def peer_answers(self) -> bool:
+        """Whether the peer's control bucket can be listed now."""
+        return self._peer is not None and self._peer_error() is None
+
+    def _peer_error(self) -> str | None:
+        control = self._peer_control()
+        if control is None or self._peer is None:
+            return None
+        try:
+            next(iter(control.list("claims/")), None)
+        except StoreError as error:
+            return f"The stores of peer site {self._peer.name} don't answer ({type(error).__name__.removesuffix('Error')})."
+        return None
+
+    def _own_error(self, error: StoreError) -> str:
+        kind = type(error).__name__.removesuffix("Error")
+        return f"A store of site {self._own.name} does not answer as it should ({kind}: {error}). Check its endpoint, buckets and credentials."
+
+    def _residency(self, live: str | None, *, ask_peer: bool) -> Residency:
+        findings = list(self._site_findings(self._own))
+        if live:
+            findings += self._stores.findings(self._zone, self._own, live, Purpose.LIVE)
+        if self._peer and ask_peer:
+            findings += self._site_findings(self._peer)
+        return _judged(findings)
+
+    def _site_findings(self, site: Site) -> list[Finding]:
+        buckets = (
+            (site.stores.control, Purpose.CONTROL),
+            (site.stores.keys, Purpose.KEYS),
+            (site.stores.replica, Purpose.REPLICA),
+        )
+        return [f for name, purpose in buckets for f in self._stores.findings(self._zone, site, name, purpose)]
+
+    def _with_key(self, seen: Observed, tenant: str) -> Observed:
+        try:
+            return replace(seen, key=self.open_key(tenant))
+        except NotFoundError:
+            return seen
+        except (KeyUnavailableError, WrongKeyError) as error:
+            return replace(seen, key_error=str(error))
+
+    def open_key(self, tenant: str) -> TenantKey:
+        """The tenant's key, opened with this site's own key. Raises NotFoundError, KeyUnavailableError, WrongKeyError."""
+        own = self._own
+        return open_tenant_key(self._stores.keys, own.key.name, self._stores.wraps(own), tenant, self._zone.name)
+
+    def _with_commit(self, seen: Observed, tenant: str) -> Observed:
+        # The holder's snapshots lie at the peer; where that is out of reach its own echo tells which one was the last.
+        holder = seen.claim.holder if seen.claim else None
+        if seen.key is None or self._peer is None:
+            return seen
+        target = self._peer if holder == self._own.name else self._own
+        control = self._stores.control(self._own)
+        try:
+            if target is self._peer and seen.peer_error is not None:
+                commit = records.highest_echo(control, tenant)
+            else:
+                commit = records.tip(self._stores.control(target), tenant, sealer(seen.key)).commit
+        except BackupError as error:
+            return replace(seen, replica_error=(type(error).__name__.removesuffix("Error"), str(error)))
+        return seen if commit is None else replace(seen, last_commit=_commit_status(commit, target.name))
+
+    def mirrored(self, tenant: str) -> dict[str, Any] | None:
+        """The newest sealed mirror of the tenant in this site's control bucket. Raises StoreError, IntegrityError."""
+        found = mirror.read(self._stores.control(self._own), self.open_key(tenant), tenant, self._zone.name)
+        return found[1] if found else None
+
+    def provision(self, tenant: str, document: dict[str, Any], known: Known, *, home: bool) -> bool:
+        """Bring the tenant into being at this site, as far as its role goes; True if something was added.
+
+        The home site binds a bucket, makes the key, writes the first claim and opens it; a standby only binds its bucket.
+        Raises StoreError, ResidencyError, BackupError.
+        """
+        control = self._stores.control(self._own)
+        if known.live_bucket is None:
+            self._bind(control, tenant)
+            return True
+        if known.claim is None:
+            if home:
+                self._found(control, tenant)
+            return home
+        if known.claim.holder != self._own.name:
+            return False
+        changed = known.peer_answers and self._finish(control, tenant, known.claim)
+        controls = [control, *([c] if known.peer_answers and (c := self._peer_control()) else [])]
+        mirror.publish(controls, self.open_key(tenant), tenant, self._zone.name, document)
+        return changed
+
+    def _bind(self, control: Bucket, tenant: str) -> str:
+        source = self._own.stores.live
+        if source.create_prefix is not None:
+            name = f"{source.create_prefix}-{uuid.uuid4().hex[:20]}"
+            self._stores.bucket(self._own, name).create_bucket()
+            candidates = [name]
+        else:
+            taken = binding.taken(control)
+            candidates = [name for name in source.pool or [] if name not in taken]
+        for name in candidates:
+            findings = self._stores.findings(self._zone, self._own, name, Purpose.LIVE)
+            residency.require_compliant(findings, self._own.name)
+            if next(iter(self._stores.bucket(self._own, name).list()), None) is None:
+                return binding.bind_live(control, tenant, name)
+        raise NotFoundError(f"site {self._own.name} has no free empty live bucket: add buckets to its pool")
+
+    def _found(self, control: Bucket, tenant: str) -> None:
+        zone, own, peer = self._zone, self._own, self._peer
+        mint_tenant_key(
+            self._stores.keys,
+            tenant,
+            zone.name,
+            own.key.name,
+            self._stores.wraps(own),
+            peer.key.name if peer else None,
+            self._stores.wraps(peer) if peer else None,
+        )
+        number = claims.smallest(claims.site_index(zone.spec, own.name))
+        claim = Claim.new(tenant, number, holder=own.name, mode=Mode.INITIAL, request_id=tenant)
+        claims.write_claim(claim, [c for c in (control, self._peer_control()) if c is not None])
+        claims.mark_open(control, tenant, number)
+
+    def _finish(self, control: Bucket, tenant: str, claim: ClaimView) -> bool:
+        # After a crash or an outage: the peer's copy of our claim, and the mark of a first claim, may be missing.
+        peer = self._peer_control()
+        copied = peer is not None and not claim.everywhere
+        if peer is not None and copied:
+            claims.complete(tenant, claim.number, control, peer)
+        first = claim.number == claims.smallest(claims.site_index(self._zone.spec, self._own.name))
+        if first and not claim.opened:
+            claims.mark_open(control, tenant, claim.number)
+        return copied or (first and not claim.opened)
+
+
+def sealer(key: TenantKey) -> Sealer:
+    """What opens and signs the tenant's records and snapshots."""
+    return Sealer(key.key_id, key.secret)
+
+
+def _commit_status(commit: Slot, target: str) -> CommitStatus:
+    if commit.cut_time is None:
+        raise IntegrityError(f"commit {commit.seq} of tenant {commit.tenant} has no cut time")
+    return CommitStatus(seq=commit.seq, epoch=commit.epoch, cut_time=parse_time(commit.cut_time), target=target)
+
+
+def _claim_view(ruling: Ruling | None) -> ClaimView | None:
+    if ruling is None:
+        return None
+    return ClaimView(ruling.number, ruling.holder, ruling.stands, ruling.opened, ruling.everywhere)
+
+
+def _judged(findings: list[Finding]) -> Residency:
+    violated = tuple(dict.fromkeys(f.message for f in findings if f.verdict is Verdict.VIOLATED))
+    unknown = tuple(dict.fromkeys(f.message for f in findings if f.verdict is Verdict.UNKNOWN))
+    attested = tuple(dict.fromkeys(f.message for f in findings if f.verdict is Verdict.ATTESTED))
+    if violated:
+        return Residency(Standing.VIOLATED, violated)
+    if unknown:
+        return Residency(Standing.UNKNOWN, unknown)
+    return Residency(Standing.COMPLIANT, attested)

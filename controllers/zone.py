@@ -1,0 +1,74 @@
+"""Reconcile ResidencyZones: say which site of theirs this cluster is, and write the site file for agents and replicators."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from domicile.api.common import API_VERSION, FIELD_MANAGER, LABEL_MANAGED_BY
+from domicile.api.conditions import Condition, ConditionType, merge
+from domicile.api.zone import ResidencyZoneSpec, ResidencyZoneStatus
+from domicile.controllers.mirrors import MirrorController
+from domicile.controllers.zones import Zones, config_map, serve
+from domicile.kube.apply import apply
+from domicile.kube.client import Kube
+from domicile.kube.status import patch_status
+
+Object = dict[str, Any]
+
+
+class ZoneController:
+    """Reconciles zones."""
+
+    def __init__(
+        self, kube: Kube, zones: Zones, mirrors: MirrorController, namespace: str, sites: tuple[str, ...], resync: float
+    ) -> None:
+        self._kube = kube
+        self._zones = zones
+        self._mirrors = mirrors
+        self._namespace = namespace
+        self._sites = sites
+        self._resync = resync
+
+    async def reconcile(self, name: str) -> float | None:
+        """Bring the site file and one zone's status up to date, and follow its mirror."""
+        zone = await self._kube.read(API_VERSION, "ResidencyZone", name)
+        self._zones.forget()
+        labels = {LABEL_MANAGED_BY: FIELD_MANAGER}
+        await apply(self._kube, config_map(await self._zones.site_file(), self._namespace, labels))
+        if zone is None:
+            return None
+        spec = ResidencyZoneSpec.model_validate(zone["spec"])
+        known = ResidencyZoneStatus.model_validate(zone.get("status") or {})
+        served = serve(name, spec, self._sites)
+        ready = _judge(spec, served.site if served else None, self._sites, zone["metadata"]["generation"])
+        status = ResidencyZoneStatus(
+            observed_generation=zone["metadata"]["generation"],
+            site=served.site if served else None,
+            conditions=merge(known.conditions, [ready], datetime.now(UTC)),
+        )
+        await patch_status(self._kube, zone, status.to_wire())
+        if served is not None:
+            await self._mirrors.follow(served)
+        return self._resync
+
+
+def _judge(spec: ResidencyZoneSpec, site: str | None, sites: tuple[str, ...], generation: int) -> Condition:
+    here = [s.name for s in spec.sites if s.name in sites]
+    if site is not None:
+        status, reason, message = "True", "Served", f"This cluster is the zone's site {site}."
+    elif here:
+        status, reason = "False", "SitesShareACluster"
+        message = f"This cluster claims to be {' and '.join(here)}: two sites of one zone must not share a cluster."
+    else:
+        status, reason = "True", "NotServedHere"
+        message = "No site of the zone is in this cluster; its tenants are refused here."
+    return Condition.model_validate(
+        {
+            "type": ConditionType.READY,
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "observedGeneration": generation,
+        }
+    )

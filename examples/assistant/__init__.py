@@ -1,0 +1,1 @@
+"""Reference assistant: a small chat service under the contract of docs/assistant-contract.md."""

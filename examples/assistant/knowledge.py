@@ -1,0 +1,186 @@
+"""The knowledge base: passages of the tenant's own texts, found by SQLite's full-text ranking (FTS5, bm25).
+
+The index lives in memory and follows ``knowledge/*.md`` and ``knowledge/*.txt`` of the live bucket.
+Reference: https://www.sqlite.org/fts5.html
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from . import text
+from .store import Entry, NotFoundError, Store
+
+PREFIX = "knowledge/"
+ENDINGS = (".md", ".txt")
+MAX_FILE_BYTES = 2 * 1024 * 1024
+PASSAGE_CHARS = 900
+MAX_PASSAGES = 4
+REFRESH_SECONDS = 3.0
+# A passage is relevant if it has at least this share of the content words of one sentence of the question.
+RELEVANT = 0.5
+
+_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$")
+_LOG = logging.getLogger("assistant.knowledge")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a knowledge file. ``source`` is the file's name under ``knowledge/``."""
+
+    source: str
+    heading: str
+    body: str
+
+
+def split(source: str, content: str) -> list[Passage]:
+    """Passages of at most PASSAGE_CHARS characters, cut at headings, paragraphs, then sentences."""
+    passages: list[Passage] = []
+    for heading, paragraph in _paragraphs(content):
+        for piece in _pieces(paragraph):
+            last = passages[-1] if passages else None
+            if last and last.heading == heading and len(last.body) + len(piece) + 2 <= PASSAGE_CHARS:
+                passages[-1] = Passage(source, heading, f"{last.body}\n\n{piece}")
+            else:
+                passages.append(Passage(source, heading, piece))
+    return passages
+
+
+def _paragraphs(content: str) -> Iterator[tuple[str, str]]:
+    heading, lines, fenced = "", list[str](), False
+    for line in [*content.removeprefix("\ufeff").splitlines(), ""]:
+        fenced ^= line.lstrip().startswith("```")
+        title = None if fenced else _HEADING.match(line)
+        if line.strip() and not title:
+            lines.append(line)
+            continue
+        if lines:
+            yield heading, "\n".join(lines).strip()
+            lines = []
+        heading = title[1] if title else heading
+
+
+def _pieces(paragraph: str) -> list[str]:
+    if len(paragraph) <= PASSAGE_CHARS:
+        return [paragraph]
+    pieces = [""]
+    for sentence in text.sentences(paragraph):
+        for start in range(0, len(sentence), PASSAGE_CHARS):
+            part = sentence[start : start + PASSAGE_CHARS]
+            if len(pieces[-1]) + len(part) + 1 > PASSAGE_CHARS:
+                pieces.append("")
+            pieces[-1] = f"{pieces[-1]} {part}".strip()
+    return pieces
+
+
+def match_expression(question: str) -> str:
+    """The FTS5 query for any of the question's content words, '' where it has none. Every word is quoted."""
+    return " OR ".join(f'"{t.stem}"{"*" if t.prefix else ""}' for t in text.terms(question))
+
+
+def is_relevant(question: str, passage: str) -> bool:
+    """Whether the passage has enough of what one sentence of the question asks for."""
+    return any(text.coverage(text.terms(s), passage) >= RELEVANT for s in text.sentences(question))
+
+
+class Index:
+    """Full-text index of passages, in memory; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(":memory:", check_same_thread=False)
+        self._db.execute("PRAGMA temp_store = MEMORY")
+        self._db.execute(
+            "CREATE VIRTUAL TABLE passage USING fts5(heading_words, body_words, source UNINDEXED, heading UNINDEXED,"
+            " body UNINDEXED, tokenize = 'unicode61 remove_diacritics 2', prefix = '4 6')"
+        )
+        self._rows: dict[str, list[int]] = {}
+
+    def put(self, source: str, content: str) -> None:
+        """Index a file in place of what the index holds of it."""
+        with self._lock:
+            self._remove(source)
+            self._rows[source] = [
+                self._db.execute(
+                    "INSERT INTO passage VALUES (?, ?, ?, ?, ?)",
+                    (text.fold(p.heading), text.fold(p.body), p.source, p.heading, p.body),
+                ).lastrowid
+                or 0
+                for p in split(source, content)
+            ]
+
+    def remove(self, source: str) -> None:
+        """Forget a file."""
+        with self._lock:
+            self._remove(source)
+
+    def _remove(self, source: str) -> None:
+        rows = self._rows.pop(source, [])
+        self._db.executemany("DELETE FROM passage WHERE rowid = ?", [(row,) for row in rows])
+
+    def search(self, question: str, limit: int = MAX_PASSAGES) -> list[Passage]:
+        """The passages that are relevant to the question, best first."""
+        expression = match_expression(question)
+        if not expression:
+            return []
+        with self._lock:
+            found = self._db.execute(
+                "SELECT source, heading, body FROM passage WHERE passage MATCH ?"
+                " ORDER BY bm25(passage, 2.0, 1.0), rowid LIMIT 20",
+                (expression,),
+            ).fetchall()
+        passages = [Passage(*row) for row in found]
+        return [p for p in passages if is_relevant(question, f"{p.heading}\n{p.body}")][:limit]
+
+
+class Knowledge:
+    """The index of a bucket's knowledge files; looks for changes at most every REFRESH_SECONDS."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._looked: float | None = None
+        self._versions: dict[str, str] = {}
+        self._too_large = 0
+        self.index = Index()
+
+    def search(self, question: str) -> list[Passage]:
+        """Relevant passages of the bucket's present files. Raises StoreError where they can't be read."""
+        with self._lock:
+            begun = self._clock()
+            if self._looked is None or begun - self._looked >= REFRESH_SECONDS:
+                self._refresh()
+                self._looked = begun
+        return self.index.search(question)
+
+    def _refresh(self) -> None:
+        entries = [e for e in self._store.list(PREFIX) if e.name.endswith(ENDINGS)]
+        large = sum(e.size > MAX_FILE_BYTES for e in entries)
+        if large != self._too_large:
+            _LOG.warning("%d knowledge files are larger than %d bytes and left out: split them", large, MAX_FILE_BYTES)
+            self._too_large = large
+        wanted = {e.name: e for e in entries if e.size <= MAX_FILE_BYTES}
+        for name in self._versions.keys() - wanted.keys():
+            self.index.remove(name.removeprefix(PREFIX))
+            del self._versions[name]
+        changed = [e for e in wanted.values() if self._versions.get(e.name) != e.version]
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            for entry, content in zip(changed, pool.map(self._read, changed), strict=True):
+                if content is not None:
+                    self.index.put(entry.name.removeprefix(PREFIX), content.decode("utf-8", "replace"))
+                    self._versions[entry.name] = entry.version
+
+    def _read(self, entry: Entry) -> bytes | None:
+        try:
+            return self._store.read(entry.name)
+        except NotFoundError:
+            # Deleted since the listing; the next one will not show it.
+            return None

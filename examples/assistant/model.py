@@ -1,0 +1,76 @@
+"""The model: an OpenAI-compatible chat completions endpoint, always streamed.
+
+Reference: https://platform.openai.com/docs/api-reference/chat/streaming
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import aiohttp
+
+MAX_ANSWER_CHARS = 32_000
+# A model may think for a while before its first word; a stream that stalls for this long (seconds) is broken.
+TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=5, sock_read=60)
+
+
+class ModelError(Exception):
+    """The model gave no answer, or a broken one. The message holds nothing of the question."""
+
+
+class ModelTimeoutError(ModelError):
+    """The model took too long."""
+
+
+class Model:
+    """One model at an OpenAI-compatible base URL."""
+
+    def __init__(self, http: aiohttp.ClientSession, base_url: str, model: str) -> None:
+        self._http = http
+        self._url = f"{base_url}/chat/completions"
+        self._model = model
+
+    @asynccontextmanager
+    async def ask(self, messages: Sequence[dict[str, str]]) -> AsyncIterator[AsyncIterator[str]]:
+        """Pieces of the answer, as they come. Raises ModelError on entry, or while iterating."""
+        body = {"model": self._model, "messages": list(messages), "stream": True, "temperature": 0}
+        with _upstream_errors():
+            response = await self._http.post(self._url, json=body, timeout=TIMEOUT, allow_redirects=False)
+        async with response:
+            if response.status != 200:
+                raise ModelError(f"the model service answered {response.status}")
+            yield _pieces(response)
+
+
+@contextmanager
+def _upstream_errors() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise ModelTimeoutError("the model service took too long") from None
+    except aiohttp.ClientError as error:
+        raise ModelError(f"the model service can't be reached or broke off ({type(error).__name__})") from None
+    except (ValueError, AttributeError):
+        raise ModelError("the model service sent something that is no chat completion stream") from None
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    length = 0
+    with _upstream_errors():
+        async for line in response.content:
+            data = line.decode().strip()
+            if not data.startswith("data:"):
+                continue
+            data = data.removeprefix("data:").strip()
+            if data == "[DONE]":
+                return
+            for choice in json.loads(data).get("choices", []):
+                piece = choice.get("delta", {}).get("content")
+                if piece:
+                    length += len(piece)
+                    if length > MAX_ANSWER_CHARS:
+                        raise ModelError(f"the model's answer is longer than {MAX_ANSWER_CHARS} characters")
+                    yield piece
+    raise ModelError("the model's answer broke off")

@@ -1,0 +1,320 @@
+"""The assistant's HTTP server: page, API, probes. Keeps no state of its users: any replica answers any request.
+
+A session is a random token in a cookie, and the server stores nothing for it. Without consent the conversation lives
+in the page, which sends its last turns with each question; with consent it lives in the live bucket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from . import conversation, page, prompt
+from .conversation import CONSENT_VERSION, Conversation, Turn
+from .knowledge import Knowledge
+from .model import MAX_ANSWER_CHARS, Model, ModelError, ModelTimeoutError
+from .settings import Settings
+from .store import Store, StoreError, open_store
+
+COOKIE = "assistant_session"
+RECORDED_COOKIE_SECONDS = 30 * 24 * 3600
+MAX_MESSAGE_CHARS = 4_000
+MAX_HISTORY_TURNS = 20
+MAX_BODY_BYTES = 512 * 1024
+
+SETTINGS = web.AppKey("settings", Settings)
+STORE: web.AppKey[Store] = web.AppKey("store", Store)
+KNOWLEDGE = web.AppKey("knowledge", Knowledge)
+MODEL = web.AppKey("model", Model)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_LOG = logging.getLogger("assistant.server")
+
+
+class ApiError(Exception):
+    """An answer other than success: HTTP status, stable code, message for people."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+    def body(self) -> dict[str, Any]:
+        """The error as JSON."""
+        return {"error": {"code": self.code, "message": self.message}}
+
+
+def _failure(error: Exception) -> ApiError:
+    match error:
+        case ApiError():
+            return error
+        case StoreError():
+            return ApiError(503, "store_unavailable", f"The store can't be used right now: {error}. Try again later.")
+        case ModelTimeoutError():
+            return ApiError(504, "model_timeout", f"No answer: {error}. Try again later.")
+        case ModelError():
+            return ApiError(502, "model_unavailable", f"No answer: {error}. Try again later.")
+        case web.HTTPRequestEntityTooLarge():
+            return ApiError(413, "too_large", f"The request is larger than {MAX_BODY_BYTES} bytes.")
+        case web.HTTPException() if error.status >= 400:
+            return ApiError(error.status, error.reason.lower().replace(" ", "_"), error.reason)
+    # Messages of exceptions may hold what a user wrote: the log gets their type and place only.
+    frames = traceback.extract_tb(error.__traceback__)[-5:]
+    places = ", ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in frames)
+    _LOG.error("unexpected %s at %s", type(error).__name__, places)
+    return ApiError(500, "internal", "Something went wrong here. The operator of this assistant finds it in the log.")
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    begun = time.monotonic()
+    status = 500
+    try:
+        response = await handler(request)
+        status = response.status
+    except (ConnectionResetError, asyncio.CancelledError):
+        status = 499
+        raise
+    except Exception as error:  # noqa: BLE001 - the one place that turns errors into answers
+        failure = _failure(error)
+        status = failure.status
+        response = web.json_response(failure.body(), status=status)
+    finally:
+        if request.path not in {"/healthz", "/readyz"}:
+            resource = request.match_info.route.resource
+            route = resource.canonical if resource else "(no route)"
+            _LOG.info("%s %s %d %.0f ms", request.method, route, status, (time.monotonic() - begun) * 1000)
+    if not response.prepared:
+        response.headers.update(page.SECURITY_HEADERS)
+    return response
+
+
+async def _read_json(request: web.Request) -> dict[str, Any]:
+    # A page of another origin can't send this type without asking first; together with SameSite that stops forgery.
+    if request.content_type != "application/json":
+        raise ApiError(415, "json_expected", "Send the body as application/json.")
+    try:
+        body = await request.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise ApiError(400, "json_expected", "The body must be a JSON object.")
+    return body
+
+
+def _token(request: web.Request) -> str:
+    token = request.cookies.get(COOKIE)
+    if token is None or not conversation.is_token(token):
+        raise ApiError(401, "no_session", "Start a session first: POST /api/sessions.")
+    return token
+
+
+def _set_cookie(request: web.Request, response: web.Response, token: str, recorded: bool) -> None:
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=RECORDED_COOKIE_SECONDS if recorded else None,
+        httponly=True,
+        samesite="Strict",
+        # TLS ends in front of the pod, which is told of it by this header.
+        secure=request.headers.get("X-Forwarded-Proto") == "https",
+        path="/",
+    )
+
+
+def _conversation(request: web.Request) -> Conversation:
+    return Conversation(request.app[STORE], _token(request))
+
+
+async def start_session(request: web.Request) -> web.Response:
+    """POST /api/sessions: a new session, without consent. The token is in the cookie only."""
+    token = conversation.new_token()
+    body = {
+        "session": Conversation(request.app[STORE], token).id,
+        "recording": False,
+        "consentVersion": CONSENT_VERSION,
+    }
+    response = web.json_response(body, status=201)
+    _set_cookie(request, response, token, recorded=False)
+    return response
+
+
+async def decide(request: web.Request) -> web.Response:
+    """POST /api/consent {recording, version}: agree or withdraw; a withdrawal deletes what was recorded."""
+    body = await _read_json(request)
+    recording, version = body.get("recording"), body.get("version")
+    if not isinstance(recording, bool) or not isinstance(version, str):
+        raise ApiError(
+            400, "bad_consent", "Send recording (true or false) and version (the version of the consent text)."
+        )
+    if recording and version != CONSENT_VERSION:
+        raise ApiError(
+            409, "consent_text_changed", f"The consent text is now version {CONSENT_VERSION}. Read it and agree again."
+        )
+    session = _conversation(request)
+    state = await asyncio.to_thread(session.decide, recording, CONSENT_VERSION)
+    response = web.json_response({"recording": state.recording, "consentVersion": CONSENT_VERSION})
+    _set_cookie(request, response, _token(request), recorded=state.recording)
+    return response
+
+
+async def show(request: web.Request) -> web.Response:
+    """GET /api/conversation: whether turns are recorded, and the recorded ones."""
+    session = _conversation(request)
+    state = await asyncio.to_thread(session.state)
+    turns = await asyncio.to_thread(session.turns, state)
+    return web.json_response(
+        {
+            "session": session.id,
+            "recording": state.recording,
+            "consentVersion": CONSENT_VERSION,
+            "turns": [{"question": t.question, "answer": t.answer, "sources": list(t.sources)} for t in turns],
+        }
+    )
+
+
+async def forget(request: web.Request) -> web.Response:
+    """DELETE /api/conversation: withdraw, delete what was recorded and end the session."""
+    await asyncio.to_thread(_conversation(request).decide, False, CONSENT_VERSION)
+    response = web.json_response({"recording": False, "deleted": True})
+    response.del_cookie(COOKIE, path="/")
+    return response
+
+
+def _message(body: dict[str, Any]) -> str:
+    message = body.get("message")
+    if not isinstance(message, str) or not message.strip():
+        raise ApiError(400, "no_message", "Send message, a text that is not empty.")
+    if len(message) > MAX_MESSAGE_CHARS:
+        raise ApiError(413, "too_large", f"The message is longer than {MAX_MESSAGE_CHARS} characters. Shorten it.")
+    return message.strip()
+
+
+def _sent_history(body: dict[str, Any]) -> list[Turn]:
+    sent = body.get("history", [])
+    form = ApiError(
+        400,
+        "bad_history",
+        f"history must be a list of at most {MAX_HISTORY_TURNS} objects with question and answer, both texts.",
+    )
+    if not isinstance(sent, list) or len(sent) > MAX_HISTORY_TURNS:
+        raise form
+    turns: list[Turn] = []
+    for item in sent:
+        match item:
+            case {"question": str(question), "answer": str(answer)}:
+                if len(question) > MAX_MESSAGE_CHARS or len(answer) > MAX_ANSWER_CHARS:
+                    raise ApiError(413, "too_large", "A turn of history is too long.")
+                turns.append(Turn(question, answer))
+            case _:
+                raise form
+    return turns
+
+
+@asynccontextmanager
+async def _answer(request: web.Request, plan: prompt.Plan) -> AsyncIterator[AsyncIterator[str]]:
+    if plan.refusal is None:
+        async with request.app[MODEL].ask(plan.messages) as pieces:
+            yield pieces
+    else:
+        yield _once(plan.refusal)
+
+
+async def _once(piece: str) -> AsyncIterator[str]:
+    yield piece
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    """POST /api/chat {message, stream?, history?}: an answer that names its sources, as JSON or as server-sent events.
+
+    Events: ``delta`` {text}, then ``done`` {answer, sources, recorded}, or ``error`` {code, message}. With consent,
+    success (200, or ``done``) means that the turn is durable.
+    """
+    body = await _read_json(request)
+    message, history = _message(body), _sent_history(body)
+    session = _conversation(request)
+    state = await asyncio.to_thread(session.state)
+    if not history and state.turns:
+        history = await asyncio.to_thread(session.turns, state, prompt.CONTEXT_TURNS)
+    passages = await asyncio.to_thread(request.app[KNOWLEDGE].search, message)
+    plan = prompt.plan(request.app[SETTINGS].name, message, passages, history)
+
+    async def finish(answer: str) -> dict[str, Any]:
+        if not answer:
+            raise ModelError("the model's answer is empty")
+        sources = prompt.sources(answer, plan)
+        recorded = await asyncio.to_thread(session.append, Turn(message, answer, sources), state)
+        return {"answer": answer, "sources": list(sources), "recorded": recorded}
+
+    async with _answer(request, plan) as pieces:
+        if not body.get("stream"):
+            return web.json_response(await finish("".join([piece async for piece in pieces])))
+        return await _stream(request, pieces, finish)
+
+
+async def _stream(
+    request: web.Request, pieces: AsyncIterator[str], finish: Callable[[str], Awaitable[dict[str, Any]]]
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={**page.SECURITY_HEADERS, "X-Accel-Buffering": "no"})
+    response.content_type = "text/event-stream"
+    response.charset = "utf-8"
+    await response.prepare(request)
+
+    async def send(event: str, data: dict[str, Any]) -> None:
+        await response.write(f"event: {event}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode())
+
+    answer = ""
+    try:
+        async for piece in pieces:
+            answer += piece
+            await send("delta", {"text": piece})
+        await send("done", await finish(answer))
+    except ConnectionResetError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the status line has gone out: any error travels as the last event
+        await send("error", _failure(error).body()["error"])
+    await response.write_eof()
+    return response
+
+
+async def _ok(_: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+async def _resources(app: web.Application) -> AsyncIterator[None]:
+    # Store calls wait for the network: more threads than cores.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=16))
+    async with aiohttp.ClientSession() as http:
+        app[MODEL] = Model(http, app[SETTINGS].base_url, app[SETTINGS].model)
+        yield
+
+
+def make_app(settings: Settings) -> web.Application:
+    """The application. Opens no connection before the first request. Raises SettingsError."""
+    app = web.Application(middlewares=[_answer_errors], client_max_size=MAX_BODY_BYTES)
+    app[SETTINGS] = settings
+    app[STORE] = open_store(settings.store, settings.credentials)
+    app[KNOWLEDGE] = Knowledge(app[STORE])
+    app.cleanup_ctx.append(_resources)
+    app.add_routes(
+        [
+            web.get("/", page.handler(settings.name)),
+            web.post("/api/sessions", start_session),
+            web.post("/api/consent", decide),
+            web.post("/api/chat", chat),
+            web.get("/api/conversation", show),
+            web.delete("/api/conversation", forget),
+            web.get("/healthz", _ok),
+            web.get("/readyz", _ok),
+        ]
+    )
+    return app

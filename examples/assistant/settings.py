@@ -1,0 +1,73 @@
+"""The assistant's settings, all from the environment (docs/assistant-contract.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message names it and says what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUrl:
+    """``gs://BUCKET`` or ``s3://BUCKET`` with the optional query parameters ``endpoint`` (URL) and ``region``."""
+
+    scheme: str
+    bucket: str
+    endpoint: str | None
+    region: str | None
+
+    @classmethod
+    def parse(cls, url: str) -> StoreUrl:
+        """Raises SettingsError where the URL has another form."""
+        parts = urlsplit(url)
+        query = parse_qs(parts.query, keep_blank_values=True)
+        unknown = set(query) - {"endpoint", "region"}
+        if parts.scheme not in {"gs", "s3"} or not parts.netloc or parts.path not in {"", "/"} or unknown:
+            raise SettingsError(
+                "ASSISTANT_STORE_URL must be gs://BUCKET or s3://BUCKET, optionally with ?endpoint=URL&region=REGION"
+            )
+        endpoint = query.get("endpoint", [None])[-1]
+        if endpoint is not None and urlsplit(endpoint).scheme not in {"http", "https"}:
+            raise SettingsError("the endpoint in ASSISTANT_STORE_URL must be an http or https URL")
+        return cls(parts.scheme, parts.netloc, endpoint, query.get("region", [None])[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the assistant needs to know of its place."""
+
+    store: StoreUrl
+    base_url: str
+    model: str
+    name: str
+    credentials: Path | None
+    host: str
+    port: int
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read PORT, ASSISTANT_HOST and ASSISTANT_*. Raises SettingsError."""
+        missing = [n for n in ("ASSISTANT_STORE_URL", "ASSISTANT_BASE_URL", "ASSISTANT_MODEL") if not env.get(n)]
+        if missing:
+            raise SettingsError(f"set {', '.join(missing)} (see docs/assistant-contract.md)")
+        base_url = env["ASSISTANT_BASE_URL"].rstrip("/")
+        if urlsplit(base_url).scheme not in {"http", "https"}:
+            raise SettingsError("ASSISTANT_BASE_URL must be an http or https URL such as http://provider.models.svc/v1")
+        port = env.get("PORT", "8081")
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            raise SettingsError("PORT must be a number from 1 to 65535")
+        credentials = env.get("ASSISTANT_STORE_CREDENTIALS")
+        return cls(
+            store=StoreUrl.parse(env["ASSISTANT_STORE_URL"]),
+            base_url=base_url,
+            model=env["ASSISTANT_MODEL"],
+            name=env.get("ASSISTANT_NAME") or "Assistant",
+            credentials=Path(credentials) if credentials else None,
+            host=env.get("ASSISTANT_HOST") or "0.0.0.0",  # noqa: S104 - only the guard's port is admitted
+            port=int(port),
+        )

@@ -1,0 +1,228 @@
+"""The live bucket: list, read, create once, delete, on S3 and on Google Cloud Storage.
+
+Synchronous and thread-safe: the server calls it in threads. Every call ends within about ten seconds and raises one of
+the errors below; their messages name no object.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from .settings import SettingsError, StoreUrl
+
+CONNECT_SECONDS, READ_SECONDS, RETRY_SECONDS = 2, 5, 4
+
+
+class StoreError(Exception):
+    """The store gave no answer, or one that makes no sense: the outcome of a write is unknown."""
+
+
+class NotFoundError(StoreError):
+    """There is no such object, or no such bucket."""
+
+
+class ExistsError(StoreError):
+    """An object of that name, not this one, is there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object of a listing. ``version`` is the GCS generation or the S3 ETag; ``size`` is in bytes."""
+
+    name: str
+    version: str
+    size: int
+
+
+class Store(Protocol):
+    """What the assistant needs of its bucket. All methods raise StoreError."""
+
+    def list(self, prefix: str) -> list[Entry]:
+        """All objects under the prefix, by name."""
+
+    def read(self, name: str) -> bytes:
+        """The whole object. Raises NotFoundError."""
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write an object that must not exist yet; returns once it is durable. Raises ExistsError.
+
+        ``data`` must hold something random: after a lost answer the object is read back, and its bytes say whose it is.
+        """
+
+    def delete(self, name: str) -> None:
+        """Delete an object; a missing one is no error."""
+
+
+def open_store(url: StoreUrl, credentials: Path | None) -> Store:
+    """The bucket of ``url``. Raises SettingsError where the credentials file is missing or malformed.
+
+    ``credentials``: a JSON file, {"accessKeyId", "secretAccessKey"} for S3, a service-account key for GCS. Without one
+    the pod's own identity is used, or none on a plain-http GCS endpoint, which must never see a token.
+    """
+    key: dict[str, Any] | None = None
+    if credentials is not None:
+        try:
+            key = json.loads(credentials.read_bytes())
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"ASSISTANT_STORE_CREDENTIALS: {type(error).__name__} while reading {credentials}; mount a JSON file"
+            ) from None
+    return S3Store(url, key) if url.scheme == "s3" else GcsStore(url, key)
+
+
+def _settle(store: Store, name: str, data: bytes, error: StoreError) -> None:
+    try:
+        found = store.read(name)
+    except NotFoundError:
+        raise error from None
+    if found != data:
+        raise ExistsError("an object of that name is there already")
+
+
+class S3Store:
+    """S3 by boto3 (https://docs.aws.amazon.com/AmazonS3/latest/API/); conditional writes by ``If-None-Match: *``."""
+
+    def __init__(self, url: StoreUrl, key: dict[str, Any] | None) -> None:
+        boto3: Any = import_module("boto3")
+        config: Any = import_module("botocore.config")
+
+        identity = {}
+        if key is not None:
+            try:
+                identity = {"aws_access_key_id": key["accessKeyId"], "aws_secret_access_key": key["secretAccessKey"]}
+            except (KeyError, TypeError):
+                raise SettingsError("ASSISTANT_STORE_CREDENTIALS must hold accessKeyId and secretAccessKey") from None
+        self._bucket = url.bucket
+        self._client = boto3.client(
+            "s3",
+            region_name=url.region or "us-east-1" if url.endpoint else url.region,
+            endpoint_url=url.endpoint,
+            config=config.Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                retries={"total_max_attempts": 2, "mode": "standard"},
+                s3={"addressing_style": "path" if url.endpoint else "virtual"},
+                max_pool_connections=16,
+                proxies={},
+            ),
+            **identity,
+        )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status == 404:
+                raise NotFoundError("no such object or bucket") from None
+            # 409: a concurrent conditional write of the same name; it is read back like a 412.
+            if status in {409, 412}:
+                raise ExistsError("an object of that name is there already") from None
+            raise StoreError(f"the store answered {status}") from None
+        except BotoCoreError as error:
+            raise StoreError(f"the store gave no answer ({type(error).__name__})") from None
+
+    def list(self, prefix: str) -> list[Entry]:
+        with self._errors():
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+            return [Entry(o["Key"], o["ETag"], o["Size"]) for page in pages for o in page.get("Contents", [])]
+
+    def read(self, name: str) -> bytes:
+        with self._errors():
+            body: bytes = self._client.get_object(Bucket=self._bucket, Key=name)["Body"].read()
+            return body
+
+    def create(self, name: str, data: bytes) -> None:
+        try:
+            with self._errors():
+                self._client.put_object(
+                    Bucket=self._bucket, Key=name, Body=data, IfNoneMatch="*", ContentType="application/json"
+                )
+        except StoreError as error:
+            _settle(self, name, data, error)
+
+    def delete(self, name: str) -> None:
+        with self._errors():
+            self._client.delete_object(Bucket=self._bucket, Key=name)
+
+
+class GcsStore:
+    """Google Cloud Storage (https://cloud.google.com/storage/docs/json_api); conditional writes by generation 0."""
+
+    def __init__(self, url: StoreUrl, key: dict[str, Any] | None) -> None:
+        auth: Any = import_module("google.auth.credentials")
+        service_account: Any = import_module("google.oauth2.service_account")
+        storage: Any = import_module("google.cloud.storage")
+        retry: Any = import_module("google.cloud.storage.retry")
+
+        plain = url.endpoint is not None and url.endpoint.startswith("http:")
+        identity: Any = auth.AnonymousCredentials() if plain else None
+        if key is not None and not plain:
+            try:
+                identity = service_account.Credentials.from_service_account_info(
+                    key, scopes=["https://www.googleapis.com/auth/devstorage.read_write"]
+                )
+            except ValueError:
+                raise SettingsError("ASSISTANT_STORE_CREDENTIALS must be a Google service-account key") from None
+        options = {"api_endpoint": url.endpoint} if url.endpoint else None
+        # No call here is of a project; a name given keeps the client from asking for one.
+        self._client = storage.Client(project="none", credentials=identity, client_options=options)
+        self._bucket = self._client.bucket(url.bucket)
+        self._limits = {
+            "timeout": (CONNECT_SECONDS, READ_SECONDS),
+            "retry": retry.DEFAULT_RETRY.with_timeout(RETRY_SECONDS),
+        }
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        from google.api_core.exceptions import GoogleAPICallError, NotFound, PreconditionFailed, RetryError
+        from google.auth.exceptions import GoogleAuthError
+        from requests import RequestException
+
+        try:
+            yield
+        except NotFound:
+            raise NotFoundError("no such object or bucket") from None
+        except PreconditionFailed:
+            raise ExistsError("an object of that name is there already") from None
+        except GoogleAPICallError as error:
+            raise StoreError(f"the store answered {error.code}") from None
+        except (RetryError, GoogleAuthError, RequestException, OSError) as error:
+            raise StoreError(f"the store gave no answer ({type(error).__name__})") from None
+
+    def list(self, prefix: str) -> list[Entry]:
+        with self._errors():
+            blobs = self._client.list_blobs(
+                self._bucket, prefix=prefix, fields="items(name,generation,size),nextPageToken", **self._limits
+            )
+            return [Entry(b.name, str(b.generation), b.size or 0) for b in blobs]
+
+    def read(self, name: str) -> bytes:
+        with self._errors():
+            data: bytes = self._bucket.blob(name).download_as_bytes(**self._limits)
+            return data
+
+    def create(self, name: str, data: bytes) -> None:
+        try:
+            with self._errors():
+                self._bucket.blob(name).upload_from_string(
+                    data, content_type="application/json", if_generation_match=0, **self._limits
+                )
+        except StoreError as error:
+            _settle(self, name, data, error)
+
+    def delete(self, name: str) -> None:
+        try:
+            with self._errors():
+                self._bucket.blob(name).delete(**self._limits)
+        except NotFoundError:
+            return

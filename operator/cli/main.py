@@ -1,0 +1,109 @@
+"""The ``domicile`` command and the kubectl plugin ``kubectl domicile``: one parser, each command in a module of its own.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused for residency, 4 fenced or not the holder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ETC = Path("/etc/domicile")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    args = parser().parse_args(argv)
+    # Imported by need: the guard must not pay for the clouds' clients.
+    match args.command:
+        case "operator":
+            from domicile import app
+
+            return app.main()
+        case "lease-agent":
+            from domicile.gateway import agent
+
+            return agent.main()
+        case "guard":
+            from domicile.gateway import guard
+
+            return guard.main()
+        case "replicate":
+            from domicile.cli import replicate
+
+            return replicate.run(args)
+        case "keys":
+            from domicile.backup import keys
+
+            keys.generate(args.name, args.folder)
+            print(f"keys: wrote {args.name}.public.json and {args.name}.private.json to {args.folder}")
+            return 0
+        case "failover":
+            from domicile.cli import failover
+
+            return failover.run(args)
+        case "snapshot":
+            from domicile.cli import snapshot
+
+            return snapshot.run(args)
+    raise AssertionError(args.command)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    root = argparse.ArgumentParser(prog=_prog(), description="Keeps every AI-assistant tenant at home.")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("operator", help="run the operator (in its pod)")
+    commands.add_parser("lease-agent", help="run the lease agent (in its pod)")
+    commands.add_parser("guard", help="run the guard (in an assistant's pod)")
+    _replicate(commands.add_parser("replicate", help="replicate tenants that this site holds"))
+    keys = commands.add_parser("keys", help="make a site's key-encryption key").add_subparsers(
+        required=True, dest="what"
+    )
+    generate = keys.add_parser("generate", help="write NAME.public.json and NAME.private.json")
+    generate.add_argument("name")
+    generate.add_argument("--folder", type=Path, default=Path())
+    _failover(commands.add_parser("failover", help="take tenants over to a site, because their site is down"))
+    snapshot = commands.add_parser("snapshot", help="replicate a tenant now")
+    snapshot.add_argument("tenant")
+    snapshot.add_argument("--timeout", type=float, default=300, help="seconds to wait (default 300)")
+    return root
+
+
+def _replicate(command: argparse.ArgumentParser) -> None:
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--due", action="store_true", help="the tenants whose minute of the hour this is")
+    which.add_argument("--tenant", metavar="ID", help="one tenant by id")
+    command.add_argument("--sites", type=Path, default=ETC / "sites" / "sites.json", help="site file")
+    command.add_argument("--credentials", type=Path, default=ETC / "credentials", help="folder of store credentials")
+    command.add_argument("--keys", type=Path, default=ETC / "keys", help="folder of the sites' keys")
+
+
+def _failover(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--zone", required=True)
+    command.add_argument(
+        "--to", required=True, metavar="SITE", help="site that takes over; its cluster must be the current one"
+    )
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--tenant", action="append", metavar="NAME", help="may be repeated")
+    which.add_argument("--all", action="store_true", help="every tenant of the zone")
+    command.add_argument(
+        "--source-is-down", required=True, metavar="REASON", help="how you know that it no longer serves"
+    )
+    command.add_argument(
+        "--accept-loss", required=True, metavar="DURATION", help="oldest snapshot that is good enough: 90s, 15m, 2h"
+    )
+    command.add_argument("--requested-by", default="", metavar="ROLE", help="role or ticket, no person's name")
+    command.add_argument("--dry-run", action="store_true", help="report only, write nothing")
+    command.add_argument("--no-wait", action="store_true", help="return once the Failover is created")
+    command.add_argument("--timeout", type=float, default=900, help="seconds to wait (default 900)")
+
+
+def _prog() -> str:
+    return "kubectl domicile" if Path(sys.argv[0]).name == "kubectl-domicile" else "domicile"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The Helm chart: what it renders is valid, hardened, least-privileged and refuses bad values."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import judges
+from tests.testbed import build
+
+CHART = judges.ROOT / "charts" / "domicile"
+API_SERVER = "--set=networkPolicy.apiServer.cidrs={10.0.0.1/32}"
+EU = (f"--values={CHART}/values-eu.yaml", "--set=sites={gcp-frankfurt}", API_SERVER)
+BOTH = (
+    f"--values={CHART}/values-eu.yaml", f"--values={CHART}/values-us.yaml", "--set=sites={gcp-frankfurt,gcp-iowa}", API_SERVER,
+)
+
+Object = dict[str, Any]
+Render = Callable[..., list[Object]]
+
+
+def helm(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [build.build("helm"), "template", "domicile", CHART, "--namespace=domicile-system", *args]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def render(*args: str) -> list[Object]:
+    done = helm(*args)
+    assert done.returncode == 0, done.stderr
+    return [o for o in yaml.safe_load_all(done.stdout) if o]
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("schemas")
+    kinds = {o["kind"] for o in render(*EU, "--include-crds")}
+    judges.write_schemas(folder, kinds | {"Namespace", "Secret", "ConfigMap", "Service", "Deployment", "Pod"})
+    return folder
+
+
+def only(objects: list[Object], kind: str, name: str) -> Object:
+    return next(o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
+
+
+def pods(objects: list[Object]) -> dict[str, Object]:
+    found = {}
+    for o in objects:
+        if o["kind"] == "Deployment":
+            found[o["metadata"]["name"]] = o["spec"]["template"]
+        elif o["kind"] == "CronJob":
+            found[o["metadata"]["name"]] = o["spec"]["jobTemplate"]["spec"]["template"]
+    return found
+
+
+@pytest.mark.parametrize("values", [EU, BOTH], ids=["eu", "eu and us"])
+def test_judges_have_nothing_critical_to_say(schemas: Path, values: tuple[str, ...]) -> None:
+    text = helm(*values, "--include-crds").stdout
+    assert judges.kubeconform(schemas, text) == []
+    assert judges.kube_score(text) == []
+
+
+def test_judges_refuse_what_is_wrong(schemas: Path) -> None:
+    objects = render(*EU)
+    only(objects, "Deployment", "domicile-operator")["spec"]["template"]["spec"]["hostNetwrok"] = True
+    zone = only(objects, "ResidencyZone", "eu")
+    zone["spec"]["colour"] = "blue"
+    found = judges.kubeconform(schemas, yaml.safe_dump_all(objects))
+    assert {f["name"] for f in found} == {"domicile-operator", "eu"}
+
+
+def test_crds_and_examples_fit_their_schemas(schemas: Path) -> None:
+    files = [p for folder in ("crds", "examples") for p in sorted((judges.ROOT / folder).rglob("*.yaml"))]
+    objects = [o for p in files for o in yaml.safe_load_all(p.read_text()) if o and "apiVersion" in o]
+    assert judges.kubeconform(schemas, yaml.safe_dump_all(objects)) == []
+    assert judges.kube_score(yaml.safe_dump_all(objects)) == []
+
+
+def test_crds_are_not_copied_by_hand() -> None:
+    assert (CHART / "crds").resolve() == judges.CRDS
+    rendered = {o["metadata"]["name"] for o in render(*EU, "--include-crds") if o["kind"] == "CustomResourceDefinition"}
+    assert rendered == {p.stem.split("_")[1] + ".domicile.dev" for p in judges.CRDS.glob("*.yaml")}
+
+
+def test_every_pod_meets_pod_security_restricted() -> None:
+    for name, pod in pods(render(*EU)).items():
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"], name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_only_the_operator_has_an_api_token() -> None:
+    tokens = {name: pod["spec"]["automountServiceAccountToken"] for name, pod in pods(render(*EU)).items()}
+    assert tokens == {"domicile-operator": True, "domicile-lease": False, "domicile-replicate": False}
+
+
+def test_pods_stay_in_the_regions_of_the_served_sites() -> None:
+    for pod in pods(render(*EU)).values():
+        terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        assert terms == [
+            {"matchExpressions": [{"key": "topology.kubernetes.io/region", "operator": "In", "values": ["europe-west3"]}]}
+        ]
+
+
+def test_roles_are_least_privilege() -> None:
+    objects = render(*EU)
+    rules = [r for o in objects if o["kind"] in {"Role", "ClusterRole"} for r in o["rules"]]
+    assert all("*" not in [*r["apiGroups"], *r["resources"], *r["verbs"]] for r in rules)
+    secrets = {v for r in rules if "secrets" in r["resources"] for v in r["verbs"]}
+    assert secrets.isdisjoint({"list", "watch", "deletecollection"})
+    refused = {"roles", "clusterroles", "rolebindings", "clusterrolebindings", "pods/exec", "serviceaccounts/token"}
+    assert refused.isdisjoint(x for r in rules for x in r["resources"])
+    bound = [o for o in objects if o["kind"].endswith("RoleBinding") or o["kind"].endswith("Binding")]
+    assert {s["name"] for o in bound for s in o["subjects"]} == {"domicile-operator"}
+
+
+def test_network_policies_deny_all_but_the_named_openings() -> None:
+    objects = render(*EU, "--set=networkPolicy.stores[0].cidr=192.0.2.0/24", "--set=networkPolicy.stores[0].ports={443}")
+    deny = only(objects, "NetworkPolicy", "domicile-default-deny")["spec"]
+    assert sorted(deny["policyTypes"]) == ["Egress", "Ingress"]
+    assert "ingress" not in deny
+    assert "egress" not in deny
+    for pod in pods(objects).values():
+        assert deny["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    blocks = {
+        o["metadata"]["name"]: {t["ipBlock"]["cidr"] for e in o["spec"].get("egress", []) for t in e["to"] if "ipBlock" in t}
+        for o in objects
+        if o["kind"] == "NetworkPolicy" and o["metadata"]["name"] != "domicile-default-deny"
+    }
+    assert blocks == {
+        "domicile-operator": {"10.0.0.1/32", "192.0.2.0/24"},
+        "domicile-lease": {"192.0.2.0/24"},
+        "domicile-replicate": {"192.0.2.0/24"},
+    }
+    assert "ingress" not in only(objects, "NetworkPolicy", "domicile-operator")["spec"]
+    assert "ingress" not in only(objects, "NetworkPolicy", "domicile-replicate")["spec"]
+
+
+def test_store_endpoints_of_the_zones_are_opened_on_their_port_only(tmp_path: Path) -> None:
+    values = yaml.safe_load((CHART / "values-eu.yaml").read_text())
+    first, second = (s["stores"] for s in values["zones"]["eu"]["sites"])
+    first |= {"profile": "compatible", "endpoint": "http://192.0.2.7:4443"}
+    second |= {"profile": "compatible", "endpoint": "https://store.example", "endpointCidrs": ["198.51.100.0/24"]}
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    objects = render(f"--values={file}", "--set=sites={gcp-frankfurt}", API_SERVER)
+    egress = only(objects, "NetworkPolicy", "domicile-lease")["spec"]["egress"]
+    opened = {(t["ipBlock"]["cidr"], p["port"]) for e in egress for t in e["to"] if "ipBlock" in t for p in e["ports"]}
+    assert opened == {("192.0.2.7/32", 4443), ("198.51.100.0/24", 443)}
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ((API_SERVER,), "sites"),
+        (("--set=sites={gcp-frankfurt}", API_SERVER), "no zone in `zones` has a site"),
+        (EU[:2], "cidrs"),
+        ((*EU, "--set=image.tag=latest"), "tag"),
+        ((*EU, "--set=colour=blue"), "colour"),
+        ((*EU, "--set=replicator.deadlineSeconds=4000"), "deadlineSeconds"),
+    ],
+    ids=["no sites", "site of no zone", "no API server", "moving tag", "unknown value", "deadline beyond the hour"],
+)
+def test_bad_values_are_refused_with_the_reason(values: tuple[str, ...], word: str) -> None:
+    done = helm(*values)
+    assert done.returncode != 0
+    assert re.search(word, done.stderr), done.stderr

@@ -1,0 +1,355 @@
+"""The CRDs on a real API server: what is accepted, what is refused with which words, how lists merge, what is shown."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.apiserver import ApiServer
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("zones/*.yaml")) + sorted((ROOT / "examples").glob("tenants/*.yaml"))
+_names = itertools.count()
+
+Object = dict[str, Any]
+DELETED = object()
+
+
+def unique(prefix: str) -> str:
+    return f"{prefix}-{next(_names)}"
+
+
+def site(name: str, cloud: str = "gcp", region: str = "europe-west3") -> Object:
+    stores = {"profile": "cloud", "replica": f"{name}-r", "keys": f"{name}-k", "control": f"{name}-c"}
+    live = {"createPrefix": f"{name}-live"}
+    return {"name": name, "cloud": cloud, "region": region, "stores": {**stores, "live": live}, "key": {"name": name}}
+
+
+def zone() -> Object:
+    allowed = [{"cloud": "gcp", "regions": ["europe-west3"]}, {"cloud": "aws", "regions": ["eu-central-1"]}]
+    sites = [site("one"), site("two", "aws", "eu-central-1")]
+    spec = {"jurisdiction": "EU", "allowedRegions": allowed, "sites": sites}
+    return {
+        "apiVersion": "domicile.dev/v1alpha1",
+        "kind": "ResidencyZone",
+        "metadata": {"name": unique("zone")},
+        "spec": spec,
+    }
+
+
+def tenant() -> Object:
+    assistants = [{"name": "support", "image": "domicile.dev/assistant:0.1.0"}]
+    return {
+        "apiVersion": "domicile.dev/v1alpha1",
+        "kind": "AssistantTenant",
+        "metadata": {"name": unique("tenant")},
+        "spec": {"zone": "eu", "assistants": assistants, "model": {"provider": "local", "model": "m"}},
+    }
+
+
+def failover() -> Object:
+    spec = {"zone": "eu", "targetSite": "two", "tenants": {"names": ["a"]}, "acceptedDataLossSeconds": 60}
+    return {
+        "apiVersion": "domicile.dev/v1alpha1",
+        "kind": "Failover",
+        "metadata": {"name": unique("failover")},
+        "spec": {**spec, "sourceIsDown": "the region is down, says its status page"},
+    }
+
+
+def change(obj: Object, path: str, value: object) -> Object:
+    """A copy with one field set, or gone where the value is DELETED; numbers in the path index lists."""
+    out = copy.deepcopy(obj)
+    *parents, last = [int(p) if p.isdigit() else p for p in path.split("/")]
+    node: Any = out
+    for parent in parents:
+        node = node[parent]
+    if value is DELETED:
+        del node[last]
+    else:
+        node[last] = value
+    return out
+
+
+def refusal(apiserver: ApiServer, verb: str, obj: Object) -> str:
+    done = apiserver.kubectl(verb, "--validate=strict", "-f", "-", stdin=obj, check=False)
+    assert done.returncode != 0, f"accepted: {done.stdout}"
+    return done.stderr
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, ROOT / "examples" / "failover.yaml"], ids=lambda p: p.name)
+def test_examples_are_accepted(apiserver: ApiServer, path: Path) -> None:
+    kind = next(iter(yaml.safe_load_all(path.read_text())))["kind"]
+    apiserver.kubectl("create", "--validate=strict", "-f", str(path))
+    apiserver.kubectl("delete", "-f", str(path))
+    assert kind in {"ResidencyZone", "AssistantTenant", "Failover"}
+
+
+def test_minimal_objects_are_accepted_and_filled_with_defaults(apiserver: ApiServer) -> None:
+    a_zone, a_tenant, a_failover = zone(), tenant(), failover()
+    for obj in (a_zone, a_tenant, a_failover):
+        apiserver.kubectl("create", "--validate=strict", "-f", "-", stdin=obj)
+    spec = apiserver.get("residencyzone", a_zone["metadata"]["name"])["spec"]
+    assert (spec["leaseSeconds"], spec["onPartition"]) == (30, "serve")
+    spec = apiserver.get("assistanttenant", a_tenant["metadata"]["name"])["spec"]
+    assert spec["assistants"][0]["replicas"] == 2
+    assert (spec["replication"], spec["suspend"]) == ({"maxAgeSeconds": 7200}, False)
+    spec = apiserver.get("failover", a_failover["metadata"]["name"])["spec"]
+    assert (spec["mode"], spec["dryRun"]) == ("emergency", False)
+
+
+_SITE = "spec/sites/0"
+_STORES = f"{_SITE}/stores"
+_PROVIDER = {"name": "p", "models": ["m"]}
+_SERVICE = {"namespace": "models", "name": "p", "port": 8080, "podLabels": {"app": "p"}}
+_ATTESTATION = {
+    "site": "one", "subject": "location", "statement": "in hall A of our data centre",
+    "attestedOn": "2026-01-01", "expiresOn": "2027-01-01",
+}  # fmt: skip
+
+ZONE_REFUSALS = [
+    ("metadata/name", "a" * 41, "DNS label of at most 40 characters"),
+    ("metadata/name", "a.b", "DNS label of at most 40 characters"),
+    ("spec/jurisdiction", "", "spec.jurisdiction"),
+    ("spec/jurisdiction", "-EU", "spec.jurisdiction"),
+    ("spec/allowedRegions", [], "spec.allowedRegions"),
+    ("spec/allowedRegions", [{"cloud": "gcp", "regions": ["eu"]}], "spec.allowedRegions[0].regions[0]"),
+    ("spec/allowedRegions", [{"cloud": "gcp", "regions": []}], "spec.allowedRegions[0].regions"),
+    ("spec/allowedRegions", [{"cloud": "azure", "regions": ["west-1"]}], "Unsupported value"),
+    ("spec/allowedRegions", [{"cloud": "gcp", "regions": ["a-1"]}] * 2, "Duplicate value"),
+    ("spec/allowedRegions/0/regions", ["us-east1"], "every site's region must be listed in allowedRegions"),
+    ("spec/allowedRegions/0/cloud", "onprem", "every site's region must be listed in allowedRegions"),
+    ("spec/sites", [], "spec.sites"),
+    ("spec/sites", [site("a"), site("b"), site("c")], "must have at most 2 items"),
+    ("spec/sites", [site("a"), site("a")], "Duplicate value"),
+    ("spec/leaseSeconds", 4, "should be greater than or equal to 5"),
+    ("spec/leaseSeconds", 301, "should be less than or equal to 300"),
+    ("spec/onPartition", "maybe", "Unsupported value"),
+    ("spec/unknown", 1, "unknown field"),
+    (f"{_SITE}/name", "One", "spec.sites[0].name"),
+    (f"{_SITE}/region", "europe", "spec.sites[0].region"),
+    (f"{_SITE}/key", DELETED, "spec.sites[0].key: Required value"),
+    (f"{_SITE}/cloud", "onprem", "an onprem site needs stores of profile compatible"),
+    (f"{_STORES}/profile", "compatible", "endpoint is required with profile compatible"),
+    (f"{_STORES}/endpoint", "https://s3.example.org", "derived from the region with profile cloud"),
+    (f"{_STORES}/endpoint", "ftp://s3.example.org", "spec.sites[0].stores.endpoint"),
+    (f"{_STORES}/keys", "one-r", "must be three different buckets"),
+    (f"{_STORES}/control", "one-k", "must be three different buckets"),
+    (f"{_STORES}/control", "one-r", "must be three different buckets"),
+    (f"{_STORES}/replica", "UPPER", "spec.sites[0].stores.replica"),
+    (f"{_STORES}/live", {}, "set exactly one of pool and createPrefix"),
+    (f"{_STORES}/live/pool", ["aaa"], "set exactly one of pool and createPrefix"),
+    (f"{_STORES}/live", {"pool": []}, "spec.sites[0].stores.live.pool"),
+    (f"{_STORES}/live", {"pool": ["aaa", "aaa"]}, "Duplicate value"),
+    ("spec/modelProviders", [_PROVIDER], "set exactly one of service and baseUrl"),
+    (
+        "spec/modelProviders",
+        [{**_PROVIDER, "service": _SERVICE, "baseUrl": "https://api.example.org"}],
+        "set exactly one of service and baseUrl",
+    ),
+    ("spec/modelProviders", [{**_PROVIDER, "baseUrl": "http://api.example.org"}], "spec.modelProviders[0].baseUrl"),
+    ("spec/modelProviders", [{**_PROVIDER, "service": {**_SERVICE, "port": 0}}], "greater than or equal to 1"),
+    ("spec/modelProviders", [{**_PROVIDER, "service": {**_SERVICE, "podLabels": {}}}], "podLabels"),
+    ("spec/attestations", [{**_ATTESTATION, "subject": "weather"}], "Unsupported value"),
+    ("spec/attestations", [{**_ATTESTATION, "attestedOn": "soon"}], "attestedOn"),
+    ("spec/attestations", [{**_ATTESTATION, "statement": "yes"}], "statement"),
+    ("spec/attestations", [_ATTESTATION, _ATTESTATION], "Duplicate value"),
+]
+
+_ASSISTANT = {"name": "a", "image": "i"}
+TENANT_REFUSALS = [
+    ("metadata/name", "a" * 41, "DNS label of at most 40 characters"),
+    ("metadata/name", "a.b", "DNS label of at most 40 characters"),
+    ("metadata/name", "kube-system", "belong to the cluster"),
+    ("metadata/name", "default", "belong to the cluster"),
+    ("spec", DELETED, "spec: Required value"),
+    ("spec/zone", "", "spec.zone"),
+    ("spec/zone", "EU", "spec.zone"),
+    ("spec/assistants", [], "spec.assistants"),
+    ("spec/assistants", [_ASSISTANT, _ASSISTANT], "Duplicate value"),
+    ("spec/assistants", [{"name": f"a{n}", "image": "i"} for n in range(17)], "must have at most 16 items"),
+    ("spec/assistants/0/replicas", 0, "greater than or equal to 1"),
+    ("spec/assistants/0/replicas", 101, "less than or equal to 100"),
+    ("spec/assistants/0/image", "", "spec.assistants[0].image"),
+    ("spec/assistants/0/envSecrets", ["a", "a"], "Duplicate value"),
+    ("spec/assistants/0/podTemplate", "no", "must be of type object"),
+    ("spec/model", {"provider": "p"}, "spec.model.model: Required value"),
+    ("spec/access", {"clients": [{"namespace": "Not"}]}, "spec.access.clients[0].namespace"),
+    ("spec/replication", {"maxAgeSeconds": 59}, "greater than or equal to 60"),
+    ("spec/replication", {"maxAgeSeconds": 604801}, "less than or equal to 604800"),
+]
+
+FAILOVER_REFUSALS = [
+    ("spec/tenants", {}, "set exactly one of names and matchLabels"),
+    ("spec/tenants", {"names": ["a"], "matchLabels": {"a": "b"}}, "set exactly one of names and matchLabels"),
+    ("spec/tenants", {"names": []}, "spec.tenants.names"),
+    ("spec/tenants", {"names": ["a", "a"]}, "Duplicate value"),
+    ("spec/mode", "planned", "Unsupported value"),
+    ("spec/acceptedDataLossSeconds", -1, "greater than or equal to 0"),
+    ("spec/acceptedDataLossSeconds", DELETED, "Required value"),
+    ("spec/sourceIsDown", "yes", "spec.sourceIsDown"),
+    ("spec/sourceIsDown", "x" * 513, "spec.sourceIsDown"),
+    ("spec/requestedBy", "x" * 129, "spec.requestedBy"),
+    ("spec/zone", DELETED, "Required value"),
+]
+
+REFUSALS = [
+    *((zone, *case) for case in ZONE_REFUSALS),
+    *((tenant, *case) for case in TENANT_REFUSALS),
+    *((failover, *case) for case in FAILOVER_REFUSALS),
+]
+
+
+@pytest.mark.parametrize(("make", "path", "value", "words"), REFUSALS)
+def test_bad_objects_are_refused_with_a_reason(
+    apiserver: ApiServer, make: Any, path: str, value: object, words: str
+) -> None:
+    assert words in refusal(apiserver, "create", change(make(), path, value))
+
+
+def test_two_sites_of_one_cloud_need_buckets_of_their_own(apiserver: ApiServer) -> None:
+    obj = zone()
+    obj["spec"]["sites"][1] |= {"cloud": "gcp", "region": "europe-west3"}
+    apiserver.kubectl("create", "-f", "-", stdin=obj)
+    obj = zone()
+    obj["spec"]["sites"][1] |= {"cloud": "gcp", "region": "europe-west3"}
+    obj["spec"]["sites"][1]["stores"]["control"] = "one-c"
+    assert "need buckets of their own" in refusal(apiserver, "create", obj)
+
+
+_POOL = {"pool": ["aaa", "bbb"]}
+
+IMMUTABLE = [
+    (zone, "spec/leaseSeconds", 60, "a take-over waits for the leases given"),
+    (zone, f"{_STORES}/replica", "other", "is immutable"),
+    (zone, f"{_STORES}/live", _POOL, "is immutable"),
+    (zone, f"{_SITE}/region", "europe-west4", "is immutable"),
+    (zone, f"{_SITE}/cloud", "aws", "is immutable"),
+    (zone, f"{_SITE}/name", "renamed", "sites keep their order"),
+    (zone, "spec/sites", [site("one")], "sites keep their order"),
+    (zone, "spec/sites", [site("two", "aws", "eu-central-1"), site("one")], "sites keep their order"),
+    (tenant, "spec/zone", "us", "is immutable"),
+    (tenant, "spec/homeSite", "two", "homeSite is immutable"),
+    (failover, "spec/acceptedDataLossSeconds", 3600, "a Failover is immutable"),
+    (failover, "spec/tenants/names", ["a", "b"], "a Failover is immutable"),
+    (failover, "spec/dryRun", True, "a Failover is immutable"),
+]
+
+
+@pytest.mark.parametrize(("make", "path", "value", "words"), IMMUTABLE)
+def test_immutable_fields(apiserver: ApiServer, make: Any, path: str, value: object, words: str) -> None:
+    obj = make()
+    obj["spec"].setdefault("allowedRegions", []).append({"cloud": "onprem", "regions": ["any-where"]})
+    if make is not zone:
+        del obj["spec"]["allowedRegions"]
+    else:
+        obj["spec"]["allowedRegions"][0]["regions"].append("europe-west4")
+        obj["spec"]["allowedRegions"][1]["regions"].append("europe-west3")
+    apiserver.kubectl("create", "-f", "-", stdin=obj)
+    assert words in refusal(apiserver, "replace", change(obj, path, value))
+
+
+@pytest.mark.parametrize("value", ["two", DELETED])
+def test_home_site_can_neither_change_nor_vanish(apiserver: ApiServer, value: object) -> None:
+    obj = tenant()
+    obj["spec"]["homeSite"] = "one"
+    apiserver.kubectl("create", "-f", "-", stdin=obj)
+    assert "homeSite is immutable" in refusal(apiserver, "replace", change(obj, "spec/homeSite", value))
+
+
+def test_a_second_site_may_be_added_and_other_fields_may_change(apiserver: ApiServer) -> None:
+    obj = zone()
+    second = obj["spec"]["sites"].pop()
+    apiserver.kubectl("create", "-f", "-", stdin=obj)
+    obj["spec"]["sites"].append(second)
+    obj["spec"]["onPartition"] = "stop"
+    apiserver.kubectl("replace", "-f", "-", stdin=obj)
+    obj["spec"]["sites"][0]["key"]["name"] = "next"
+    apiserver.kubectl("replace", "-f", "-", stdin=obj)
+
+
+def test_lists_merge_by_key_under_server_side_apply(apiserver: ApiServer) -> None:
+    obj = tenant()
+    apiserver.apply(obj, manager="one")
+    other = {**obj, "spec": {**obj["spec"], "assistants": [{"name": "sales", "image": "i", "envSecrets": ["s"]}]}}
+    apiserver.apply(other, manager="two")
+    name = obj["metadata"]["name"]
+    assistants = apiserver.get("at", name)["spec"]["assistants"]
+    assert {a["name"] for a in assistants} == {"support", "sales"}
+    obj["spec"]["assistants"][0]["envSecrets"] = ["x"]
+    obj["spec"]["assistants"].append({"name": "sales", "image": "i", "envSecrets": ["t"]})
+    apiserver.apply(obj, manager="one")
+    secrets = {a["name"]: a.get("envSecrets") for a in apiserver.get("at", name)["spec"]["assistants"]}
+    assert {k: sorted(v) for k, v in secrets.items()} == {"support": ["x"], "sales": ["s", "t"]}
+
+
+def test_pod_template_keeps_fields_that_the_schema_does_not_know(apiserver: ApiServer) -> None:
+    obj = tenant()
+    template = {"metadata": {"annotations": {"a": "b"}}, "spec": {"priorityClassName": "high", "tolerations": []}}
+    obj["spec"]["assistants"][0]["podTemplate"] = template
+    apiserver.kubectl("create", "--validate=strict", "-f", "-", stdin=obj)
+    stored = apiserver.get("at", obj["metadata"]["name"])
+    assert stored["spec"]["assistants"][0]["podTemplate"] == template
+
+
+def with_status(apiserver: ApiServer, obj: Object, status: Object) -> None:
+    apiserver.kubectl("create", "-f", "-", stdin=obj)
+    ready = {"type": "Ready", "status": "True", "reason": "Serving", "message": "serves here"}
+    ready |= {"observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    patch = yaml.safe_dump({"status": {"observedGeneration": 1, "conditions": [ready], **status}})
+    apiserver.kubectl(
+        "patch", obj["kind"], obj["metadata"]["name"], "--subresource=status", "--type=merge", "-p", patch
+    )
+
+
+def shown(apiserver: ApiServer, *args: str) -> tuple[list[str], list[str]]:
+    header, row = apiserver.kubectl("get", *args).stdout.splitlines()
+    return header.split(), row.split()
+
+
+def test_printer_columns_and_names(apiserver: ApiServer) -> None:
+    a_zone, a_tenant, a_failover = zone(), tenant(), failover()
+    commit = {"seq": 3, "epoch": 1, "cutTime": "2026-01-01T00:00:00Z", "target": "two"}
+    with_status(apiserver, a_zone, {"site": "one"})
+    with_status(apiserver, a_tenant, {"activeSite": "one", "lastCommit": commit})
+    with_status(apiserver, a_failover, {})
+
+    header, row = shown(apiserver, "at", a_tenant["metadata"]["name"])
+    assert header == ["NAME", "READY", "ZONE", "ACTIVE-SITE", "LAST-REPLICATION", "AGE"]
+    assert row[1:4] == ["True", "eu", "one"]
+    assert row[4].endswith(("d", "y"))
+    header, row = shown(apiserver, "rz", a_zone["metadata"]["name"])
+    assert header == ["NAME", "READY", "JURISDICTION", "SITE", "SITES", "AGE"]
+    assert row[1:4] == ["True", "EU", "one"]
+    header, row = shown(apiserver, "fo", a_failover["metadata"]["name"])
+    assert header == ["NAME", "READY", "ZONE", "TARGET", "MODE", "DRY-RUN", "AGE"]
+    assert row[1:6] == ["True", "eu", "two", "emergency", "false"]
+    wide = apiserver.kubectl("get", "at", a_tenant["metadata"]["name"], "-o", "wide").stdout
+    assert "REASON" in wide
+    assert "serves here" in wide
+
+    names = apiserver.kubectl("get", "domicile", "-o", "name").stdout
+    assert {line.split("/")[0] for line in names.splitlines()} == {
+        "assistanttenant.domicile.dev",
+        "failover.domicile.dev",
+        "residencyzone.domicile.dev",
+    }
+
+
+def test_tenants_are_selectable_by_zone(apiserver: ApiServer) -> None:
+    obj = tenant()
+    obj["spec"]["zone"] = "selectable"
+    apiserver.kubectl("create", "-f", "-", stdin=obj)
+    found = apiserver.kubectl("get", "at", "--field-selector=spec.zone=selectable", "-o", "name").stdout.split()
+    assert found == [f"assistanttenant.domicile.dev/{obj['metadata']['name']}"]
+
+
+def test_status_is_a_subresource_of_its_own(apiserver: ApiServer) -> None:
+    obj = {**tenant(), "status": {"site": "forged"}}
+    apiserver.kubectl("create", "-f", "-", stdin=obj)
+    assert "status" not in apiserver.get("at", obj["metadata"]["name"])

@@ -1,0 +1,216 @@
+"""One cluster: control plane, nodes, cluster DNS and the workloads that every test needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tests.testbed import cgroups
+from tests.testbed.api import Api, now
+from tests.testbed.build import build
+from tests.testbed.control_plane import ControlPlane
+from tests.testbed.images import Images
+from tests.testbed.network import Network
+from tests.testbed.node import Node
+from tests.testbed.process import Process, TestbedError, eventually, run
+from tests.testbed.topology import ClusterSpec
+
+_MANIFESTS = Path(__file__).parent / "manifests"
+_CALICO_KINDS = {
+    "BGPConfiguration": "bgpconfigurations",
+    "BGPFilter": "bgpfilters",
+    "BGPPeer": "bgppeers",
+    "BlockAffinity": "blockaffinities",
+    "CalicoNodeStatus": "caliconodestatuses",
+    "ClusterInformation": "clusterinformations",
+    "FelixConfiguration": "felixconfigurations",
+    "GlobalNetworkPolicy": "globalnetworkpolicies",
+    "GlobalNetworkSet": "globalnetworksets",
+    "HostEndpoint": "hostendpoints",
+    "IPAMBlock": "ipamblocks",
+    "IPAMConfig": "ipamconfigs",
+    "IPAMHandle": "ipamhandles",
+    "IPPool": "ippools",
+    "IPReservation": "ipreservations",
+    "KubeControllersConfiguration": "kubecontrollersconfigurations",
+    "NetworkPolicy": "networkpolicies",
+    "NetworkSet": "networksets",
+}
+_NAMESPACED = ("NetworkPolicy", "NetworkSet")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster and its folder of disks and keys."""
+
+    spec: ClusterSpec
+    network: Network
+    images: Images
+    group: str
+    folder: Path
+    logs: Path
+
+    @cached_property
+    def control_plane(self) -> ControlPlane:
+        """The cluster's servers."""
+        return ControlPlane(self.spec, self.network, self.group, self.folder, self.logs)
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """The cluster's nodes, in order."""
+        return [
+            Node(self.spec, n, self.control_plane, self.network, self.group, self.folder / f"node-{n}", self.logs)
+            for n in range(1, len(self.spec.nodes) + 1)
+        ]
+
+    @property
+    def kubeconfig(self) -> Path:
+        """An administrator's kubeconfig, for use on this machine."""
+        return self.control_plane.kubeconfig
+
+    @property
+    def api(self) -> Api:
+        """Reads of the API."""
+        return self.control_plane.api
+
+    @property
+    def processes(self) -> list[Process]:
+        """All daemons of the cluster."""
+        return [*self.control_plane.processes, *(p for n in self.nodes for p in n.processes)]
+
+    def process(self, name: str, node: int = 1) -> Process:
+        """A daemon: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, or containerd, kubelet, ... of a node."""
+        for process in self.processes:
+            if process.group in (f"{self.group}/{name}", f"{self.group}/{name}-{node}"):
+                return process
+        raise KeyError(f"testbed: cluster {self.spec.name} has no process {name!r}")
+
+    def kubectl(self, *arguments: str, given: str | None = None, seconds: float = 120) -> str:
+        """Run kubectl as administrator; ``given`` is its standard input. Raises TestbedError with kubectl's words."""
+        return run(str(build("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments, given=given, seconds=seconds)
+
+    def apply(self, *objects: dict[str, Any] | str) -> None:
+        """Server-side apply of objects, or of manifests as text."""
+        texts = [o if isinstance(o, str) else json.dumps(o) for o in objects]
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", given="\n---\n".join(texts))
+
+    def up(self, phase: Callable[[str], None]) -> None:
+        """Start everything that doesn't run and return once nodes, DNS and workloads are ready."""
+        began = now()
+        fresh = not all(p.alive() for p in self.processes)
+        since = began if fresh else began.replace(year=2000)
+        with ThreadPoolExecutor(1 + len(self.nodes)) as pool:
+            started = pool.submit(self.control_plane.start)
+            prepared = [pool.submit(self._prepare, node) for node in self.nodes]
+            started.result()
+            phase(f"{self.spec.name}: API server ready")
+            for future in prepared:
+                future.result()
+        phase(f"{self.spec.name}: images on {len(self.nodes)} node(s)")
+        for node in self.nodes:
+            node.join()
+        self._install()
+        eventually(lambda: self.api.nodes_ready(len(self.nodes), since), f"ready nodes of {self.spec.name}", 90)
+        phase(f"{self.spec.name}: nodes ready")
+        for namespace, selector in self._expected():
+            eventually(
+                lambda namespace=namespace, selector=selector: self.api.pods_ready(namespace, selector, since),
+                f"ready pod {selector} in {self.spec.name}",
+                120,
+            )
+        phase(f"{self.spec.name}: pods ready")
+
+    def _prepare(self, node: Node) -> None:
+        node.prepare()
+        for archive, reference in self.images.built.values():
+            node.import_image(archive, reference)
+
+    def _expected(self) -> list[tuple[str, str]]:
+        pods = [("kube-system", "k8s-app=kube-dns")]
+        if self._with_workloads:
+            pods += [("models", "app=model-provider"), ("clients", "app=client")]
+        return pods
+
+    @property
+    def _with_workloads(self) -> bool:
+        return {"client", "model-provider"} <= set(self.images.built)
+
+    def _install(self) -> None:
+        dns = self.network.plan.service(self.spec, 10)
+        manifests = [(_MANIFESTS / "calico.yaml").read_text(), (_MANIFESTS / "coredns.yaml").read_text().replace("@DNS@", dns)]
+        if self._with_workloads:
+            text = (_MANIFESTS / "workloads.yaml").read_text()
+            for name in ("client", "model-provider"):
+                text = text.replace(f"@{name.upper()}@", self.images.built[name][1])
+            manifests.append(text)
+        self.apply(*(_calico_crd(k, p) for k, p in _CALICO_KINDS.items()), *manifests)
+        eventually(self._served, f"Calico's kinds in {self.spec.name}", 30)
+        self.apply(*self._calico_objects())
+
+    def _served(self) -> bool:
+        try:
+            kinds = {r["kind"] for r in self.api.get("/apis/crd.projectcalico.org/v1")["resources"]}
+        except OSError:
+            return False
+        return kinds >= set(_CALICO_KINDS)
+
+    def _calico_objects(self) -> list[dict[str, Any]]:
+        information = {"datastoreReady": True, "clusterType": "k8s,kdd", "calicoVersion": "v3.28.5", "clusterGUID": f"{0:032x}"}
+        objects = [_calico("ClusterInformation", "default", information)]
+        for node in self.nodes:
+            pool = {
+                "cidr": self.network.plan.pods(self.spec, node.number),
+                "blockSize": 26,
+                "ipipMode": "Never",
+                "vxlanMode": "Never",
+                "natOutgoing": False,
+                "nodeSelector": "all()",
+            }
+            objects.append(_calico("IPPool", f"pods-{node.number}", pool))
+        return objects
+
+    def kill(self) -> None:
+        """SIGKILL everything of the cluster, pods included, and take its namespaces off the network. Disks stay."""
+        cgroups.kill(self.group)
+        plan = self.network.plan
+        self.network.detach(self.control_plane.space, plan.api(self.spec))
+        for node in self.nodes:
+            self.network.detach(node.name, node.address)
+        cgroups.remove(self.group)
+
+    def diagnosis(self) -> str:
+        """What is dead, what isn't ready and the end of the logs, for a failure's report."""
+        dead = [p for p in self.processes if not p.alive()]
+        if not self.control_plane.api_server.alive():
+            return "\n".join([f"dead: {', '.join(p.name for p in dead)}", *(p.tail() for p in dead if p.log.exists())])
+        try:
+            pods = self.kubectl("get", "pods,nodes", "-A", "-o", "wide", seconds=10)
+            events = "\n".join(self.kubectl("get", "events", "-A", seconds=10).splitlines()[-15:])
+        except TestbedError as error:
+            pods, events = str(error), ""
+        return "\n".join([f"dead: {', '.join(p.name for p in dead) or 'none'}", pods, events, *(p.tail() for p in dead)])
+
+
+def _calico(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "crd.projectcalico.org/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def _calico_crd(kind: str, plural: str) -> dict[str, Any]:
+    # Felix validates on its own; open schemas spare the API server the work of publishing large ones.
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.crd.projectcalico.org"},
+        "spec": {
+            "group": "crd.projectcalico.org",
+            "names": {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()},
+            "scope": "Namespaced" if kind in _NAMESPACED else "Cluster",
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }

@@ -1,0 +1,262 @@
+"""The wide area network: one router namespace between all clusters and stores, links that can be cut, and counters.
+
+Every namespace has one link, to the router ``wan``. Whatever leaves the instance's addresses goes to ``outside``, which counts it
+and answers nothing. The machine reaches the instance by one link and never forwards for it: a blackhole route stands behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.testbed.process import TestbedError, run
+from tests.testbed.topology import Plan
+
+NETNS = Path("/run/netns")
+_TABLE = "inet testbed"
+_QUIET = {"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1}
+_ROUTER = {**_QUIET, "net.ipv4.ip_forward": 1, "net.ipv4.conf.all.rp_filter": 0, "net.ipv4.conf.default.rp_filter": 0}
+
+
+@dataclass(frozen=True)
+class Count:
+    """Packets and bytes (of whole IP packets)."""
+
+    packets: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.packets + other.packets, self.bytes + other.bytes)
+
+    def __sub__(self, other: Count) -> Count:
+        return Count(self.packets - other.packets, self.bytes - other.bytes)
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What was counted since the instance came up: by (source, store) towards and from stores, and what went outside."""
+
+    to_stores: dict[tuple[str, str], Count]
+    from_stores: dict[tuple[str, str], Count]
+    outside: Count
+
+    def to_store(self, store: str, source: str | None = None) -> Count:
+        """What reached a site's store, from one site (or ``host``) or from all."""
+        return sum((c for (s, t), c in self.to_stores.items() if t == store and source in (None, s)), Count())
+
+    def from_store(self, store: str, reader: str | None = None) -> Count:
+        """What a site's store sent, to one site (or ``host``) or to all."""
+        return sum((c for (s, t), c in self.from_stores.items() if t == store and reader in (None, s)), Count())
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network of an instance."""
+
+    plan: Plan
+
+    @property
+    def _link(self) -> str:
+        return f"dt{self.plan.index}"
+
+    def namespace(self, name: str) -> str:
+        """Name of a network namespace of the instance."""
+        return f"{self.plan.prefix}{name}"
+
+    def enter(self, name: str) -> list[str]:
+        """Prefix that runs a command in a namespace."""
+        return ["nsenter", f"--net={NETNS / self.namespace(name)}", "--"]
+
+    def _ip(self, lines: Iterable[str], name: str | None = None) -> None:
+        where = ["-n", self.namespace(name)] if name else []
+        run("ip", *where, "-batch", "-", given="\n".join(lines) + "\n")
+
+    def _sysctl(self, name: str, values: dict[str, int]) -> None:
+        run(*self.enter(name), "sysctl", "-qw", *(f"{k}={v}" for k, v in values.items()))
+
+    def create(self) -> None:
+        """Make the router, the outside and the machine's link, with rules and counters."""
+        plan, wan = self.plan, self.namespace("wan")
+        outside = self.namespace("outside")
+        self._ip([f"netns add {wan}", f"netns add {outside}"])
+        self._sysctl("wan", _ROUTER)
+        self._sysctl("outside", _QUIET)
+        self._ip(
+            [
+                f"route add blackhole {plan.net} metric 4096",
+                f"link add {self._link} type veth peer name host netns {wan}",
+                f"addr add {plan.host}/32 dev {self._link}",
+                f"link set {self._link} up",
+                f"route add {plan.gateway} dev {self._link} src {plan.host}",
+                f"route add {plan.net} via {plan.gateway} dev {self._link} src {plan.host}",
+            ]
+        )
+        self._ip(
+            [
+                "link set lo up",
+                f"addr add {plan.gateway}/32 dev lo",
+                f"route add blackhole {plan.net} metric 4096",
+                "link set host up",
+                f"route add {plan.host} dev host src {plan.gateway}",
+                f"link add outside type veth peer name eth0 netns {outside}",
+                "link set outside up",
+                f"route add {plan.outside} dev outside src {plan.gateway}",
+                f"route add default via {plan.outside} dev outside",
+            ],
+            "wan",
+        )
+        self._ip(
+            ["link set lo up", f"addr add {plan.outside}/32 dev eth0", "link set eth0 up", f"route add {plan.gateway} dev eth0"],
+            "outside",
+        )
+        run(*self.enter("wan"), "nft", "-f", "-", given=self._rules())
+        run(
+            *self.enter("outside"),
+            "nft",
+            "-f",
+            "-",
+            given=f"""table {_TABLE} {{
+              counter reached {{ }}
+              set seen {{ type ipv4_addr . ipv4_addr; flags dynamic; size 4096; counter; }}
+              chain arrivals {{ type filter hook prerouting priority -300;
+                iifname "eth0" counter name reached
+                iifname "eth0" update @seen {{ ip saddr . ip daddr }} drop
+              }}
+            }}""",
+        )
+
+    def _sources(self) -> list[str]:
+        return [*(s.name for s in self.plan.topology.sites), "host"]
+
+    def _rules(self) -> str:
+        counters, rules = [], []
+        for store in self.plan.topology.sites:
+            address = self.plan.store(store)
+            for source in self._sources():
+                block = ", ".join(self.plan.addresses(source))
+                pair = f"{source}/{store.name}"
+                counters += [f'counter to/{pair} {{ }}', f'counter from/{pair} {{ }}']
+                rules += [
+                    f'ip saddr {{ {block} }} ip daddr {address} counter name to/{pair}',
+                    f'ip saddr {address} ip daddr {{ {block} }} counter name from/{pair}',
+                ]
+        lines = "\n".join(rules)
+        # The machine may open connections into the instance, but nothing in the instance to the machine.
+        return f"""table {_TABLE} {{
+          {chr(10).join(counters)}
+          set cut {{ type ipv4_addr . ipv4_addr; flags interval; }}
+          chain forward {{ type filter hook forward priority 0;
+            ip saddr . ip daddr @cut drop
+            oifname "host" ct state new drop
+            {lines}
+          }}
+        }}"""
+
+    def attach(self, name: str, address: str, routes: Iterable[str] = ()) -> None:
+        """Make a namespace with one link to the router, an address and the prefixes that are routed to it."""
+        gateway, space, link = self.plan.gateway, self.namespace(name), self._wan_link(address)
+        self._ip([f"netns add {space}"])
+        self._sysctl(name, _ROUTER)
+        self._ip(
+            [
+                f"link add {link} type veth peer name eth0 netns {space}",
+                f"link set {link} up",
+                f"route add {address} dev {link} src {gateway}",
+                *(f"route add {r} via {address} dev {link} onlink" for r in routes),
+            ],
+            "wan",
+        )
+        self._ip(
+            [
+                "link set lo up",
+                f"addr add {address}/32 dev eth0",
+                "link set eth0 up",
+                f"route add {gateway} dev eth0 src {address}",
+                f"route add default via {gateway} dev eth0 src {address}",
+            ],
+            name,
+        )
+
+    @staticmethod
+    def _wan_link(address: str) -> str:
+        return "to-" + ".".join(address.split(".")[2:])
+
+    def attached(self, name: str) -> bool:
+        """Whether the namespace exists."""
+        return (NETNS / self.namespace(name)).exists()
+
+    def detach(self, name: str, address: str) -> None:
+        """Remove a namespace and its link; packets to it vanish from then on."""
+        with suppress(TestbedError):
+            run("ip", "-n", self.namespace("wan"), "link", "del", self._wan_link(address))
+        if self.attached(name):
+            run("ip", "netns", "del", self.namespace(name))
+
+    def _pairs(self, a: str, b: str) -> str:
+        pairs = [(x, y) for x in self.plan.addresses(a) for y in self.plan.addresses(b)]
+        return ", ".join(f"{x} . {y}, {y} . {x}" for x, y in pairs)
+
+    def cut(self, a: str, b: str) -> None:
+        """Drop every packet between two places (site, cluster, ``store:SITE`` or ``host``), of open connections, too."""
+        run(*self.enter("wan"), "nft", f"add element {_TABLE} cut {{ {self._pairs(a, b)} }}")
+
+    def heal(self, a: str, b: str) -> None:
+        """Undo ``cut``; a link that isn't cut stays as it is."""
+        elements = self._pairs(a, b)
+        run(*self.enter("wan"), "nft", "-f", "-", given=f"add element {_TABLE} cut {{ {elements} }}\n"
+            f"delete element {_TABLE} cut {{ {elements} }}\n")
+
+    def cuts(self) -> list[str]:
+        """The pairs of prefixes between which packets are dropped."""
+        listed = json.loads(run(*self.enter("wan"), "nft", "-j", "list", "set", *_TABLE.split(), "cut"))
+        elements = next(o["set"] for o in listed["nftables"] if "set" in o).get("elem", [])
+        return sorted(" -> ".join(_prefix(p) for p in e["concat"]) for e in elements)
+
+    def counters(self) -> Counters:
+        """Read all counters."""
+        towards: dict[tuple[str, str], Count] = {}
+        away: dict[tuple[str, str], Count] = {}
+        for name, count in self._read("wan").items():
+            direction, source, store = name.split("/")
+            (towards if direction == "to" else away)[source, store] = count
+        return Counters(towards, away, self._read("outside")["reached"])
+
+    def outside_flows(self) -> dict[str, Count]:
+        """What reached the outside, by "source -> destination"."""
+        listed = json.loads(run(*self.enter("outside"), "nft", "-j", "list", "set", *_TABLE.split(), "seen"))
+        elements = next(o["set"] for o in listed["nftables"] if "set" in o).get("elem", [])
+        return {
+            " -> ".join(e["elem"]["val"]["concat"]): Count(
+                e["elem"].get("counter", {}).get("packets", 0), e["elem"].get("counter", {}).get("bytes", 0)
+            )
+            for e in elements
+        }
+
+    def _read(self, name: str) -> dict[str, Count]:
+        listed = json.loads(run(*self.enter(name), "nft", "-j", "list", "counters", "table", *_TABLE.split()))
+        found = [o["counter"] for o in listed["nftables"] if "counter" in o]
+        return {c["name"]: Count(c["packets"], c["bytes"]) for c in found}
+
+
+def _prefix(element: str | dict[str, dict[str, str | int]]) -> str:
+    if isinstance(element, str):
+        return element
+    return f"{element['prefix']['addr']}/{element['prefix']['len']}"
+
+
+def remove(index: int) -> None:
+    """Remove every namespace, link and route of the instance with that index, whatever state they are in."""
+    for space in sorted(NETNS.glob(f"dt{index}-*")) if NETNS.exists() else ():
+        run("ip", "netns", "del", space.name)
+    with suppress(TestbedError):
+        run("ip", "link", "del", f"dt{index}")
+    with suppress(TestbedError):
+        run("ip", "route", "del", "blackhole", f"10.{200 + index}.0.0/16", "metric", "4096")
+
+
+def taken(index: int) -> bool:
+    """Whether the machine already routes the instance's addresses somewhere."""
+    return f"10.{200 + index}." in run("ip", "-4", "route", "show", "table", "all")

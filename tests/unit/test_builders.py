@@ -1,0 +1,189 @@
+"""What the operator would apply: always inside the region, confined, closed by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from domicile.api.common import LABEL_REGION
+from domicile.controllers.tenant import builders
+from domicile.controllers.tenant.view import ClaimView
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.views import tenant_spec, view
+
+
+def only(objects: list[dict[str, Any]], kind: str, name: str | None = None) -> dict[str, Any]:
+    found = [o for o in objects if o["kind"] == kind and (name is None or o["metadata"]["name"] == name)]
+    assert len(found) == 1
+    return found[0]
+
+
+def with_template(template: dict[str, Any]) -> dict[str, Any]:
+    spec = tenant_spec(assistants=[{"name": "helpdesk", "image": "i:1", "podTemplate": template}])
+    pod: dict[str, Any] = only(builders.build(view(spec)), "Deployment")["spec"]["template"]
+    return pod
+
+
+def test_isolation_comes_before_anything_that_runs() -> None:
+    kinds = [o["kind"] for o in builders.build(view())]
+    assert kinds[0] == "Namespace"
+    assert kinds.index("NetworkPolicy") < kinds.index("Deployment")
+    deny = only(builders.build(view()), "NetworkPolicy", "default-deny")["spec"]
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": []}
+
+
+def test_the_namespace_is_restricted_and_labelled() -> None:
+    labels = only(builders.build(view()), "Namespace")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert labels["domicile.dev/jurisdiction"] == "EU"
+
+
+def test_openings_name_exactly_the_chain() -> None:
+    policies = {o["metadata"]["name"]: o["spec"] for o in builders.build(view()) if o["kind"] == "NetworkPolicy"}
+    assert set(policies) == {"default-deny", "allow-clients", "allow-dns", "allow-lease", "allow-model", "allow-store"}
+    clients = policies["allow-clients"]
+    assert clients["ingress"] == [
+        {
+            "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "clients"}}}],
+            "ports": [{"port": 8080, "protocol": "TCP"}],
+        }
+    ]
+    assert policies["allow-store"]["egress"] == [
+        {"to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}], "ports": [{"port": 9000, "protocol": "TCP"}]}
+    ]
+
+
+def test_without_clients_nobody_is_admitted() -> None:
+    closed = only(builders.build(view(tenant_spec(access={}))), "NetworkPolicy", "allow-clients")
+    assert closed["spec"]["ingress"] == []
+
+
+def test_no_rule_has_an_empty_peer_list() -> None:
+    for spec in (tenant_spec(), tenant_spec(access={})):
+        for policy in (o["spec"] for o in builders.build(view(spec)) if o["kind"] == "NetworkPolicy"):
+            assert all(rule["from"] for rule in policy["ingress"])
+            assert all(rule["to"] for rule in policy["egress"])
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        None,
+        ClaimView(2, "aws-frankfurt", stands=True, opened=True, everywhere=True),
+        ClaimView(3, "gcp-frankfurt", stands=True, opened=False, everywhere=True),
+    ],
+)
+def test_no_pods_without_an_opened_claim(claim: ClaimView | None) -> None:
+    assert only(builders.build(view(claim=claim)), "Deployment")["spec"]["replicas"] == 0
+
+
+def test_two_pods_where_the_claim_is_held() -> None:
+    assert only(builders.build(view()), "Deployment")["spec"]["replicas"] == 2
+
+
+def pinned(pod: dict[str, Any]) -> bool:
+    required = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    wanted = {"key": LABEL_REGION, "operator": "In", "values": ["europe-west3"]}
+    return bool(required["nodeSelectorTerms"]) and all(
+        wanted in term["matchExpressions"] for term in required["nodeSelectorTerms"]
+    )
+
+
+json_values = st.sampled_from([None, True, 0, "", "other", [], ["x"], {}, {"a": 1}])
+terms = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "matchExpressions": st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "key": st.sampled_from([LABEL_REGION, "disk"]),
+                        "operator": st.sampled_from(["In", "NotIn", "Exists"]),
+                        "values": st.lists(st.sampled_from(["us-central1", "europe-west3"]), max_size=2),
+                    }
+                ),
+                max_size=2,
+            ),
+            "matchFields": st.just([{"key": "metadata.name", "operator": "In", "values": ["n1"]}]),
+        },
+    ),
+    max_size=3,
+)
+
+
+@given(
+    terms=terms,
+    names=st.lists(st.sampled_from(["guard", "assistant", "extra"]), unique=True),
+    extra=st.dictionaries(
+        st.sampled_from(["nodeName", "hostNetwork", "hostPID", "shareProcessNamespace", "serviceAccountName"]),
+        json_values,
+    ),
+)
+def test_whatever_the_template_says_region_guard_and_confinement_win(
+    terms: list[dict[str, Any]], names: list[str], extra: dict[str, Any]
+) -> None:
+    containers = [
+        {"name": n, "image": "evil", "command": ["x"], "securityContext": {"runAsUser": 0}, "env": [{"name": "PORT"}]}
+        for n in names
+    ]
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    pod = with_template(
+        {"spec": {"affinity": affinity, "containers": containers, "initContainers": containers[:1], **extra}}
+    )
+    assert pinned(pod)
+    spec = pod["spec"]
+    assert not set(spec) & {"nodeName", "hostNetwork", "hostPID", "shareProcessNamespace"}
+    assert spec["serviceAccountName"] == "helpdesk"
+    plain = with_template({})["spec"]
+    guard = [c for c in spec["initContainers"] if c["name"] == "guard"]
+    assert guard == plain["initContainers"]
+    assert all(c["name"] != "guard" for c in spec["containers"])
+    assistant = next(c for c in spec["containers"] if c["name"] == "assistant")
+    ours = plain["containers"][0]
+    assert assistant["image"] == ours["image"]
+    assert assistant["securityContext"] == ours["securityContext"]
+    assert [e for e in assistant["env"] if e["name"] == "PORT"] == [e for e in ours["env"] if e["name"] == "PORT"]
+
+
+def test_a_template_may_tune_what_is_harmless() -> None:
+    pod = with_template(
+        {
+            "metadata": {"annotations": {"team": "x"}, "labels": {"app.kubernetes.io/component": "stolen"}},
+            "spec": {
+                "nodeSelector": {"disk": "ssd"},
+                "tolerations": [{"key": "gpu", "operator": "Exists"}],
+                "containers": [
+                    {
+                        "name": "assistant",
+                        "resources": {"limits": {"memory": "1Gi"}},
+                        "env": [{"name": "LOG_LEVEL", "value": "debug"}],
+                        "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+                    }
+                ],
+                "volumes": [{"name": "cache", "emptyDir": {}}],
+            },
+        }
+    )
+    assert pod["metadata"]["annotations"] == {"team": "x"}
+    assert pod["metadata"]["labels"]["app.kubernetes.io/component"] == "assistant"
+    spec = pod["spec"]
+    assert spec["nodeSelector"] == {"disk": "ssd"}
+    assistant = spec["containers"][0]
+    assert assistant["resources"]["limits"]["memory"] == "1Gi"
+    assert {"name": "LOG_LEVEL", "value": "debug"} in assistant["env"]
+    assert [m["name"] for m in assistant["volumeMounts"]] == ["tmp", "cache"]
+    assert [v["name"] for v in spec["volumes"]] == ["cache", "tmp"]
+
+
+def test_static_credentials_reach_only_their_own_bucket_secret() -> None:
+    objects = builders.build(view(live_credentials=b"{}"))
+    assert only(objects, "Secret")["data"] == {"store.json": "e30="}
+    assert not [o for o in builders.build(view()) if o["kind"] == "Secret"]
+
+
+def test_a_mirrored_secret_is_put_down_only_where_it_is_missing() -> None:
+    seen = view(missing_secrets=("crm", "erp"), mirrored_secrets={"crm": {"k": "dg=="}, "other": {"k": "dg=="}})
+    secret = only(builders.build(seen), "Secret")
+    assert (secret["metadata"]["name"], secret["data"]) == ("crm", {"k": "dg=="})

@@ -1,0 +1,157 @@
+"""Every rule of the tenant's policy chains has a view that trips it, and says what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from domicile.api.conditions import ConditionType
+from domicile.controllers.tenant import policies, status
+from domicile.controllers.tenant.policies import Verdict
+from domicile.controllers.tenant.view import ClaimView, Ownership, Residency, Standing, TenantView, Workload
+
+from tests.unit.views import NOW, tenant_spec, view
+
+
+def verdict(of: TenantView, kind: str) -> Verdict:
+    return next(v for v in policies.judge(of) if v.type == kind)
+
+
+def test_a_good_tenant_is_ready_and_nothing_blocks() -> None:
+    verdicts = policies.judge(view())
+    assert {v.status for v in verdicts} == {"True"}
+    assert policies.blocking(verdicts) is None
+    ready = policies.ready(view(), verdicts)
+    assert (ready.status, ready.reason) == ("True", "Serving")
+    assert policies.progress(ready) is None
+
+
+def model(provider: str, name: str) -> dict[str, Any]:
+    return {"spec": tenant_spec(model={"provider": provider, "model": name})}
+
+
+PEER_DOWN = "The stores of peer site aws-frankfurt don't answer (Unavailable)."
+CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
+    ({"spec": tenant_spec(zone="mars")}, "ResidencyCompliant", "False", "ZoneNotFound", True, "known: eu, us"),
+    ({"zone": None}, "ResidencyCompliant", "False", "ZoneNotServedHere", True, "Nothing was created"),
+    (
+        {"spec": tenant_spec(homeSite="gcp-iowa")},
+        "ResidencyCompliant",
+        "False",
+        "HomeSiteUnknown",
+        True,
+        "gcp-frankfurt, aws-frankfurt",
+    ),
+    (model("nobody", "x"), "ResidencyCompliant", "False", "ModelProviderUnknown", True, "local, outside"),
+    (model("outside", "big"), "ResidencyCompliant", "False", "ModelProviderOutside", True, "anonymising gateway"),
+    (model("local", "big"), "ResidencyCompliant", "False", "ModelNotAllowed", True, "small"),
+    (
+        {"residency": Residency(Standing.VIOLATED, ("the live bucket is in US-EAST1",))},
+        "ResidencyCompliant",
+        "False",
+        "StoreOutsideZone",
+        True,
+        "US-EAST1",
+    ),
+    (
+        {"residency": Residency(Standing.UNKNOWN, ("no answer",)), "live_bucket": None},
+        "ResidencyCompliant",
+        "Unknown",
+        "StoreNotVerified",
+        True,
+        "no answer",
+    ),
+    (
+        {"residency": Residency(Standing.UNKNOWN, ("no answer",))},
+        "ResidencyCompliant",
+        "Unknown",
+        "StoreNotVerified",
+        False,
+        "no answer",
+    ),
+    ({"peer_error": PEER_DOWN}, "ResidencyCompliant", "Unknown", "PeerNotVerified", False, "aws-frankfurt"),
+    ({"namespace": Ownership.FOREIGN}, "WorkloadReady", "False", "NamespaceConflict", True, "domicile.dev/tenant=bank"),
+    ({"storage_error": "it fails"}, "StorageReady", "False", "StoreUnreachable", False, "it fails"),
+    (
+        {"tenant_id": None, "live_bucket": None, "claim": None, "key_id": None},
+        "StorageReady",
+        "Unknown",
+        "AwaitingIdentity",
+        False,
+        "identity",
+    ),
+    ({"live_bucket": None}, "StorageReady", "Unknown", "AwaitingBucket", False, "bucket"),
+    ({"claim": None}, "StorageReady", "False", "ClaimPending", False, "both control buckets"),
+    ({"key_error": "no private key"}, "EncryptionReady", "False", "KeyUnavailable", False, "no private key"),
+    ({"key_id": None}, "EncryptionReady", "Unknown", "AwaitingKey", False, "key"),
+    ({"policies_missing": ("default-deny",)}, "NetworkIsolated", "False", "PoliciesMissing", False, "default-deny"),
+    ({"missing_secrets": ("crm",)}, "WorkloadReady", "False", "SecretMissing", False, "Create the missing Secrets"),
+    ({"nodes_in_region": 0}, "WorkloadReady", "False", "NoNodeInRegion", False, "europe-west3"),
+    ({"workloads": {}}, "WorkloadReady", "False", "Progressing", False, "helpdesk"),
+    ({"workloads": {"helpdesk": Workload(1, True)}}, "WorkloadReady", "False", "Progressing", False, "starting"),
+    (
+        {"workloads": {"helpdesk": Workload(0, True, ("ErrImagePull", "its image can't be pulled."))}},
+        "WorkloadReady",
+        "False",
+        "ErrImagePull",
+        False,
+        "helpdesk: its image",
+    ),
+    ({"lease_refusal": "no"}, "WorkloadReady", "False", "NoLease", False, "no"),
+    ({"last_commit": None}, "ReplicationHealthy", "Unknown", "AwaitingFirstSnapshot", False, "hour"),
+    ({"now": NOW + timedelta(hours=3)}, "ReplicationHealthy", "False", "SnapshotOverdue", False, "7200 s"),
+    ({"replica_error": ("Rollback", "slot")}, "ReplicationHealthy", "False", "Rollback", False, "slot"),
+    ({"replication_failure": ("Denied", "no")}, "ReplicationHealthy", "False", "Denied", False, "no"),
+]
+
+
+@pytest.mark.parametrize(("changes", "kind", "state", "reason", "blocks", "says"), CASES, ids=[c[3] for c in CASES])
+def test_each_fault_is_named(
+    changes: dict[str, Any], kind: str, state: str, reason: str, blocks: bool, says: str
+) -> None:
+    found = verdict(view(**changes), kind)
+    assert (found.status, found.reason, found.blocks) == (state, reason, blocks)
+    assert says in found.message
+
+
+def test_every_condition_has_a_verdict_whatever_is_wrong() -> None:
+    for changes, *_ in CASES:
+        verdicts = policies.judge(view(**changes))
+        kinds = [v.type for v in verdicts]
+        assert len(kinds) == len(set(kinds)) == 6
+
+
+def test_a_standby_is_ready_and_says_so() -> None:
+    other = view(claim=ClaimView(2, "aws-frankfurt", stands=True, opened=True, everywhere=True), workloads={})
+    ready = policies.ready(other, policies.judge(other))
+    assert (ready.status, ready.reason) == ("True", "Standby")
+    assert "aws-frankfurt" in ready.message
+
+
+def test_the_survivor_of_an_outage_is_ready_though_the_peer_cannot_be_verified() -> None:
+    alone = view(peer_error=PEER_DOWN, now=NOW + timedelta(days=1))
+    verdicts = policies.judge(alone)
+    assert policies.ready(alone, verdicts).status == "True"
+    assert verdict(alone, "ReplicationHealthy").status == "False"
+    assert verdict(alone, "ResidencyCompliant").status == "Unknown"
+
+
+def test_a_claim_without_its_opening_mark_runs_nothing() -> None:
+    assert view(claim=ClaimView(2, "gcp-frankfurt", stands=True, opened=False, everywhere=True)).role == "Standby"
+    assert view(claim=ClaimView(1, "gcp-frankfurt", stands=False, opened=True, everywhere=False)).role == "Standby"
+
+
+def test_status_is_a_fixed_point() -> None:
+    first = status.build(view(), policies.judge(view()), {})
+    later = replace(view(), status=first, now=NOW + timedelta(seconds=30))
+    assert status.build(later, policies.judge(later), {}) == first
+
+
+def test_blocked_is_stalled_and_starting_is_reconciling() -> None:
+    for changes, expected in (({"zone": None}, ConditionType.STALLED), ({"workloads": {}}, ConditionType.RECONCILING)):
+        seen = view(**changes)
+        found = policies.progress(policies.ready(seen, policies.judge(seen)))
+        assert found is not None
+        assert found.type is expected

@@ -1,0 +1,281 @@
+"""Replication against a model: whatever happens during runs, every committed snapshot restores to what the model says."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from domicile.backup import packing, restore
+from domicile.backup.errors import BackupError, ConcurrentRunError, FencedError
+from domicile.backup.stores.base import UnavailableError
+from tests.memory_bucket import MemoryBucket
+from tests.unit.format_reader import Reader
+from tests.unit.world import KEY, TENANT, ZONE, World
+
+# Sizes at which a few hundred bytes already make shared packs, full packs and objects of many parts.
+SMALL = {packing: {"PACK_BYTES": 400, "LARGE_BYTES": 100, "PART_BYTES": 60}, restore: {"PACK_BYTES": 150, "LARGE_BYTES": 100}}  # fmt: skip
+ENDS = [n for i in range(2000) if hashlib.sha256((n := f"k/{i}").encode()).digest()[0] == 0]
+NAMES = st.sampled_from([*ENDS[:4], "a", "a/b", "a//b", "dir/", "/lead", "ü/ß", "\U0001f600", "zz", " ", "k/0"])
+DATA = st.one_of(st.binary(max_size=20), st.integers(0, 400).map(lambda n: bytes([n % 251]) * n))
+
+
+class CrashError(Exception):
+    """The process died here."""
+
+
+class AtOperation:
+    """Runs ``action`` once, at the ``number``-th store operation of the world that ``matching`` names."""
+
+    def __init__(self, world: World, number: int, action: Callable[[], None], side: str, matching: str = "") -> None:
+        self._left, self._action, self._matching, self._lock = number, action, matching, threading.Lock()
+        self._buckets, self._side = world.buckets, side
+
+    def __enter__(self) -> None:
+        for bucket in self._buckets:
+            setattr(bucket, self._side, self._count)
+
+    def __exit__(self, *_: object) -> None:
+        for bucket in self._buckets:
+            bucket.before = bucket.after = lambda *_: None
+
+    def _count(self, operation: str, name: str) -> None:
+        if not f"{operation} {name}".startswith(self._matching):
+            return
+        with self._lock:
+            self._left -= 1
+            if self._left:
+                return
+        self._action()
+
+
+def shrink_sizes(patch: pytest.MonkeyPatch) -> None:
+    for module, sizes in SMALL.items():
+        for name, value in sizes.items():
+            patch.setattr(module, name, value)
+
+
+class Replication(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        shrink_sizes(self.patch)
+        self.world, self.epoch, self.fenced = World(), 1, False
+        self.model: dict[str, bytes] = {}
+        self.committed: dict[int, dict[str, bytes]] = {}
+
+    def teardown(self) -> None:
+        try:
+            for seq, expected in self.committed.items():
+                assert self.world.restored(seq) == expected
+        finally:
+            self.patch.undo()
+
+    @rule(name=NAMES, data=DATA)
+    def write(self, name: str, data: bytes) -> None:
+        self.world.write(name, data)
+        self.model[name] = data
+
+    @rule(name=NAMES)
+    def delete(self, name: str) -> None:
+        self.world.live.delete(name)
+        self.model.pop(name, None)
+
+    @precondition(lambda self: not self.fenced)
+    @rule(full=st.booleans())
+    def replicate(self, full: bool) -> None:
+        self._commit(self.world.replicate(epoch=self.epoch, full=full).seq, self.model)
+
+    @precondition(lambda self: not self.fenced)
+    @rule(number=st.integers(1, 40), side=st.sampled_from(["before", "after"]), lost=st.booleans())
+    def crash(self, number: int, side: str, lost: bool) -> None:
+        """A crash, or a lost request or answer, at any store operation."""
+
+        def die() -> None:
+            raise UnavailableError("lost") if lost else CrashError
+
+        before = self.world.highest()
+        with AtOperation(self.world, number, die, side):
+            try:
+                self.world.replicate(epoch=self.epoch)
+            except (CrashError, UnavailableError):
+                pass
+        if (now := self.world.highest()) != before:
+            self._commit(now, self.model)
+
+    @precondition(lambda self: not self.fenced)
+    @rule(number=st.integers(1, 12), name=NAMES, data=st.none() | DATA)
+    def change_meanwhile(self, number: int, name: str, data: bytes | None) -> None:
+        """Another write while the run reads: each object is in the snapshot as it was before, or as it was after."""
+        world, before = self.world, dict(self.model)
+
+        def change() -> None:
+            if data is None:
+                world.live.delete(name)
+                self.model.pop(name, None)
+            else:
+                world.write(name, data)
+                self.model[name] = data
+
+        with AtOperation(world, number, change, "before", "read "):
+            seq = world.replicate(epoch=self.epoch).seq
+        found = world.restored(seq)
+        for each in {*before, *self.model, *found}:
+            assert found.get(each) in (before.get(each), self.model.get(each))
+        self._commit(seq, found)
+
+    @precondition(lambda self: not self.fenced)
+    @rule(lost=st.booleans())
+    def concurrent_run(self, lost: bool) -> None:
+        """A second run of the same site commits first."""
+
+        def other() -> None:
+            self._commit(self.world.replicate(epoch=self.epoch).seq, self.model)
+            if lost:
+                raise UnavailableError("lost")
+
+        with AtOperation(self.world, 1, other, "before", "create commits/"), pytest.raises(ConcurrentRunError):
+            self.world.replicate(epoch=self.epoch)
+
+    @precondition(lambda self: not self.fenced)
+    @rule(late=st.booleans())
+    def take_over(self, late: bool) -> None:
+        """The other site fences, between runs or just before a commit; the old writer never commits again."""
+
+        def fence() -> None:
+            fence = self.world.fence(self.epoch + 1)
+            assert (fence.commit.seq if fence.commit else None) == max(self.committed, default=None)
+            assert self.world.fence(self.epoch + 1) == fence
+
+        if late:
+            with AtOperation(self.world, 1, fence, "before", "create commits/"), pytest.raises(FencedError):
+                self.world.replicate(epoch=self.epoch)
+        else:
+            fence()
+        self.fenced = True
+
+    @precondition(lambda self: self.fenced)
+    @rule()
+    def refused(self) -> None:
+        calls = len(self.world.replica.calls)
+        for epoch in (self.epoch, self.epoch + 1):
+            with pytest.raises(FencedError, match="taken over"):
+                self.world.replicate(epoch=epoch)
+        assert len(self.world.replica.calls) == calls
+
+    @precondition(lambda self: self.fenced)
+    @rule()
+    def fail_back(self) -> None:
+        self.epoch, self.fenced = self.epoch + 2, False
+
+    @invariant()
+    def the_last_commit_is_whole(self) -> None:
+        if not self.committed:
+            return
+        expected = self.committed[max(self.committed)]
+        assert self.world.restored() == expected
+        control, replica = self.world.control_two.objects, self.world.replica.objects
+        reader = Reader(lambda n: control[n][1], lambda n: replica[n][1], KEY.secret, TENANT, ZONE)
+        assert reader.snapshot(self.world.highest()) == expected
+
+    def _commit(self, seq: int, contents: dict[str, bytes]) -> None:
+        assert seq not in self.committed
+        self.committed[seq] = dict(contents)
+
+
+TestReplication = Replication.TestCase
+TestReplication.settings = settings(
+    max_examples=30, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_crash_at_every_store_operation_leaves_the_last_snapshot(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink_sizes(monkeypatch)
+    for number in itertools.count(1):
+        world, died = World(), []
+        for name in ("a", "b", *ENDS[:2]):
+            world.write(name, name.encode() * 9)
+        first = world.contents()
+        world.replicate()
+        world.write("a", b"new")
+        world.write("large", b"x" * 250)
+        world.live.delete("b")
+
+        def die(died: list[bool] = died) -> None:
+            died.append(True)
+            raise CrashError
+
+        with AtOperation(world, number, die, side):
+            try:
+                world.replicate()
+            except CrashError:
+                pass
+        assert world.restored(1) == first
+        assert world.restored() == (world.contents() if world.highest() == 2 else first)
+        world.replicate()
+        assert world.restored() == world.contents()
+        if not died:
+            break
+    assert number > 12
+
+
+def test_an_object_that_changes_at_every_try_stands_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.write("hot", b"old")
+    world.replicate()
+    world.write("hot", b"0")
+    world.write("cold", b"still")
+    world.live.before = lambda op, name: world.write("hot", name.encode()) if (op, name) == ("read", "hot") else None
+    outcome = world.replicate()
+    world.live.before = lambda *_: None
+    assert (outcome.left, outcome.changed) == (1, 1)
+    assert world.restored() == {"hot": b"old", "cold": b"still"}
+    assert world.replicate().left == 0
+    assert world.restored() == world.contents()
+
+
+def test_a_run_that_is_told_to_stop_commits_nothing() -> None:
+    world = World()
+    world.write("a", b"1")
+
+    def stop() -> None:
+        if any(operation == "create" for operation, _ in world.replica.calls):
+            raise BackupError("over")
+
+    with pytest.raises(BackupError, match="over"):
+        world.replicate(may_go_on=stop)
+    assert world.highest() == 0
+
+
+def test_only_the_shard_of_a_change_is_written_again() -> None:
+    world = World()
+    for i in range(2000):
+        world.write(f"k/{i}", b"%d" % i)
+    world.replicate()
+    shards = sum("/shards/" in name for name in world.replica.objects)
+    assert shards >= 3
+    world.write("k/777x", b"new")
+    outcome = world.replicate()
+    assert (outcome.changed, outcome.objects, outcome.unchanged) == (1, 2001, False)
+    assert sum("/shards/" in name for name in world.replica.objects) == shards + 1
+    reads = [name for op, name in world.replica.calls if op == "read" and "/shards/" in name]
+    assert len(reads) == 1
+    assert world.replicate().unchanged
+    assert world.restored() == world.contents()
+
+
+def test_another_live_bucket_is_not_compared_by_version() -> None:
+    world = World()
+    world.write("a", b"one")
+    world.replicate()
+    world.live = MemoryBucket("one", "other")
+    world.write("a", b"two")
+    world.replicate()
+    assert world.restored() == {"a": b"two"}

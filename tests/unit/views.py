@@ -1,0 +1,102 @@
+"""Views for tests of pure code: a served EU zone of two compatible sites and a tenant that runs well."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from domicile.api.sites import ServedZone
+from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, CommitStatus
+from domicile.api.zone import ResidencyZoneSpec
+from domicile.controllers.tenant.view import (
+    ClaimView,
+    Ownership,
+    Platform,
+    Residency,
+    Standing,
+    TenantView,
+    Workload,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+TENANT_ID = "0123456789abcdef0123456789abcdef"
+
+
+def site(name: str, cloud: str, region: str, address: str) -> dict[str, Any]:
+    """One compatible site."""
+    return {
+        "name": name,
+        "cloud": cloud,
+        "region": region,
+        "stores": {
+            "profile": "compatible",
+            "endpoint": f"http://{address}:9000",
+            "replica": f"{name}-replica",
+            "keys": f"{name}-keys",
+            "control": f"{name}-control",
+            "live": {"pool": [f"{name}-live-1", f"{name}-live-2"]},
+        },
+        "key": {"name": name},
+    }
+
+
+def zone_spec(**changes: Any) -> ResidencyZoneSpec:
+    """The EU zone."""
+    wire: dict[str, Any] = {
+        "jurisdiction": "EU",
+        "allowedRegions": [
+            {"cloud": "gcp", "regions": ["europe-west3"]},
+            {"cloud": "aws", "regions": ["eu-central-1"]},
+        ],
+        "sites": [
+            site("gcp-frankfurt", "gcp", "europe-west3", "192.0.2.1"),
+            site("aws-frankfurt", "aws", "eu-central-1", "192.0.2.2"),
+        ],
+        "modelProviders": [
+            {
+                "name": "local",
+                "service": {"namespace": "models", "name": "provider", "port": 8080, "podLabels": {"app": "model"}},
+                "models": ["small"],
+            },
+            {"name": "outside", "baseUrl": "https://models.example", "models": ["big"]},
+        ],
+    }
+    return ResidencyZoneSpec.model_validate(wire | changes)
+
+
+def tenant_spec(**changes: Any) -> AssistantTenantSpec:
+    """A bank with one assistant."""
+    wire: dict[str, Any] = {
+        "zone": "eu",
+        "assistants": [{"name": "helpdesk", "image": "registry.example/helpdesk:1"}],
+        "model": {"provider": "local", "model": "small"},
+        "access": {"clients": [{"namespace": "clients"}]},
+    }
+    return AssistantTenantSpec.model_validate(wire | changes)
+
+
+def view(spec: AssistantTenantSpec | None = None, **changes: Any) -> TenantView:
+    """A tenant that is served here and replicated in time; ``changes`` spoil it."""
+    served = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec())
+    good = TenantView(
+        name="bank",
+        generation=3,
+        spec=spec or tenant_spec(),
+        status=AssistantTenantStatus(),
+        platform=Platform("domicile-system", "domicile.dev/domicile:0.1.0", "Always", ("gcp-frankfurt",)),
+        now=NOW,
+        known_zones=("eu", "us"),
+        zone=served,
+        zone_sites=("gcp-frankfurt", "aws-frankfurt"),
+        namespace=Ownership.OURS,
+        nodes_in_region=2,
+        residency=Residency(Standing.COMPLIANT),
+        tenant_id=TENANT_ID,
+        claim=ClaimView(1, "gcp-frankfurt", stands=True, opened=True, everywhere=True),
+        live_bucket="gcp-frankfurt-live-1",
+        key_id="k1",
+        workloads={"helpdesk": Workload(ready=2, updated=True)},
+        last_commit=CommitStatus(seq=4, epoch=1, cut_time=NOW - timedelta(minutes=30), target="aws-frankfurt"),
+    )
+    return replace(good, **changes)
