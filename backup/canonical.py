@@ -1,6 +1,6 @@
 """Canonical JSON: one byte sequence for each value, so that digests and MACs over it are unambiguous.
 
-Keys sorted, no spaces, ASCII only, no floating-point numbers, no duplicate keys.
+Keys sorted, no spaces, ASCII only, no duplicate keys, numbers in their shortest form.
 """
 
 from __future__ import annotations

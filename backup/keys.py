@@ -120,7 +120,7 @@ def generate(name: str, folder: Path) -> tuple[Path, Path]:
     return public, private
 
 
-def mint_tenant_key(  # noqa: PLR0917  each site's key stands before its bucket
+def mint_tenant_key(
     provider: KeyProvider,
     tenant: str,
     zone: str,

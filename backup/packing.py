@@ -1,7 +1,7 @@
 """Read objects of the live bucket pinned to a version, seal them and write packs, in parallel and in bounded memory.
 
 Small objects are read by many threads and laid into shared packs in the order of the listing; large ones are cut into
-parts that are packs of their own. Whatever the bucket holds, less than about 400 MiB are in memory at once.
+parts that are packs of their own. Whatever the bucket holds, less than about 300 MiB are in memory at once.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from domicile.backup.snapshot import LARGE_BYTES, PACK_BYTES, PART_BYTES, Entry,
 from domicile.backup.stores.base import Bucket, ChangedError, NotFoundError, ObjectInfo
 
 _READERS = 16
-_UPLOADERS = 3
+_UPLOADERS = 2
 _LARGE_WORKERS = 3
 _AHEAD_OBJECTS = 64
-_AHEAD_BYTES = 64 << 20
+_AHEAD_BYTES = 32 << 20
 _TRIES = 4
 
 _T = TypeVar("_T")

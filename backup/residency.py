@@ -55,7 +55,7 @@ class ResidencyError(BackupError):
         self.findings = findings
 
 
-def judge(  # noqa: PLR0917  the case, in the order in which one states it
+def judge(
     zone: ResidencyZoneSpec,
     site: Site,
     bucket_name: str,
@@ -117,17 +117,17 @@ def require(zone: ResidencyZoneSpec, today: date, *buckets: tuple[Site, Bucket, 
 
 
 def require_compliant(findings: Iterable[Finding], where: str) -> None:
-    """Raise ResidencyError, naming every fault, unless all findings are Verified or Attested; ``where`` names the sites."""
+    """Raise ResidencyError, naming every fault, unless all findings are Verified or Attested.
+
+    ``where`` names the sites. No findings are no proof, and raise, too.
+    """
     findings = tuple(findings)
     if compliant(findings):
         return
     faults = tuple(finding for finding in findings if not compliant([finding]))
     # The subjects of an unreadable bucket share one message.
-    messages = (
-        " | ".join(dict.fromkeys(finding.message for finding in faults))
-        or f"nothing was checked at {where or 'any site'}"
-    )
-    raise ResidencyError(f"nothing was moved, for the stores of {where} may not be used: {messages}", faults)
+    messages = " | ".join(dict.fromkeys(finding.message for finding in faults)) or "nothing was checked"
+    raise ResidencyError(f"nothing was moved, for stores of {where or 'no site'} may not be used: {messages}", faults)
 
 
 class _Case(NamedTuple):

@@ -1,4 +1,4 @@
-"""Tenants that the peer mirrors: create the ones that are missing here, and give the ones that are here their identity."""
+"""Tenants that the peer mirrors: create those that are missing here, give those that are here their identity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from domicile.backup import mirror
 from domicile.backup.errors import BackupError
 from domicile.backup.stores.base import StoreError
 from domicile.controllers.zones import Zones
-from domicile.kube.client import ConflictError, Kube
+from domicile.kube.client import ConflictError, Kube, object_path
 from domicile.kube.status import patch_status
 
 Object = dict[str, Any]
@@ -39,21 +39,25 @@ class MirrorController:
             log.warning("mirror not readable", extra={"zone": zone.name, "error": type(error).__name__})
             return
         tenants = {t["metadata"]["name"]: t for t in await self._kube.list(API_VERSION, "AssistantTenant")}
-        known = {(t.get("status") or {}).get("tenantId") for t in tenants.values()}
+        by_id = {(t.get("status") or {}).get("tenantId"): t for t in tenants.values()}
         for tenant_id in ids:
-            if tenant_id in known:
+            here = by_id.get(tenant_id)
+            if here is not None and not _follows(here, zone):
                 continue
             try:
                 document = await asyncio.to_thread(storage.mirrored, tenant_id)
             except (StoreError, BackupError) as error:
                 log.warning("mirrored tenant not opened", extra={"tenant_id": tenant_id, "error": type(error).__name__})
                 continue
-            if document is not None and document["spec"].get("homeSite") != zone.site:
-                await self._adopt(zone, tenant_id, document, tenants)
+            if document is None:
+                continue
+            if here is not None:
+                await self._update(here, document)
+            elif document["spec"].get("homeSite") != zone.site:
+                await self._adopt(zone, tenant_id, document, tenants.get(document["name"]))
 
-    async def _adopt(self, zone: ServedZone, tenant_id: str, document: Object, tenants: dict[str, Object]) -> None:
-        name = document["name"]
-        tenant = tenants.get(name) or await self._create(document)
+    async def _adopt(self, zone: ServedZone, tenant_id: str, document: Object, tenant: Object | None) -> None:
+        tenant = tenant or await self._create(document)
         if tenant is None or tenant["spec"]["zone"] != zone.name:
             return
         status = AssistantTenantStatus.model_validate(tenant.get("status") or {})
@@ -61,6 +65,10 @@ class MirrorController:
             # Identity is given once: a tenant that has one never takes over another's data.
             adopted = status.model_copy(update={"tenant_id": tenant_id})
             await patch_status(self._kube, tenant, adopted.to_wire())
+
+    async def _update(self, tenant: Object, document: Object) -> None:
+        if tenant["spec"] != document["spec"]:
+            await self._kube.request("PUT", object_path(tenant), {**tenant, "spec": document["spec"]})
 
     async def _create(self, document: Object) -> Object | None:
         try:
@@ -74,3 +82,9 @@ class MirrorController:
             )
         except ConflictError:
             return None
+
+
+def _follows(tenant: Object, zone: ServedZone) -> bool:
+    """Whether the mirror made this object and rules it: only what we created, and only while another site is active."""
+    mirrored = LABEL_MIRRORED in (tenant["metadata"].get("labels") or {})
+    return mirrored and (tenant.get("status") or {}).get("activeSite") not in {None, zone.site}

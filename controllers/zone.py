@@ -1,4 +1,4 @@
-"""Reconcile ResidencyZones: say which site of theirs this cluster is, and write the site file for agents and replicators."""
+"""Reconcile ResidencyZones: say which of their sites this cluster is, write the site file, follow the mirror."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Zones:
 
 
 def serve(name: str, spec: ResidencyZoneSpec, sites: tuple[str, ...]) -> ServedZone | None:
-    """The zone as the one of ``sites`` that it has; None where it has none, or two: its sites must not share a cluster."""
+    """The zone as its one site among ``sites``; None where it has none, or two: its sites must not share a cluster."""
     here = [s.name for s in spec.sites if s.name in sites]
     return ServedZone(name=name, site=here[0], spec=spec) if len(here) == 1 else None
 

@@ -1,7 +1,7 @@
 """An emergency take-over of one tenant, step by step: survey, claim, fence, restore, wait out the old leases, open.
 
-Calls no API but those of this site's own stores (and the peer's where it still answers). Every step is create-once under
-the Failover's id, so a new leader repeats it harmlessly.
+Calls no API but those of this site's own stores (and the peer's where it still answers). Every step is create-once
+under the Failover's id, so a new leader repeats it harmlessly.
 """
 
 from __future__ import annotations

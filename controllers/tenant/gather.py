@@ -123,7 +123,7 @@ class Gatherer:
             return f"The lease agent does not answer; look at Deployment domicile-lease in {self._platform.namespace}."
 
     async def _replication_failure(self, view: TenantView) -> tuple[str, str] | None:
-        """The failure that the newest finished replicator pod reported for this tenant, if it did (its termination message)."""
+        """What the newest replicator pod said of a failure with this tenant, if no snapshot came after it."""
         if view.tenant_id is None or view.role is not Role.ACTIVE:
             return None
         pods = await self._kube.list("v1", "Pod", self._platform.namespace, labels=f"{LABEL_COMPONENT}=replicator")

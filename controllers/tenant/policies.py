@@ -1,7 +1,7 @@
 """What is wrong with a tenant: a chain of small pure rules, each ``TenantView -> Verdict | None``.
 
-A rule speaks about one condition and is silent where it has nothing to object; the first rule of a condition that speaks
-decides it. ``blocks`` means that nothing may be created or changed for the tenant until it is mended.
+A rule speaks about one condition and is silent where it has nothing to object; the first rule of a condition that
+speaks decides it. ``blocks`` means that nothing may be created or changed for the tenant until it is mended.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def zone_exists(view: TenantView) -> Verdict | None:
     return _no(
         ConditionType.RESIDENCY_COMPLIANT,
         "ZoneNotFound",
-        f"ResidencyZone {view.spec.zone} does not exist here (known: {known}). Create it, or create the tenant anew with"
-        " another zone.",
+        f"ResidencyZone {view.spec.zone} does not exist here (known: {known}). Create it, or create the tenant anew"
+        " with another zone.",
         blocks=True,
     )
 
@@ -93,8 +93,8 @@ def model_in_zone(view: TenantView) -> Verdict | None:
         return _no(
             ConditionType.RESIDENCY_COMPLIANT,
             "ModelProviderOutside",
-            f"Model provider {choice.provider} is outside the cluster. It is refused because no anonymising gateway stands"
-            " before it yet: choose a provider with a service.",
+            f"Model provider {choice.provider} is outside the cluster. It is refused because no anonymising gateway"
+            " stands before it yet: choose a provider with a service.",
             blocks=True,
         )
     if choice.model not in provider.models:
@@ -182,7 +182,7 @@ def claim_stands(view: TenantView) -> Verdict | None:
     )
 
 
-def storage_fine(view: TenantView) -> Verdict:
+def storage_fine(_: TenantView) -> Verdict:
     """Bucket bound and claim standing."""
     return Verdict(ConditionType.STORAGE_READY, "True", "Bound", "The live bucket is bound and its claim stands.")
 
@@ -196,7 +196,7 @@ def key_opens(view: TenantView) -> Verdict | None:
     return None
 
 
-def encryption_fine(view: TenantView) -> Verdict:
+def encryption_fine(_: TenantView) -> Verdict:
     """The key was opened in this very reconcile."""
     return Verdict(
         ConditionType.ENCRYPTION_READY, "True", "KeyProven", "This site opened the tenant's key with its own."
@@ -210,7 +210,7 @@ def store_reachable_by_pods(view: TenantView) -> Verdict | None:
     return _no(
         ConditionType.NETWORK_ISOLATED,
         "StoreAddressUnknown",
-        f"Site {view.zone.site} names no endpointCidrs for its store, so its pods can't reach it. Add them to the zone.",
+        f"Site {view.zone.site} names no endpointCidrs for its store: its pods can't reach it. Add them to the zone.",
     )
 
 
@@ -225,7 +225,7 @@ def policies_applied(view: TenantView) -> Verdict | None:
     )
 
 
-def network_fine(view: TenantView) -> Verdict:
+def network_fine(_: TenantView) -> Verdict:
     """Policies stand; that the cluster's network enforces them is not probed yet, and the message says so."""
     return Verdict(
         ConditionType.NETWORK_ISOLATED,
@@ -253,7 +253,7 @@ def nodes_in_region(view: TenantView) -> Verdict | None:
     return _no(
         ConditionType.WORKLOAD_READY,
         "NoNodeInRegion",
-        f"No node carries topology.kubernetes.io/region={view.zone.own.region}. Add nodes there; pods run nowhere else.",
+        f"No node carries topology.kubernetes.io/region={view.zone.own.region}. Add nodes; pods run nowhere else.",
     )
 
 
@@ -288,7 +288,7 @@ def lease_granted(view: TenantView) -> Verdict | None:
     return _no(ConditionType.WORKLOAD_READY, "NoLease", view.lease_refusal)
 
 
-def workload_fine(view: TenantView) -> Verdict:
+def workload_fine(_: TenantView) -> Verdict:
     """Pods are ready and hold a lease."""
     return Verdict(ConditionType.WORKLOAD_READY, "True", "Serving", "All assistants are ready and hold a write lease.")
 
@@ -370,7 +370,7 @@ _READY_NEEDS = (
 def ready(view: TenantView, verdicts: tuple[Verdict, ...]) -> Verdict:
     """Ready: every condition that serving needs holds. A standby is ready, too, with reason Standby.
 
-    Replication isn't needed to serve, and what can't be verified during an outage of the peer doesn't stop the survivor.
+    Replication isn't needed to serve; what can't be verified during an outage of the peer doesn't stop the survivor.
     """
     by_type = {v.type: v for v in verdicts}
     for kind in _READY_NEEDS:

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from domicile.api.common import ANNOTATION_REPLICATE, API_VERSION, FINALIZER
+from domicile.api.common import ANNOTATION_REPLICATE, API_VERSION, FINALIZER, LABEL_COMPONENT, LABEL_TENANT
 from domicile.api.conditions import Condition, ConditionType, merge
 from domicile.api.tenant import AssistantTenantStatus
 from domicile.backup.errors import BackupError
@@ -51,7 +51,7 @@ class TenantController:
         self._gatherer = Gatherer(kube, zones, platform)
 
     async def reconcile(self, name: str) -> float | None:
-        """Bring one tenant to its desired state; returns seconds until the next look, or None where the tenant is gone."""
+        """Bring one tenant to its desired state; returns seconds to the next look, None where it is gone."""
         tenant = await self._kube.read(API_VERSION, "AssistantTenant", name)
         if tenant is None:
             return None
@@ -73,9 +73,10 @@ class TenantController:
 
     async def _provision(self, tenant: Object, view: TenantView) -> TenantView:
         """Give the tenant an identity, bucket, key and claim, as far as this site's role goes."""
-        if view.zone is None or view.storage_error is not None or view.namespace is Ownership.FOREIGN:
+        zone = view.zone
+        if zone is None or view.storage_error is not None or view.namespace is Ownership.FOREIGN:
             return view
-        home = view.home_site == view.zone.site
+        home = view.home_site == zone.site
         if view.tenant_id is None:
             if not home or view.peer_error is not None:
                 return view
@@ -85,7 +86,7 @@ class TenantController:
             view = replace(view, tenant_id=minted.tenant_id, status=minted)
         if view.claim is None and view.peer_error is not None:
             return view
-        storage = self._zones.storage(view.zone)
+        storage = self._zones.storage(zone)
         document = await self._document(tenant, view)
         try:
             # Each pass adds one thing and looks again: bucket, then key and claim, then the mirror.
@@ -158,13 +159,13 @@ class TenantController:
             return None
         name = tenant["metadata"]["name"]
         namespace = await self._kube.read("v1", "Namespace", name)
-        if namespace is not None and namespace["metadata"].get("labels", {}).get(builders.LABEL_TENANT) == name:
+        if namespace is not None and namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == name:
             await apply(self._kube, builders.isolation(name, tenant["spec"]["zone"]))
             for api_version, kind in _CHILDREN:
-                for child in await self._kube.list(api_version, kind, name, labels=f"{builders.LABEL_TENANT}={name}"):
+                for child in await self._kube.list(api_version, kind, name, labels=f"{LABEL_TENANT}={name}"):
                     if child["metadata"]["name"] != builders.DENY_ALL:
                         await self._kube.delete(api_version, kind, child["metadata"]["name"], name)
-            if await self._kube.list("v1", "Pod", name, labels=f"{builders.LABEL_COMPONENT}=assistant"):
+            if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT}=assistant"):
                 return _WHILE_PROGRESSING
         known = AssistantTenantStatus.model_validate(tenant.get("status") or {})
         await self._events.post(tenant, "Deleted", _farewell(known))

@@ -1,6 +1,7 @@
-"""The tenant in the object stores: what is there (observe) and what this site adds to it (provision). Blocking; no Kubernetes.
+"""The tenant in the object stores: what is there (observe) and what this site adds to it (provision).
 
-Every write is create-once under a random id, so each step may be repeated after a crash at any point.
+Blocking, and without Kubernetes. Every write is create-once under a random id, so each step may be repeated after a
+crash at any point.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import CommitStatus
 from domicile.api.zone import Site
 from domicile.backup import binding, claims, mirror, records, residency
-from domicile.backup.claims import Claim, Mode, Ruling
 from domicile.backup.canonical import parse_time
+from domicile.backup.claims import Claim, Mode, Ruling
 from domicile.backup.errors import BackupError, IntegrityError
-from domicile.backup.keys import KeyUnavailableError, TenantKey, WrongKeyError, mint_tenant_key, open_tenant_key
+from domicile.backup.keys import TenantKey, mint_tenant_key, open_tenant_key
 from domicile.backup.records import Slot
 from domicile.backup.residency import Finding, Purpose, Verdict
 from domicile.backup.sealing import Sealer
@@ -59,7 +60,7 @@ class TenantStorage:
         self._peer = zone.peer
 
     def observe(self, tenant: str | None) -> Observed:
-        """Everything the stores say of a tenant; with None only what they say of themselves. Raises nothing of a store."""
+        """Everything the stores say of a tenant; with None only what they say of themselves."""
         peer_error = self._peer_error()
         try:
             live = binding.live_bucket(self._stores.control(self._own), tenant) if tenant else None
@@ -100,12 +101,16 @@ class TenantStorage:
         try:
             next(iter(control.list("claims/")), None)
         except StoreError as error:
-            return f"The stores of peer site {self._peer.name} don't answer ({type(error).__name__.removesuffix('Error')})."
+            kind = type(error).__name__.removesuffix("Error")
+            return f"The stores of peer site {self._peer.name} don't answer ({kind})."
         return None
 
     def _own_error(self, error: StoreError) -> str:
         kind = type(error).__name__.removesuffix("Error")
-        return f"A store of site {self._own.name} does not answer as it should ({kind}: {error}). Check its endpoint, buckets and credentials."
+        return (
+            f"A store of site {self._own.name} does not answer as it should ({kind}: {error})."
+            " Check its endpoint, buckets and credentials."
+        )
 
     def _residency(self, live: str | None, *, ask_peer: bool) -> Residency:
         findings = list(self._site_findings(self._own))
@@ -128,11 +133,11 @@ class TenantStorage:
             return replace(seen, key=self.open_key(tenant))
         except NotFoundError:
             return seen
-        except (KeyUnavailableError, WrongKeyError) as error:
+        except BackupError as error:
             return replace(seen, key_error=str(error))
 
     def open_key(self, tenant: str) -> TenantKey:
-        """The tenant's key, opened with this site's own key. Raises NotFoundError, KeyUnavailableError, WrongKeyError."""
+        """The tenant's key, opened with this site's own. Raises NotFoundError, KeyUnavailableError, WrongKeyError."""
         own = self._own
         return open_tenant_key(self._stores.keys, own.key.name, self._stores.wraps(own), tenant, self._zone.name)
 
@@ -160,7 +165,7 @@ class TenantStorage:
     def provision(self, tenant: str, document: dict[str, Any], known: Known, *, home: bool) -> bool:
         """Bring the tenant into being at this site, as far as its role goes; True if something was added.
 
-        The home site binds a bucket, makes the key, writes the first claim and opens it; a standby only binds its bucket.
+        The home site binds a bucket, makes the key, writes the first claim and opens it; a standby binds its bucket.
         Raises StoreError, ResidencyError, BackupError.
         """
         control = self._stores.control(self._own)

@@ -29,8 +29,8 @@ _RESERVED = "guard"
 def merge_template(defaults: Object, users: Object, ours: Object, region: str) -> Object:
     """``ours`` over ``users`` over ``defaults``, pinned to ``region``.
 
-    The result is a PodTemplateSpec. Only ``metadata.labels``, ``metadata.annotations`` and ``spec`` of the user's template
-    count; fields that could leave the region or the confinement are dropped.
+    The result is a PodTemplateSpec. Only labels, annotations and ``spec`` of the user's template count;
+    fields that could leave the region or the confinement are dropped.
     """
     wanted = {
         "metadata": {k: v for k, v in users.get("metadata", {}).items() if k in {"labels", "annotations"}},

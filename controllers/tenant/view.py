@@ -52,7 +52,7 @@ class Residency:
 
 @dataclass(frozen=True)
 class ClaimView:
-    """The highest claim: its number, holder, whether it stands, whether its holder opened it, whether every store has it."""
+    """The highest claim. ``opened``: its holder marked itself ready; ``everywhere``: every control bucket has it."""
 
     number: int
     holder: str | None

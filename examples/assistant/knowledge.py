@@ -39,6 +39,11 @@ class Passage:
     heading: str
     body: str
 
+    @property
+    def title(self) -> str:
+        """What the passage is about: the file's name without its ending, and the heading."""
+        return f"{self.source.rpartition('.')[0]} {self.heading}"
+
 
 def split(source: str, content: str) -> list[Passage]:
     """Passages of at most PASSAGE_CHARS characters, cut at headings, paragraphs, then sentences."""
@@ -85,9 +90,10 @@ def match_expression(question: str) -> str:
     return " OR ".join(f'"{t.stem}"{"*" if t.prefix else ""}' for t in text.terms(question))
 
 
-def is_relevant(question: str, passage: str) -> bool:
+def is_relevant(question: str, passage: Passage) -> bool:
     """Whether the passage has enough of what one sentence of the question asks for."""
-    return any(text.coverage(text.terms(s), passage) >= RELEVANT for s in text.sentences(question))
+    present = f"{passage.title} {passage.body}"
+    return any(text.coverage(text.terms(s), present) >= RELEVANT for s in text.sentences(question))
 
 
 class Index:
@@ -98,7 +104,7 @@ class Index:
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
         self._db.execute("PRAGMA temp_store = MEMORY")
         self._db.execute(
-            "CREATE VIRTUAL TABLE passage USING fts5(heading_words, body_words, source UNINDEXED, heading UNINDEXED,"
+            "CREATE VIRTUAL TABLE passage USING fts5(title_words, body_words, source UNINDEXED, heading UNINDEXED,"
             " body UNINDEXED, tokenize = 'unicode61 remove_diacritics 2', prefix = '4 6')"
         )
         self._rows: dict[str, list[int]] = {}
@@ -110,7 +116,7 @@ class Index:
             self._rows[source] = [
                 self._db.execute(
                     "INSERT INTO passage VALUES (?, ?, ?, ?, ?)",
-                    (text.fold(p.heading), text.fold(p.body), p.source, p.heading, p.body),
+                    (text.fold(p.title), text.fold(p.body), p.source, p.heading, p.body),
                 ).lastrowid
                 or 0
                 for p in split(source, content)
@@ -137,7 +143,7 @@ class Index:
                 (expression,),
             ).fetchall()
         passages = [Passage(*row) for row in found]
-        return [p for p in passages if is_relevant(question, f"{p.heading}\n{p.body}")][:limit]
+        return [p for p in passages if is_relevant(question, p)][:limit]
 
 
 class Knowledge:

@@ -10,10 +10,10 @@ MAX_TERMS = 32
 
 _GERMAN = """
 aber als am an auch auf aus bei bin bis bitte da damit dann das dass dein dem den der des die dies diese dieser doch
-du ein eine einem einen einer eines er es euch für habe haben hat hatte ich ihr im in ist ja kann kannst kein keine
-können lang lange machen man mein meine meinem meinen meiner mir mit muss nach nicht noch nun nur oder ohne schon sehr
-sein sich sie sind so über um und uns unser viel viele vom von vor wann war waren warum was welche welchem welchen
-welcher welches wenn wer werden wie wieviel wir wird wo wozu zu zum zur
+du ein eine einem einen einer eines er es euch euer eure eurem euren eurer für habe haben hat hatte ich ihr im in ist
+ja kann kannst kein keine können lang lange machen man mein meine meinem meinen meiner mir mit muss nach nicht noch
+nun nur oder ohne schon sehr sein sich sie sind so über um und uns unser viel viele vom von vor wann war waren warum
+was welche welchem welchen welcher welches wenn wer werden wie wieviel wir wird wo wozu zu zum zur
 """
 _ENGLISH = """
 a about after an and any are as at be been but by can could did do does for from get had has have how i if in into is

@@ -90,8 +90,7 @@ def _tell_end(name: str, status: dict[str, Any], ready: dict[str, Any]) -> int:
             print(f"  {tenant['tenant']:<24} Failed: {tenant.get('message', '')}", file=sys.stderr)
         else:
             rto = f"RTO {tenant['rtoSeconds']:.1f} s, " if "rtoSeconds" in tenant else ""
-            print(
-                f"  {tenant['tenant']:<24} {rto}RPO {tenant.get('rpoSeconds', 0):.1f} s, snapshot {tenant.get('commitSeq')}"
-            )
+            rpo = f"RPO {tenant.get('rpoSeconds', 0):.1f} s, snapshot {tenant.get('commitSeq')}"
+            print(f"  {tenant['tenant']:<24} {rto}{rpo}")
     print(f"failover.domicile.dev/{name}: {ready['reason']}: {ready['message']}")
     return 0 if ready["status"] == "True" else 1

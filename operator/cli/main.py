@@ -1,4 +1,4 @@
-"""The ``domicile`` command and the kubectl plugin ``kubectl domicile``: one parser, each command in a module of its own.
+"""The ``domicile`` command and the kubectl plugin ``kubectl domicile``: one parser, a module a command.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused for residency, 4 fenced or not the holder.
 """

@@ -24,7 +24,6 @@ Objects = list[Object]
 
 USER_AGENT: Final = "domicile-operator"
 JSON: Final = "application/json"
-JSON_PATCH: Final = "application/json-patch+json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 _PAGE: Final = 500
@@ -40,7 +39,7 @@ class NotFoundError(KubeError):
 
 
 class ConflictError(KubeError):
-    """409, or a failed JSON patch test: the object has changed or exists already. Read it again and retry."""
+    """409: the object has changed since it was read, or exists already. Read it again and retry."""
 
 
 class GoneError(KubeError):
@@ -243,6 +242,4 @@ def _parse(method: str, path: str, status: int, data: bytes) -> Object:
         return answer
     message = str(answer.get("message", ""))
     kind = _ERRORS.get(status, UnavailableError if status >= 500 else KubeError)
-    if status == 422 and "testing " in message:
-        kind = ConflictError
     raise kind(f"{method} {path}: {status} {answer.get('reason', '')}: {message}")

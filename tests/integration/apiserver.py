@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import datetime
+import functools
 import ipaddress
 import json
 import signal
@@ -33,6 +34,12 @@ _AUDIT_POLICY = {
 }
 _START_SECONDS = 90
 _WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+@functools.cache
+def binary(name: str) -> str:
+    """Path of a built server or tool."""
+    return str(build(name))
 
 
 def free_port() -> int:
@@ -129,7 +136,7 @@ class ApiServer:
     def _spawn(self, name: str, *args: str) -> None:
         log = (self.folder / f"{name}.log").open("ab")
         self._processes[name] = subprocess.Popen(
-            [str(build(name)), *args],
+            [binary(name), *args],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -181,6 +188,10 @@ class ApiServer:
             process.kill()
             process.wait()
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to one of our servers, such as SIGSTOP."""
+        self._processes[name].send_signal(number)
+
     def stop_all(self) -> None:
         """Stop everything, the API server before its etcd."""
         for name in reversed(list(self._processes)):
@@ -200,7 +211,7 @@ class ApiServer:
     def kubectl(self, *args: str, stdin: object | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run kubectl as admin; ``stdin`` is an object that becomes JSON. Raises AssertionError with its words."""
         done = subprocess.run(
-            [str(build("kubectl")), f"--kubeconfig={self.kubeconfig}", *args],
+            [binary("kubectl"), f"--kubeconfig={self.kubeconfig}", *args],
             input=None if stdin is None else json.dumps(stdin),
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
@@ -218,7 +229,9 @@ class ApiServer:
     def apply(self, *objects: dict[str, Any], manager: str = "test") -> None:
         """Server-side apply by a field manager of its own."""
         items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-        self.kubectl("apply", "--server-side", f"--field-manager={manager}", "-f", "-", stdin=items)
+        self.kubectl(
+            "apply", "--server-side", "--force-conflicts", f"--field-manager={manager}", "-f", "-", stdin=items
+        )
 
     def audit(self, user_agent: str, verbs: Sequence[str] = tuple(_WRITES)) -> list[dict[str, Any]]:
         """Finished requests of user agents that start so, in the order of the audit log."""
@@ -257,7 +270,7 @@ def _kubeconfig(server: ApiServer) -> dict[str, Any]:
 def running(folder: Path, *, crds: bool = True) -> Iterator[ApiServer]:
     """An API server with our CRDs established. Ready in about 8 s."""
     for name in ("etcd", "kube-apiserver", "kubectl"):
-        build(name)
+        binary(name)
     server = ApiServer(folder, free_port(), free_port())
     authority = Authority(folder)
     authority.issue("server", "kube-apiserver")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.apiserver import ApiServer, running
+from tests.integration.stores_fixture import store_sites  # noqa: F401  a fixture
 
 
 @pytest.fixture(scope="session")

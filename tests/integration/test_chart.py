@@ -87,6 +87,13 @@ def test_crds_are_not_copied_by_hand() -> None:
     assert rendered == {p.stem.split("_")[1] + ".domicile.dev" for p in judges.CRDS.glob("*.yaml")}
 
 
+@pytest.mark.parametrize("zone", ["eu", "us"])
+def test_shipped_zones_are_the_examples(zone: str) -> None:
+    values = yaml.safe_load((CHART / f"values-{zone}.yaml").read_text())
+    example = yaml.safe_load((judges.ROOT / "examples" / "zones" / f"{zone}.yaml").read_text())
+    assert values == {"zones": {zone: example["spec"]}}
+
+
 def test_every_pod_meets_pod_security_restricted() -> None:
     for name, pod in pods(render(*EU)).items():
         spec = pod["spec"]
@@ -127,6 +134,8 @@ def test_roles_are_least_privilege() -> None:
 
 def test_network_policies_deny_all_but_the_named_openings() -> None:
     objects = render(*EU, "--set=networkPolicy.stores[0].cidr=192.0.2.0/24", "--set=networkPolicy.stores[0].ports={443}")
+    sites = yaml.safe_load((CHART / "values-eu.yaml").read_text())["zones"]["eu"]["sites"]
+    stores = {"192.0.2.0/24", *(c for site in sites for c in site["stores"]["endpointCidrs"])}
     deny = only(objects, "NetworkPolicy", "domicile-default-deny")["spec"]
     assert sorted(deny["policyTypes"]) == ["Egress", "Ingress"]
     assert "ingress" not in deny
@@ -139,9 +148,9 @@ def test_network_policies_deny_all_but_the_named_openings() -> None:
         if o["kind"] == "NetworkPolicy" and o["metadata"]["name"] != "domicile-default-deny"
     }
     assert blocks == {
-        "domicile-operator": {"10.0.0.1/32", "192.0.2.0/24"},
-        "domicile-lease": {"192.0.2.0/24"},
-        "domicile-replicate": {"192.0.2.0/24"},
+        "domicile-operator": {"10.0.0.1/32", *stores},
+        "domicile-lease": stores,
+        "domicile-replicate": stores,
     }
     assert "ingress" not in only(objects, "NetworkPolicy", "domicile-operator")["spec"]
     assert "ingress" not in only(objects, "NetworkPolicy", "domicile-replicate")["spec"]
@@ -150,7 +159,7 @@ def test_network_policies_deny_all_but_the_named_openings() -> None:
 def test_store_endpoints_of_the_zones_are_opened_on_their_port_only(tmp_path: Path) -> None:
     values = yaml.safe_load((CHART / "values-eu.yaml").read_text())
     first, second = (s["stores"] for s in values["zones"]["eu"]["sites"])
-    first |= {"profile": "compatible", "endpoint": "http://192.0.2.7:4443"}
+    first |= {"profile": "compatible", "endpoint": "http://192.0.2.7:4443", "endpointCidrs": []}
     second |= {"profile": "compatible", "endpoint": "https://store.example", "endpointCidrs": ["198.51.100.0/24"]}
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(values))
@@ -158,6 +167,12 @@ def test_store_endpoints_of_the_zones_are_opened_on_their_port_only(tmp_path: Pa
     egress = only(objects, "NetworkPolicy", "domicile-lease")["spec"]["egress"]
     opened = {(t["ipBlock"]["cidr"], p["port"]) for e in egress for t in e["to"] if "ipBlock" in t for p in e["ports"]}
     assert opened == {("192.0.2.7/32", 4443), ("198.51.100.0/24", 443)}
+
+
+def test_stores_of_zones_that_the_cluster_does_not_serve_stay_closed() -> None:
+    alone, beside = (render(*values, "--set=sites={gcp-frankfurt}") for values in (EU, BOTH))
+    kept = [{o["metadata"]["name"]: o for o in objects if o["kind"] == "NetworkPolicy"} for objects in (alone, beside)]
+    assert kept[0] == kept[1]
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ async def test_no_manager_name_hides_an_edit(
 ) -> None:
     obj = make()
     original, _ = await apply(kube, obj)
-    path = "/spec/ingress" if make is deny_all else f"{_TEMPLATE}/hostNetwork"
+    path = "/spec/ingress" if make is deny_all else f"{_TEMPLATE}/hostPID"
     edit(apiserver, obj, add(path, _OPEN if make is deny_all else True), manager=manager)
     repaired, _ = await apply(kube, obj)
     assert substance(repaired) == substance(original)
@@ -339,7 +339,7 @@ async def test_labels_and_annotations_of_others_stay(apiserver: ApiServer, kube:
     await apply(kube, obj)
     edit(apiserver, obj, add("/metadata/labels/cost-center", "42"), add("/metadata/annotations", {"note": "x"}))
     await settled(apiserver, kube, obj)
-    edit(apiserver, obj, add(f"{_TEMPLATE}/hostNetwork", True))
+    edit(apiserver, obj, add(f"{_TEMPLATE}/hostPID", True))
     live, change = await apply(kube, obj)
     assert change is Change.REPLACED
     assert live["metadata"]["labels"]["cost-center"] == "42"

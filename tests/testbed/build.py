@@ -100,7 +100,7 @@ def _module_dir(tool: Tool, scratch: Path) -> Path:
     if tool.module != "calico":
         return source
     # calico's nested API module is not published: generate the part of it that Felix compiles against.
-    work = scratch / "calico"
+    work = scratch / "module"  # not the name of the binary that lands beside it
     shutil.copytree(source, work)
     upstream = _go(["list", "-m", "-f", "{{.Dir}}", "github.com/projectcalico/calico"], work).strip()
     if not upstream:

@@ -64,7 +64,7 @@ class Cluster:
     def nodes(self) -> list[Node]:
         """The cluster's nodes, in order."""
         return [
-            Node(self.spec, n, self.control_plane, self.network, self.group, self.folder / f"node-{n}", self.logs)
+            Node(self.spec, n, self.control_plane, self.network, self.images, self.group, self.folder / f"node-{n}", self.logs)
             for n in range(1, len(self.spec.nodes) + 1)
         ]
 
@@ -106,15 +106,15 @@ class Cluster:
         since = began if fresh else began.replace(year=2000)
         with ThreadPoolExecutor(1 + len(self.nodes)) as pool:
             started = pool.submit(self.control_plane.start)
-            prepared = [pool.submit(self._prepare, node) for node in self.nodes]
+            prepared = [pool.submit(node.prepare) for node in self.nodes]
             started.result()
             phase(f"{self.spec.name}: API server ready")
             for future in prepared:
                 future.result()
         phase(f"{self.spec.name}: images on {len(self.nodes)} node(s)")
+        self._install()
         for node in self.nodes:
             node.join()
-        self._install()
         eventually(lambda: self.api.nodes_ready(len(self.nodes), since), f"ready nodes of {self.spec.name}", 90)
         phase(f"{self.spec.name}: nodes ready")
         for namespace, selector in self._expected():
@@ -124,11 +124,6 @@ class Cluster:
                 120,
             )
         phase(f"{self.spec.name}: pods ready")
-
-    def _prepare(self, node: Node) -> None:
-        node.prepare()
-        for archive, reference in self.images.built.values():
-            node.import_image(archive, reference)
 
     def _expected(self) -> list[tuple[str, str]]:
         pods = [("kube-system", "k8s-app=kube-dns")]

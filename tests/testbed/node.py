@@ -17,8 +17,9 @@ from typing import Any
 from tests.testbed import cgroups
 from tests.testbed.build import build, cache_dir
 from tests.testbed.control_plane import ControlPlane
+from tests.testbed.images import Images
 from tests.testbed.network import Network
-from tests.testbed.process import Process, run
+from tests.testbed.process import Process, TestbedError, run
 from tests.testbed.topology import ClusterSpec
 
 _PLUGINS = Path("/usr/lib/cni")
@@ -40,6 +41,7 @@ class Node:
     number: int
     control_plane: ControlPlane
     network: Network
+    images: Images
     group: str
     folder: Path
     logs: Path
@@ -151,11 +153,38 @@ class Node:
         return self.control_plane.authority.kubeconfig("calico", self.control_plane.server, "calico-node")
 
     def prepare(self) -> None:
-        """Start the runtime; needs no API server."""
+        """Start the runtime with all images; needs no API server."""
         if not self.holder.alive():
             self._boot()
+        disk = self._var / "lib" / "containerd"
+        if not disk.exists():
+            with self.images.lock():
+                if not self.images.fill(disk):
+                    self._import()
+                    self.containerd.kill()
+                    self.images.keep(disk)
+        self._import()
+
+    def _import(self) -> None:
         self.containerd.start()
-        self.containerd.wait((self._run / "containerd" / "containerd.sock").exists, f"containerd of {self.name}", 30)
+        self.containerd.wait(self._serves, f"containerd of {self.name}", 30)
+        marks = self._var / "lib" / "containerd" / "imported"
+        marks.mkdir(exist_ok=True)
+        for archive, reference in self.images.built.values():
+            mark = marks / reference.replace("/", "_")
+            if mark.exists() and mark.read_text() == archive.name:
+                continue
+            self._ctr("images", "import", str(archive))
+            # A new file: the old one may be linked to a template's.
+            mark.unlink(missing_ok=True)
+            mark.write_text(archive.name)
+
+    def _serves(self) -> bool:
+        try:
+            self._ctr("version")
+        except TestbedError:
+            return False
+        return True
 
     def _boot(self) -> None:
         if not self.network.attached(self.name):
@@ -256,19 +285,6 @@ class Node:
 
     def _ctr(self, *arguments: str) -> str:
         return run(*self.enter(), "ctr", "--address", _SOCKET, "--namespace", "k8s.io", *arguments, seconds=300)
-
-    def images(self) -> set[str]:
-        """References of the images that the node has."""
-        return set(self._ctr("images", "list", "-q").split())
-
-    def import_image(self, archive: Path, reference: str) -> None:
-        """Import a docker-archive, unless the node has just this one."""
-        mark = self._var / "images" / reference.replace("/", "_")
-        if mark.exists() and mark.read_text() == archive.name and reference in self.images():
-            return
-        self._ctr("images", "import", "--snapshotter", "overlayfs", str(archive))
-        mark.parent.mkdir(exist_ok=True)
-        mark.write_text(archive.name)
 
 
 def _containerd(folder: Path) -> str:

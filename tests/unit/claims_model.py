@@ -1,11 +1,12 @@
 """Exhaustive model of claims and leases: two sites, two stores, no witness.
 
-Breadth-first search over every interleaving of claims (initial, emergency, planned), lost copies, lost reads, agent
-restarts and ticks. A claim is written into its writer's own store first, and copied to the other store at any later
-time or never; the person who orders an emergency needs to reach their own store only. A site "serves" while any lease
-given to one of its guards runs; restarting an agent does not end it.
+A claim is written into its writer's own store first, and copied to the other store at any later time or never; the
+person who orders an emergency needs to reach their own store only. Agents read, and never write: so a history is a
+sequence of claims, copies and ticks, and at each of its moments each site is the set of all that an agent of it could
+know and could have granted by then, over every order of its reads, lost reads and restarts. A lease runs on when the
+agent that gave it is gone.
 
-Law 2 allows two sites at once only after a person took over from a holder that was alive and cut off. ``excused`` is
+Law 2 allows two sites at once only after a person took over from a holder that was alive and cut off. ``_excused`` is
 that sentence: the lower claim's lease came from a round that couldn't read the peer, by an agent that was already
 running when the emergency claim above it was written (and, in a zone that stops on partition, itself on a person's word).
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 D = 2
-INITIAL, EMERGENCY, PLANNED = "i", "e", "p"
+INITIAL, EMERGENCY = "initial", "emergency"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Rules:
     must_stand: bool = True
     must_age: bool = True
     first_needs_peer: bool = True  # the very first claim skips the wait only in a round that read the peer
+    first_is_lowest: bool = True  # it skips the wait only where no lower claim is listed
 
 
 class Claim(NamedTuple):
@@ -40,11 +42,14 @@ class Claim(NamedTuple):
     opened: bool = False
 
 
+Claims = tuple[Claim | None, ...]
+
+
 class Lease(NamedTuple):
-    left: int = 0
-    n: int = 0
-    blind: bool = False  # granted without the peer
-    born: int = 0  # the highest claim anywhere when the granting agent started
+    left: int
+    n: int
+    blind: bool  # granted without the peer
+    born: int  # the highest claim of the other site when the granting agent started
 
 
 class Round(NamedTuple):
@@ -55,13 +60,13 @@ class Round(NamedTuple):
 
     elapsed: int
     own_first: bool
-    bits: int  # the claims that the first read listed
+    listed: int  # bit set of the claims that the first read listed
 
 
 class Agent(NamedTuple):
     n: int = 0
     age: int = 0
-    born: int = 0  # highest claim of the other site when this agent started
+    born: int = 0
     own_top: int | None = None  # highest of the last own listing of this life
     peer_read: bool = False  # since this agent started
     peer_has: bool = False  # claim n was seen in the peer's store
@@ -71,26 +76,21 @@ class Agent(NamedTuple):
 
 
 class Site(NamedTuple):
-    lease: Lease
-    agent: Agent
+    agents: frozenset[Agent]
+    leases: frozenset[Lease]
 
 
-class State(NamedTuple):
-    claims: tuple[Claim | None, ...]
+class Moment(NamedTuple):
+    claims: Claims
     sites: tuple[Site, Site]
 
 
 def writer(n: int) -> int:
-    """Index of the only site that writes claims of this number."""
+    """Index of the only site that writes claims of this number; here it is the holder, too."""
     return 0 if n % 2 else 1
 
 
-def holder(claim: Claim, n: int) -> int:
-    """Index of the site that the claim names."""
-    return 1 - writer(n) if claim.kind == PLANNED else writer(n)
-
-
-def listed(claims: tuple[Claim | None, ...], store: int) -> int:
+def listed(claims: Claims, store: int) -> int:
     """Bit set of the claims in one store."""
     return sum(1 << n for n, c in enumerate(claims) if c and (writer(n) == store or c.copied))
 
@@ -101,126 +101,149 @@ def top(bits: int) -> int:
 
 
 class Model:
-    """``search`` returns the first forbidden path, or None when there is none among all reachable states."""
+    """``search`` returns the first history that ends in a forbidden moment, or None when no history has one."""
 
-    def __init__(self, rules: Rules, highest: int = 3, *, planned: bool = False) -> None:
-        self.rules, self.highest, self.planned = rules, highest, planned
-        self.states = 0
-        self.served = {0: set[int](), 1: set[int]()}
+    def __init__(self, rules: Rules, highest: int = 3) -> None:
+        self.rules, self.highest = rules, highest
+        self.moments = 0
         self.excused = 0
+        self.served: set[tuple[int, int]] = set()  # (site, claim)
+        self.at_once: set[int] = set()  # claims that were served while not yet seen for D by anybody
+        self._steps: dict[tuple[int, Claims, Agent], tuple[tuple[Agent, ...], Lease | None]] = {}
+        self._closed: dict[tuple[int, Claims, frozenset[Agent]], tuple[frozenset[Agent], frozenset[Lease]]] = {}
 
     def search(self) -> list[str] | None:
-        site = Site(Lease(), Agent())
-        start = State((None,) * (self.highest + 1), (site, site))
-        came: dict[State, tuple[State, str] | None] = {start: None}
+        nothing: Claims = (None,) * (self.highest + 1)
+        start = Moment(nothing, (Site(frozenset(), frozenset()), Site(frozenset(), frozenset())))
+        came: dict[Moment, tuple[Moment, str] | None] = {start: None}
         queue = deque([start])
         while queue:
-            state = queue.popleft()
-            a, b = (s.lease for s in state.sites)
-            for index, lease in ((0, a), (1, b)):
-                if lease.left:
-                    self.served[index].add(lease.n)
-            if a.left and b.left:
-                if not self._excused(state, min(a, b, key=lambda x: x.n), max(a, b, key=lambda x: x.n)):
-                    return self._path(came, state)
-                self.excused += 1
-            for action, following in self._successors(state):
+            moment = queue.popleft()
+            self.moments = len(came)
+            for a in moment.sites[0].leases:
+                self.served.add((0, a.n))
+                for b in moment.sites[1].leases:
+                    if not self._excused(moment.claims, *sorted((a, b), key=lambda x: x.n)):
+                        return [*self._path(came, moment), f"split {min(a.n, b.n)}/{max(a.n, b.n)}"]
+                    self.excused += 1
+            self.served |= {(1, b.n) for b in moment.sites[1].leases}
+            for action, following in self._successors(moment):
                 if following not in came:
-                    came[following] = (state, action)
+                    came[following] = (moment, action)
                     queue.append(following)
-        self.states = len(came)
         return None
 
-    def _path(self, came: dict[State, tuple[State, str] | None], state: State) -> list[str]:
-        self.states = len(came)
+    @staticmethod
+    def _path(came: dict[Moment, tuple[Moment, str] | None], moment: Moment) -> list[str]:
         path = []
-        while (step := came[state]) is not None:
-            state, action = step
+        while (step := came[moment]) is not None:
+            moment, action = step
             path.append(action)
         return path[::-1]
 
-    def _excused(self, state: State, low: Lease, high: Lease) -> bool:
-        above, below = state.claims[high.n], state.claims[low.n]
+    def _excused(self, claims: Claims, low: Lease, high: Lease) -> bool:
+        above, below = claims[high.n], claims[low.n]
         assert above is not None
         assert below is not None
         alive_and_cut_off = low.blind and low.born < high.n and above.kind == EMERGENCY
         return alive_and_cut_off and (not self.rules.stop or below.kind == EMERGENCY)
 
-    def _successors(self, state: State) -> Iterator[tuple[str, State]]:
-        claims, sites = state
-        yield "tick", State(claims, (self._tick(sites[0]), self._tick(sites[1])))
-        for s in (0, 1):
-            for action, changed in self._claim(s, claims, sites[s]):
-                yield action, State(changed, sites)
-            for action, moved in self._agent(s, claims, sites[s]):
-                yield action, State(claims, (moved, sites[1]) if s == 0 else (sites[0], moved))
+    def _successors(self, moment: Moment) -> Iterator[tuple[str, Moment]]:
+        claims, sites = moment
+        yield "tick", self._settle(claims, (self._tick(sites[0]), self._tick(sites[1])))
+        for action, changed in self._changes(claims):
+            yield action, self._settle(changed, sites)
 
     @staticmethod
     def _tick(site: Site) -> Site:
-        lease, agent = site
-        lease = lease._replace(left=lease.left - 1) if lease.left > 1 else Lease()
-        rnd = agent.round
-        if rnd is not None:
-            rnd = rnd._replace(elapsed=rnd.elapsed + 1) if rnd.elapsed + 1 < D else None
-        return Site(lease, agent._replace(age=min(agent.age + 1, D) if agent.n else 0, round=rnd))
+        agents = set()
+        for agent in site.agents:
+            rnd = agent.round
+            if rnd is not None:
+                rnd = rnd._replace(elapsed=rnd.elapsed + 1) if rnd.elapsed + 1 < D else None
+            agents.add(agent._replace(age=min(agent.age + 1, D) if agent.n else 0, round=rnd))
+        leases = frozenset(x._replace(left=x.left - 1) for x in site.leases if x.left > 1)
+        return Site(frozenset(agents), leases)
 
-    def _claim(
-        self, s: int, claims: tuple[Claim | None, ...], site: Site
-    ) -> Iterator[tuple[str, tuple[Claim | None, ...]]]:
-        def put(n: int, claim: Claim) -> tuple[Claim | None, ...]:
+    def _changes(self, claims: Claims) -> Iterator[tuple[str, Claims]]:
+        def put(n: int, claim: Claim) -> Claims:
             return (*claims[:n], claim, *claims[n + 1 :])
 
-        own = top(listed(claims, s))
-        n = own + 1 if writer(own + 1) == s else own + 2
-        if n <= self.highest and claims[n] is None:
-            if own == 0:
-                yield f"initial{s}:{n}", put(n, Claim(INITIAL))
-            else:
+        for s in (0, 1):
+            own = top(listed(claims, s))
+            n = own + 1 if writer(own + 1) == s else own + 2
+            if n <= self.highest and claims[n] is None:
+                if own == 0:
+                    yield f"initial{s}:{n}", put(n, Claim(INITIAL))
                 yield f"emergency{s}:{n}", put(n, Claim(EMERGENCY))
-                held = claims[own]
-                # The holder freezes, waits its lease out and hands over: both stores hold what it hands over from.
-                if self.planned and held and holder(held, own) == s and held.copied and not site.lease.left:
-                    yield f"planned{s}:{n}", put(n, Claim(PLANNED))
-        for m, c in enumerate(claims):
-            if c is None:
-                continue
-            if writer(m) == s and not c.copied:
-                yield f"copy{s}:{m}", put(m, c._replace(copied=True))
+        for n, c in enumerate(claims):
+            if c and not c.copied:
+                yield f"copy:{n}", put(n, c._replace(copied=True))
             # Only where a rule asks for the marker: elsewhere "always open" covers every case.
-            if self.rules.found_word and holder(c, m) == s and c.kind == EMERGENCY and not c.opened:
-                yield f"open{s}:{m}", put(m, c._replace(opened=True))
+            if c and not c.opened and c.kind == EMERGENCY and self.rules.found_word:
+                yield f"open:{n}", put(n, c._replace(opened=True))
 
-    def _agent(self, s: int, claims: tuple[Claim | None, ...], site: Site) -> Iterator[tuple[str, Site]]:
-        lease, agent = site
-        newest = max((n for n, c in enumerate(claims) if c and writer(n) != s), default=0)
-        yield f"restart{s}", Site(lease, Agent(born=newest))
-        own, peer = listed(claims, s), listed(claims, 1 - s)
-        rnd = agent.round
+    def _settle(self, claims: Claims, sites: tuple[Site, Site]) -> Moment:
+        """Add all that the agents could do and learn before the next change or tick."""
+        settled = []
+        for s, site in enumerate(sites):
+            known = self._closed.get((s, claims, site.agents))
+            if known is None:
+                known = self._closed[s, claims, site.agents] = self._close(s, claims, site.agents)
+            # Of leases alike the one that runs longest covers the others.
+            longest: dict[tuple[int, bool, int], Lease] = {}
+            for lease in (*site.leases, *known[1]):
+                kept = longest.setdefault(lease[1:], lease)
+                if lease.left > kept.left:
+                    longest[lease[1:]] = lease
+            settled.append(Site(known[0], frozenset(longest.values())))
+        return Moment(claims, (settled[0], settled[1]))
+
+    def _close(self, s: int, claims: Claims, agents: frozenset[Agent]) -> tuple[frozenset[Agent], frozenset[Lease]]:
+        started = Agent(born=max((n for n, c in enumerate(claims) if c and writer(n) != s), default=0))
+        reached = {*agents, started}
+        todo, granted = list(reached), set()
+        while todo:
+            agent = todo.pop()
+            step = self._steps.get((s, claims, agent))
+            if step is None:
+                step = self._steps[s, claims, agent] = self._step(s, claims, agent)
+            if step[1]:
+                granted.add(step[1])
+            for following in step[0]:
+                if following not in reached:
+                    reached.add(following)
+                    todo.append(following)
+        return frozenset(reached), frozenset(granted)
+
+    def _step(self, s: int, claims: Claims, agent: Agent) -> tuple[tuple[Agent, ...], Lease | None]:
+        own, peer, rnd = listed(claims, s), listed(claims, 1 - s), agent.round
         if rnd is None:
-            yield f"own{s}", Site(lease, agent._replace(round=Round(0, True, own)))
-            yield f"peer{s}", Site(lease, agent._replace(round=Round(0, False, peer)))
-            yield f"blind{s}", self._end(s, claims, site, 0, own, None)
-        elif rnd.own_first:
-            yield f"+peer{s}", self._end(s, claims, site, rnd.elapsed, rnd.bits, peer)
+            blind, lease = self._end(claims, s, agent, 0, own, None)
+            return (
+                agent._replace(round=Round(0, own_first=True, listed=own)),
+                agent._replace(round=Round(0, own_first=False, listed=peer)),
+                blind,
+            ), lease
+        if rnd.own_first:
+            own = rnd.listed
         else:
-            yield f"+own{s}", self._end(s, claims, site, rnd.elapsed, own, rnd.bits)
+            peer = rnd.listed
+        ended, lease = self._end(claims, s, agent._replace(round=None), rnd.elapsed, own, peer)
+        return (ended,), lease
 
     def _end(
-        self, s: int, claims: tuple[Claim | None, ...], site: Site, elapsed: int, own: int, peer: int | None
-    ) -> Site:
-        agent, grant = self._judge(s, claims, site.agent._replace(round=None), own, peer)
-        lease = site.lease
-        if grant and D - elapsed > lease.left:
-            blind = peer is None
-            lease = Lease(D - elapsed, agent.n, blind, agent.born if blind else 0)
+        self, claims: Claims, s: int, agent: Agent, elapsed: int, own: int, peer: int | None
+    ) -> tuple[Agent, Lease | None]:
+        agent, grant = self._judge(claims, s, agent, own, peer)
+        blind = peer is None
+        lease = Lease(D - elapsed, agent.n, blind, agent.born if blind else 0) if grant else None
         # Forget what no rule will ask again: it would only multiply equal states.
-        if not self.rules.stop and agent.peer_read:
+        if agent.peer_read and not self.rules.stop:
             agent = agent._replace(own_top=0, word=False)
-        return Site(lease, agent)
+        return agent, lease
 
-    def _judge(
-        self, s: int, claims: tuple[Claim | None, ...], agent: Agent, own: int, peer: int | None
-    ) -> tuple[Agent, bool]:
+    def _judge(self, claims: Claims, s: int, agent: Agent, own: int, peer: int | None) -> tuple[Agent, bool]:
         rules = self.rules
         n = max(top(own), top(peer or 0), agent.n)
         before = agent.own_top
@@ -230,22 +253,24 @@ class Model:
         claim = claims[n]
         if claim is None:
             return agent, False
-        mine = bool(own >> n & 1) and claim.kind == EMERGENCY and writer(n) == s
+        own_has = bool(own >> n & 1)
+        mine = own_has and claim.kind == EMERGENCY and writer(n) == s
         agent = agent._replace(
             peer_has=not mine and (agent.peer_has or bool((peer or 0) >> n & 1)),
             word=mine and (agent.word or (before is not None and before < n)),
             used=rules.stop and (agent.used or peer is not None),
         )
-        stands = mine or (bool(own >> n & 1) and agent.peer_has)
-        if holder(claim, n) != s or (rules.must_stand and not stands):
+        if writer(n) != s or (rules.must_stand and not (mine or (own_has and agent.peer_has))):
             return agent, False
         if peer is None:
             word = agent.word or (rules.found_word and mine and claim.opened)
             may = (word and not agent.used) if rules.stop else (agent.peer_read or word or not rules.fresh_reads_peer)
             if not may:
                 return agent, False
-        lower = (own | (peer or 0)) & ((1 << n) - 1)
-        first = claim.kind == INITIAL and not lower and not rules.first_waits
-        if first and rules.first_needs_peer:
-            first = peer is not None
-        return agent, not rules.must_age or agent.age >= D or first
+        return agent, not rules.must_age or agent.age >= D or self._first(claim, n, own, peer)
+
+    def _first(self, claim: Claim, n: int, own: int, peer: int | None) -> bool:
+        rules = self.rules
+        if claim.kind != INITIAL or rules.first_waits or (rules.first_needs_peer and peer is None):
+            return False
+        return not rules.first_is_lowest or not (own | (peer or 0)) & ((1 << n) - 1)

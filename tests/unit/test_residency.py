@@ -122,12 +122,12 @@ def test_a_known_fault_is_violated_and_no_attestation_overrules_it(
     assert "bucket b of site home" in message
 
 
-@pytest.mark.parametrize(("subject", "attested"), product(Subject, [None, ALL_ATTESTED]))
+@pytest.mark.parametrize(("subject", "attested"), list(product(Subject, [None, ALL_ATTESTED])))
 @pytest.mark.parametrize("purpose", [Purpose.LIVE, Purpose.KEYS])
 def test_cloud_fails_closed_on_what_is_unknown(
     subject: Subject, attested: dict[Subject, tuple[str, str]] | None, purpose: Purpose
 ) -> None:
-    facts = replace(GOOD, versioned=purpose is Purpose.LIVE, **GAPS[subject])
+    facts = replace(GOOD, **({"versioned": purpose is Purpose.LIVE} | GAPS[subject]))
     assert verdict(zone(site(), attested), facts, purpose, subject)[0] is Verdict.VIOLATED
 
 
@@ -147,7 +147,7 @@ def test_compatible_needs_an_attestation_that_counts_today(
     subject: Subject, purpose: Purpose, days: tuple[str, str] | None, expected: Verdict
 ) -> None:
     of = zone(site("compatible"), {subject: days} if days else {})
-    facts = replace(GOOD, versioned=purpose is Purpose.LIVE, **GAPS[subject])
+    facts = replace(GOOD, **({"versioned": purpose is Purpose.LIVE} | GAPS[subject]))
     assert verdict(of, facts, purpose, subject)[0] is expected
 
 

@@ -1,0 +1,86 @@
+# Everything starts here; `make help` lists it. Nothing is asked, and nothing outside the checkout and the user's cache
+# directory changes but the system packages that `make setup` installs as root.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup build check lint unit test demo crds lock clean
+
+GO_VERSION := 1.26.8
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/domicile
+GO_HOME := $(CACHE)/go/go$(GO_VERSION)
+# The directory exists only where the machine had no Go that is new enough.
+export PATH := $(GO_HOME)/bin:$(PATH)
+BIN := .venv/bin
+
+# The editable install links file by file: it is renewed when files come or go, not when they change.
+SOURCES := $(sort $(shell find operator controllers backup gateway -name '*.py' -o -name 'py.typed'))
+LOCKED := .venv/.locked-$(shell sha256sum requirements.lock | cut -c1-16)
+EDITABLE := .venv/.editable-$(shell { cat pyproject.toml; echo $(SOURCES); } | sha256sum | cut -c1-16)
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: ## Install what is missing: system packages (as root, Debian 12), Go, the virtual environment
+	@.ci/setup $(GO_VERSION) $(GO_HOME)
+	@$(MAKE) $(EDITABLE)
+
+$(LOCKED): requirements.lock
+	@echo "setup: virtual environment .venv from requirements.lock (about 1 min)"
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "setup: Python 3.11 or newer is needed")'
+	@python3 -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@touch $@
+
+$(EDITABLE): $(LOCKED)
+	@echo "setup: linking the package into .venv (about 5 s)"
+	@rm -rf .venv/.editable-* .venv/lib/python3*/site-packages/domicile build/__editable__.*
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--config-settings editable_mode=strict --editable .
+	@touch $@
+
+build: setup ## Build the testbed's servers and the images (25 min cold on 2 cores, seconds after)
+	@echo "build: servers and images; cold about 25 min on 2 cores, seconds when cached in $(CACHE)"
+	@$(BIN)/python -m tests.testbed.build
+	@$(BIN)/python -m images.build
+
+lint: $(EDITABLE)
+	@echo "check: ruff"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@echo "check: mypy"
+	@$(BIN)/mypy -p domicile -p images
+	@echo "check: import-linter"
+	@$(BIN)/lint-imports --no-timing > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+
+unit: $(EDITABLE)
+	@echo "check: unit tests"
+	@$(BIN)/python -m pytest --quiet tests/unit
+
+check: lint unit ## The inner loop: lint, types, layers, unit tests (below 60 s)
+
+# pytest's closing line comes last, after the coverage that is counted from its run.
+test: ## Set up, build, check and run every test (cold about 45 min on 2 cores, warm below 20)
+	@$(MAKE) setup
+	@$(MAKE) build lint
+	@echo "test: unit, integration and end-to-end tests (about 15 min)"
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest tests/unit tests/integration tests/e2e 2>&1 | tee .venv/pytest.log
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --skip-covered
+	@tail -n 1 .venv/pytest.log
+
+demo: setup ## Show the main job on two clouds on this machine (root), or on those of DOMICILE_KUBECONFIG
+	@$(BIN)/python -m tests.demo
+
+crds: $(EDITABLE) ## Write crds/ from the models; the chart takes them from there
+	@$(BIN)/python -m domicile.api.crd crds
+	@echo "crds: wrote $$(ls crds | tr '\n' ' ')"
+
+lock: $(EDITABLE) ## Pin every dependency of pyproject.toml with hashes, keeping the pins that still fit
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-header \
+		--output-file requirements.lock pyproject.toml
+
+clean: ## Remove what was made in this checkout; the cache in the home directory stays
+	@rm -rf .venv build dist *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,233 @@
+"""The replicator: which tenants are due at this site, and one run for each, none of which can harm another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import threading
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from domicile.api.sites import ServedZone, SiteFile
+from domicile.api.zone import Site
+from domicile.backup import binding, claims, mirror, records, residency
+from domicile.backup.canonical import parse_time
+from domicile.backup.errors import BackupError, FencedError, WrongKeyError
+from domicile.backup.keys import KeyProvider, LocalFileKeys, TenantKey, open_tenant_key
+from domicile.backup.replicate import Outcome, replicate
+from domicile.backup.residency import Purpose, ResidencyError
+from domicile.backup.stores import open_bucket
+from domicile.backup.stores.base import Bucket, NotFoundError, StoreError
+
+OK, FAILED, REFUSED, NOT_HOLDER = 0, 1, 3, 4
+DEADLINE_SECONDS = 3000.0
+_TENANTS_AT_ONCE = 3
+_MESSAGE_CHARS = 400
+# The kubelet keeps 4,096 bytes of a container's termination message (Kubernetes, Container v1, terminationMessagePath).
+_TERMINATION_BYTES = 4096
+
+OpenBucket = Callable[[Site, str], Bucket]
+
+
+class NotHolderError(BackupError):
+    """This site does not hold the tenant, or the zone has no second site: there is nothing to replicate from here."""
+
+
+class DeadlineError(BackupError):
+    """The run took too long and was ended before its commit."""
+
+
+def minute_of(tenant: str) -> int:
+    """The minute of every hour, 0 to 59, at which a tenant is replicated."""
+    return int(hashlib.sha256(tenant.encode()).hexdigest(), 16) % 60
+
+
+@dataclass(frozen=True, slots=True)
+class Replicator:
+    """Replicates tenants of the served zones. ``bucket`` opens a bucket, ``keys`` opens tenant keys."""
+
+    site_file: SiteFile
+    bucket: OpenBucket
+    keys: KeyProvider
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    deadline_seconds: float = DEADLINE_SECONDS
+
+    def due(self, scheduled: datetime) -> dict[str, list[ServedZone]]:
+        """Tenants with a mirror here whose minute is ``scheduled``, each with the zones that it may be of.
+
+        Two zones may share a site's control bucket; the tenant's key tells them apart. Raises StoreError.
+        """
+        zones: dict[str, list[ServedZone]] = defaultdict(list)
+        for zone in self.site_file.zones:
+            if zone.peer is None:
+                continue
+            for tenant in mirror.tenants(self._control(zone.own)):
+                if minute_of(tenant) == scheduled.minute:
+                    zones[tenant].append(zone)
+        return zones
+
+    def run_one(self, tenant: str, zones: Sequence[ServedZone], since: datetime | None = None) -> Outcome | None:
+        """Replicate one tenant; None where a run has committed since the moment ``since`` already.
+
+        Raises NotHolderError, ResidencyError (nothing was moved), DeadlineError and what ``replicate`` raises.
+        """
+        until = time.monotonic() + self.deadline_seconds
+        zone, key = self._zone_of(tenant, zones)
+        own, peer = zone.own, zone.peer
+        if peer is None:
+            raise NotHolderError(f"zone {zone.name} has one site; add a second one to replicate its tenants")
+        control_own, control_peer = self._control(own), self._control(peer)
+        ruling = claims.rule(zone, tenant, control_own, control_peer)
+        if ruling is None or ruling.holder != zone.site or not ruling.stands or not ruling.opened:
+            raise NotHolderError(f"site {zone.site} does not hold tenant {tenant}, or has not opened it yet")
+        echo = records.highest_echo(control_own, tenant)
+        if since and echo and echo.cut_time and parse_time(echo.cut_time) >= since:
+            return None
+        name = binding.live_bucket(control_own, tenant)
+        if name is None:
+            raise NotFoundError(f"no live bucket of tenant {tenant} is bound at site {zone.site}")
+        live, replica = self.bucket(own, name), self.bucket(peer, peer.stores.replica)
+        digest = residency.require(
+            zone.spec,
+            self.clock().date(),
+            (own, live, Purpose.LIVE),
+            (own, control_own, Purpose.CONTROL),
+            (peer, replica, Purpose.REPLICA),
+            (peer, control_peer, Purpose.CONTROL),
+        )
+
+        def may_go_on() -> None:
+            if time.monotonic() > until:
+                raise DeadlineError(f"stopped after {self.deadline_seconds:.0f} s; the next run starts anew")
+
+        return replicate(
+            live,
+            replica,
+            control_peer,
+            control_own,
+            key,
+            tenant=tenant,
+            zone=zone.name,
+            epoch=ruling.number,
+            residency_digest=digest,
+            clock=self.clock,
+            may_go_on=may_go_on,
+        )
+
+    def _control(self, site: Site) -> Bucket:
+        return self.bucket(site, site.stores.control)
+
+    def _zone_of(self, tenant: str, zones: Sequence[ServedZone]) -> tuple[ServedZone, TenantKey]:
+        error: BackupError | StoreError = NotHolderError(f"this cluster serves no zone of tenant {tenant}")
+        for zone in zones:
+            own = zone.own
+            try:
+                wraps = self.bucket(own, own.stores.keys)
+                return zone, open_tenant_key(self.keys, own.key.name, wraps, tenant, zone.name)
+            except (WrongKeyError, NotFoundError) as refusal:
+                error = refusal
+        raise error
+
+
+def run(
+    site_file: SiteFile,
+    credentials: Path,
+    keys: Path,
+    tenant: str | None,
+    now: datetime,
+    *,
+    termination: Path = Path("/dev/termination-log"),
+) -> int:
+    """Replicate one tenant now, or all that are due at the minute ``now``; returns the exit code of the command.
+
+    0 done; 1 something failed that may pass; 3 residency refused; 4 fenced or not the holder. ``credentials`` and ``keys``
+    are folders. Failures go as ``{tenant: {"reason", "message"}}`` into ``termination`` where that exists.
+    """
+    replicator = Replicator(site_file, lambda site, name: open_bucket(site, name, credentials), LocalFileKeys(keys))
+    failures: dict[str, Exception] = {}
+    scheduled = now.replace(second=0, microsecond=0)
+    try:
+        tenants = {tenant: list(site_file.zones)} if tenant else replicator.due(scheduled)
+    except (StoreError, BackupError) as error:
+        tenants, failures = {}, {"": error}
+    since = None if tenant else scheduled
+    failures |= run_all({t: partial(replicator.run_one, t, zones, since) for t, zones in tenants.items()})
+    if not tenant:
+        failures = {t: e for t, e in failures.items() if not isinstance(e, NotHolderError)}
+    if termination.exists():
+        termination.write_text(summary(failures))
+    return exit_code(failures.values())
+
+
+def run_all(jobs: Mapping[str, Callable[[], Outcome | None]]) -> dict[str, Exception]:
+    """Run every job, a few at a time; returns the errors by tenant. One JSON line a job tells how it went."""
+    failures: dict[str, Exception] = {}
+    lock = threading.Lock()
+
+    def one(tenant: str) -> None:
+        started = time.monotonic()
+        fields: dict[str, Any] = {"tenant": tenant}
+        try:
+            outcome = jobs[tenant]()
+        except Exception as error:  # noqa: BLE001  one tenant's failure, whatever it is, must not reach another
+            with lock:
+                failures[tenant] = error
+            fields |= {"event": "not replicated"} | _described(error)
+        else:
+            fields["event"] = "replicated" if outcome else "replicated already"
+            if outcome:
+                fields |= {"seq": outcome.seq, "objects": outcome.objects, "changed": outcome.changed}
+                fields |= {"bytesSealed": outcome.bytes_sealed, "left": outcome.left}
+        _log(fields | {"seconds": round(time.monotonic() - started, 3)})
+
+    with ThreadPoolExecutor(_TENANTS_AT_ONCE) as pool:
+        list(pool.map(one, jobs))
+    return failures
+
+
+def _described(error: Exception) -> dict[str, str]:
+    if isinstance(error, (StoreError, BackupError)):
+        return {"reason": type(error).__name__.removesuffix("Error"), "message": str(error)[:_MESSAGE_CHARS]}
+    # An unforeseen error's text may quote data; where it arose does not.
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    at = f"{Path(where.filename).name}:{where.lineno}"
+    return {"reason": "Internal", "message": f"{type(error).__name__} at {at}; please report it"}
+
+
+def summary(failures: Mapping[str, Exception]) -> str:
+    """The failures as JSON, cut to what a termination message holds; the tenants left out have their log lines."""
+    told: dict[str, dict[str, str]] = {}
+    for tenant, error in failures.items():
+        told[tenant] = _described(error)
+        if len(json.dumps(told)) > _TERMINATION_BYTES:
+            del told[tenant]
+            break
+    return json.dumps(told)
+
+
+def exit_code(errors: Iterable[Exception]) -> int:
+    """What may pass is retried (1), so it outranks what will not: 3 residency, 4 fenced or not the holder."""
+    codes = {
+        REFUSED
+        if isinstance(e, ResidencyError)
+        else NOT_HOLDER
+        if isinstance(e, (FencedError, NotHolderError))
+        else FAILED
+        for e in errors
+    }
+    return min(codes, default=OK)
+
+
+def _log(fields: Mapping[str, Any]) -> None:
+    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "logger": "domicile.replicate", **fields}
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,221 @@
+"""A testbed with Domicile installed on it by its Helm chart: what the demo and the end-to-end tests work with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.testbed.build import build
+from tests.testbed.process import TestbedError, run
+from tests.testbed.testbed import Site, Testbed
+
+ROOT = Path(__file__).parent.parent
+NAMESPACE = "domicile-system"
+_CLIENT = (ROOT / "tests" / "testbed" / "client.py").read_text()
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+
+class GaveUpError(Exception):
+    """What was waited for did not come; the message holds the last that was seen."""
+
+
+def wait_for(what: str, look: Callable[[], T | None], seconds: float, pause: float = 0.25) -> T:
+    """The first truthy result of ``look``. Raises GaveUpError."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise GaveUpError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(pause)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a client got: HTTP status (0: no answer), body, and when, in seconds since its talk began."""
+
+    status: int
+    body: Object
+    seconds: float
+
+
+@dataclass
+class Talk:
+    """A client's session with an assistant at a site; the cookie goes with the person, whichever site answers."""
+
+    tenant: str
+    assistant: str
+    cookie: str = ""
+    turns: list[Turn] = field(default_factory=list)
+
+    def say(self, site: Site, *steps: tuple[str, str, Object | None], seconds: float = 0, address: str = "") -> list[Turn]:
+        """Do the steps in the client pod of a site, each retried for ``seconds`` until it succeeds."""
+        base = f"http://{address}" if address else f"http://{self.assistant}.{self.tenant}.svc"
+        job = {"base": base, "cookie": self.cookie, "steps": steps, "seconds": seconds}
+        out = json.loads(
+            site.exec_client("python3", "-c", _CLIENT, given=json.dumps(job), seconds=seconds + 60 + 10 * len(steps))
+        )
+        self.cookie = out["cookie"]
+        turns = [Turn(**t) for t in out["turns"]]
+        self.turns += turns
+        return turns
+
+    def ask(self, site: Site, question: str, *, seconds: float = 0) -> Turn:
+        """Ask one question."""
+        return self.say(site, ("POST", "/api/chat", {"message": question}), seconds=seconds)[0]
+
+
+class Estate:
+    """Domicile on a testbed's clusters."""
+
+    def __init__(self, testbed: Testbed, zones: dict[str, Object], credentials: Path, keys: Path) -> None:
+        """``credentials`` and ``keys`` are folders of the files that the operator's Secrets hold; ``zones`` name -> spec."""
+        self.testbed = testbed
+        self.zones = zones
+        self._credentials = credentials
+        self._keys = keys
+
+    def site(self, name: str) -> Site:
+        """A site."""
+        return self.testbed.site(name)
+
+    def _clusters(self) -> list[Site]:
+        """One site of each cluster."""
+        return list({s.cluster.name: s for s in self.testbed.sites.values()}.values())
+
+    def install(self, *, replicas: int = 1, **values: Any) -> None:
+        """Install Domicile on every cluster; returns once operators and lease agents are ready. ``values`` of the chart."""
+        for site in self._clusters():
+            self._install(site, {"operator": {"replicas": replicas}, "leaseAgent": {"replicas": replicas}, **values})
+        for site in self._clusters():
+            for name in ("domicile-operator", "domicile-lease"):
+                site.kubectl("rollout", "status", "-n", NAMESPACE, f"deploy/{name}", "--timeout=180s", seconds=190)
+
+    def _install(self, site: Site, values: Object) -> None:
+        own = [s.name for s in self.testbed.topology.cluster_of(site.name).sites]
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        site.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
+        named = {
+            "domicile-credentials": {p.name: p.read_text() for p in sorted(self._credentials.glob("*.json"))},
+            "domicile-lease-credentials": {
+                p.name: p.read_text() for p in sorted(self._credentials.glob("*.json")) if not p.name.startswith("live-")
+            },
+            "domicile-keys": {
+                p.name: p.read_text()
+                for p in sorted(self._keys.glob("*.json"))
+                if p.name.endswith(".public.json") or p.name.removesuffix(".private.json") in own
+            },
+        }
+        for name, data in named.items():
+            meta = {"name": name, "namespace": NAMESPACE}
+            site.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data})
+        server = site.cluster.control_plane.server.removeprefix("https://")
+        address, _, port = server.partition(":")
+        values = {
+            "sites": own,
+            "zones": self.zones,
+            "image": {"pullPolicy": "Never"},
+            "networkPolicy": {"apiServer": {"cidrs": [f"{address}/32"], "ports": [int(port)]}},
+            **values,
+        }
+        subprocess.run(
+            [str(build("helm")), "upgrade", "--install", "domicile", str(ROOT / "charts" / "domicile"),
+             "--kubeconfig", str(site.kubeconfig), "--namespace", NAMESPACE, "--values", "-"],
+            input=json.dumps(values), text=True, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def plugin(self, site: Site, *arguments: str, seconds: float = 300) -> str:
+        """Run ``kubectl domicile ...`` at a site's cluster and return its output. Raises TestbedError with its words."""
+        command = ["env", f"KUBECONFIG={site.kubeconfig}", sys.executable, "-m", "domicile.cli.main", *arguments]
+        return run(*command, seconds=seconds)
+
+    def get(self, site: Site, kind: str, name: str, namespace: str = "") -> Object | None:
+        """An object, or None."""
+        where = ["-n", namespace] if namespace else []
+        try:
+            found: Object = json.loads(site.kubectl("get", kind, name, *where, "-o", "json"))
+        except TestbedError as error:
+            if "NotFound" in str(error):
+                return None
+            raise
+        return found
+
+    def conditions(self, site: Site, name: str, kind: str = "assistanttenant") -> dict[str, Object]:
+        """The conditions of a tenant (or another resource) by type; empty where there is none."""
+        found = self.get(site, kind, name) or {}
+        return {c["type"]: c for c in found.get("status", {}).get("conditions", [])}
+
+    def wait_condition(self, site: Site, name: str, kind: str, status: str, seconds: float = 60, reason: str = "") -> Object:
+        """The tenant's condition once it has that status (and reason). Raises GaveUpError with all conditions."""
+
+        def look() -> Object | None:
+            found = self.conditions(site, name).get(kind)
+            right = found and found["status"] == status and reason in ("", found["reason"])
+            return found if right else None
+
+        try:
+            return wait_for(f"{kind}={status} {reason} of {name} at {site.name}", look, seconds)
+        except GaveUpError as error:
+            raise GaveUpError(f"{error}: {json.dumps(self.conditions(site, name), indent=1)}") from None
+
+    def status(self, site: Site, name: str) -> Object:
+        """The status of a tenant."""
+        found = self.get(site, "assistanttenant", name) or {}
+        status: Object = found.get("status", {})
+        return status
+
+    def live_bucket(self, site: Site, tenant: str) -> str:
+        """Name of the tenant's live bucket at a site."""
+        return str(self.status(site, tenant)["storage"]["bucket"])
+
+    def put(self, site: Site, bucket: str, name: str, data: bytes) -> None:
+        """Write an object as a data pipeline of the tenant would."""
+        if site.spec.is_gcs:
+            site.store.gcs().bucket(bucket).blob(name).upload_from_string(data)
+        else:
+            site.store.s3().put_object(Bucket=bucket, Key=name, Body=data)
+
+    def names(self, site: Site, bucket: str, prefix: str = "") -> list[str]:
+        """Names of the objects in a bucket."""
+        if site.spec.is_gcs:
+            return [b.name for b in site.store.gcs().list_blobs(bucket, prefix=prefix)]
+        pages = site.store.s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [o["Key"] for page in pages for o in page.get("Contents", [])]
+
+    def pods(self, site: Site, namespace: str, selector: str = "app.kubernetes.io/component=assistant") -> list[Object]:
+        """Pods of a namespace."""
+        found = json.loads(site.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))
+        items: list[Object] = found["items"]
+        return items
+
+    def logs(self, site: Site) -> str:
+        """What the operator and the lease agents of a site said last; for a failing test's message."""
+        names: Sequence[str] = ("deploy/domicile-operator", "deploy/domicile-lease")
+        return "\n".join(site.kubectl("logs", "-n", NAMESPACE, n, "--tail=60") for n in names)
+
+
+def moment(text: str) -> datetime:
+    """A time of the Kubernetes API."""
+    return datetime.fromisoformat(text)
+
+
+def tenant(name: str, zone: str = "eu", **spec: Any) -> Object:
+    """An AssistantTenant with one reference assistant, open to the namespace ``clients``."""
+    wanted: Object = {
+        "zone": zone,
+        "assistants": [{"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0"}],
+        "model": {"provider": "local", "model": "extractive-1"},
+        "access": {"clients": [{"namespace": "clients"}]},
+        **spec,
+    }
+    return {"apiVersion": "domicile.dev/v1alpha1", "kind": "AssistantTenant", "metadata": {"name": name}, "spec": wanted}
