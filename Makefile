@@ -23,7 +23,7 @@ help: ## List the targets
 
 setup: ## Install what is missing: system packages (as root, Debian 12), Go, the virtual environment
 	@.ci/setup $(GO_VERSION) $(GO_HOME)
-	@$(MAKE) $(EDITABLE)
+	@$(MAKE) --silent $(EDITABLE)
 
 $(LOCKED): requirements.lock
 	@echo "setup: virtual environment .venv from requirements.lock (about 1 min)"
@@ -51,7 +51,7 @@ lint: $(EDITABLE)
 	@echo "check: mypy"
 	@$(BIN)/mypy -p domicile -p images
 	@echo "check: import-linter"
-	@$(BIN)/lint-imports --no-timing > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	@$(BIN)/lint-imports --no-logo > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 
 unit: $(EDITABLE)
 	@echo "check: unit tests"

@@ -81,14 +81,11 @@ class Replicator:
         Raises NotHolderError, ResidencyError (nothing was moved), DeadlineError and what ``replicate`` raises.
         """
         until = time.monotonic() + self.deadline_seconds
-        zone, key = self._zone_of(tenant, zones)
+        zone, epoch, key = self._held(tenant, zones)
         own, peer = zone.own, zone.peer
         if peer is None:
             raise NotHolderError(f"zone {zone.name} has one site; add a second one to replicate its tenants")
         control_own, control_peer = self._control(own), self._control(peer)
-        ruling = claims.rule(zone, tenant, control_own, control_peer)
-        if ruling is None or ruling.holder != zone.site or not ruling.stands or not ruling.opened:
-            raise NotHolderError(f"site {zone.site} does not hold tenant {tenant}, or has not opened it yet")
         echo = records.highest_echo(control_own, tenant)
         if since and echo and echo.cut_time and parse_time(echo.cut_time) >= since:
             return None
@@ -117,7 +114,7 @@ class Replicator:
             key,
             tenant=tenant,
             zone=zone.name,
-            epoch=ruling.number,
+            epoch=epoch,
             residency_digest=digest,
             clock=self.clock,
             may_go_on=may_go_on,
@@ -126,13 +123,17 @@ class Replicator:
     def _control(self, site: Site) -> Bucket:
         return self.bucket(site, site.stores.control)
 
-    def _zone_of(self, tenant: str, zones: Sequence[ServedZone]) -> tuple[ServedZone, TenantKey]:
-        error: BackupError | StoreError = NotHolderError(f"this cluster serves no zone of tenant {tenant}")
+    def _held(self, tenant: str, zones: Sequence[ServedZone]) -> tuple[ServedZone, int, TenantKey]:
+        """The zone of the tenant, the number of the claim by which this site holds it, and its key."""
+        error: BackupError | StoreError = NotHolderError(f"this cluster does not hold tenant {tenant}")
         for zone in zones:
-            own = zone.own
+            own, peer = zone.own, zone.peer
+            ruling = claims.rule(zone, tenant, self._control(own), self._control(peer) if peer else None)
+            if ruling is None or ruling.holder != zone.site or not ruling.stands or not ruling.opened:
+                continue
             try:
                 wraps = self.bucket(own, own.stores.keys)
-                return zone, open_tenant_key(self.keys, own.key.name, wraps, tenant, zone.name)
+                return zone, ruling.number, open_tenant_key(self.keys, own.key.name, wraps, tenant, zone.name)
             except (WrongKeyError, NotFoundError) as refusal:
                 error = refusal
         raise error
@@ -149,8 +150,8 @@ def run(
 ) -> int:
     """Replicate one tenant now, or all that are due at the minute ``now``; returns the exit code of the command.
 
-    0 done; 1 something failed that may pass; 3 residency refused; 4 fenced or not the holder. ``credentials`` and ``keys``
-    are folders. Failures go as ``{tenant: {"reason", "message"}}`` into ``termination`` where that exists.
+    0 done; 1 something failed that may pass; 3 residency refused; 4 fenced or not the holder. ``credentials`` and
+    ``keys`` are folders. Failures go as ``{tenant: {"reason", "message"}}`` into ``termination`` where that exists.
     """
     replicator = Replicator(site_file, lambda site, name: open_bucket(site, name, credentials), LocalFileKeys(keys))
     failures: dict[str, Exception] = {}
@@ -216,14 +217,8 @@ def summary(failures: Mapping[str, Exception]) -> str:
 
 def exit_code(errors: Iterable[Exception]) -> int:
     """What may pass is retried (1), so it outranks what will not: 3 residency, 4 fenced or not the holder."""
-    codes = {
-        REFUSED
-        if isinstance(e, ResidencyError)
-        else NOT_HOLDER
-        if isinstance(e, (FencedError, NotHolderError))
-        else FAILED
-        for e in errors
-    }
+    kinds = ((ResidencyError, REFUSED), (FencedError, NOT_HOLDER), (NotHolderError, NOT_HOLDER))
+    codes = {next((code for kind, code in kinds if isinstance(error, kind)), FAILED) for error in errors}
     return min(codes, default=OK)
 
 

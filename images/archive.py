@@ -1,6 +1,6 @@
 """Layers as tar files, and images as docker-archive tars of layers and a config.
 
-Format: moby/moby image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format" (manifest.json, config, layer tars).
+Format: moby/moby image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format": a manifest, configs, layers.
 Equal input gives equal bytes: entries are sorted, belong to root and carry no times.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ NON_ROOT = 65532
 
 @dataclass(frozen=True)
 class Config:
-    """What a container runtime is told: command line, environment and user (numeric, so that runAsNonRoot can be checked)."""
+    """What a container runtime is told. The user is a number, so that runAsNonRoot can be checked."""
 
     entrypoint: tuple[str, ...]
     command: tuple[str, ...] = ()
@@ -54,7 +53,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         temporary = Path(scratch) / path.name
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
 
 
 def write_layer(path: Path, files: Mapping[str, Path | bytes], executable: frozenset[str] = frozenset()) -> None:

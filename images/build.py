@@ -2,7 +2,7 @@
 
     python -m images.build [NAME ...]     # default: all
 
-An image lands in ``<cache>/images/<name>-<key>.tar``; layers are cached beside it, so that an edit of a source costs seconds.
+An image lands in ``<cache>/images/<name>-<key>.tar``, its layers beside it, so that an edit of a source costs seconds.
 No registry is asked and no container engine needed: ``ctr --namespace k8s.io images import TAR``.
 """
 
@@ -63,9 +63,13 @@ def _pause() -> list[Path]:
     def make(path: Path) -> None:
         binary = path.with_suffix(".bin")
         try:
-            subprocess.run(["gcc", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", binary, source], check=True)
+            subprocess.run(
+                ["gcc", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", binary, source], check=True
+            )
         except FileNotFoundError:
-            raise SystemExit("images: gcc is missing; run `make setup` as root, or `apt-get install gcc libc6-dev`") from None
+            raise SystemExit(
+                "images: gcc is missing; run `make setup` as root, or `apt-get install gcc libc6-dev`"
+            ) from None
         write_layer(path, {"pause": binary}, frozenset({"pause"}))
 
     return [cached(folder() / "layers" / f"pause-{digest(source.read_bytes())}.tar", "layer pause", 1, make)]
@@ -95,7 +99,9 @@ IMAGES = {
     "pause": Image("1", _pause, Config(("/pause",))),
     "coredns": Image("1", _coredns, Config(("/coredns",))),
     "client": Image(
-        "1", lambda: [base()], Config(("python3", "-c", "import signal; signal.sigwait({signal.SIGTERM})"), (), _PYTHON_ENV)
+        "1",
+        lambda: [base()],
+        Config(("python3", "-c", "import signal; signal.sigwait({signal.SIGTERM})"), (), _PYTHON_ENV),
     ),
     "domicile": Image(_version(), _domicile, Config(("/usr/local/bin/domicile",), ("--help",), _PYTHON_ENV)),
     "assistant": Image(_version(), _assistant, Config(("python3", "-P", "-m", "assistant"), (), _PYTHON_ENV)),
@@ -118,9 +124,14 @@ def image(name: str) -> tuple[Path, str]:
     recipe = IMAGES[name]
     reference = f"{REGISTRY}/{name}:{recipe.version}"
     layers = recipe.layers()
-    key = digest(reference, repr(recipe.config), Path(__file__).with_name("archive.py").read_bytes(), *(p.name for p in layers))
+    key = digest(
+        reference, repr(recipe.config), Path(__file__).with_name("archive.py").read_bytes(), *(p.name for p in layers)
+    )
     path = cached(
-        folder() / f"{name}-{key}.tar", f"image {reference}", 3, lambda path: write_image(path, reference, layers, recipe.config)
+        folder() / f"{name}-{key}.tar",
+        f"image {reference}",
+        3,
+        lambda path: write_image(path, reference, layers, recipe.config),
     )
     _forget_old(name)
     return path, reference
@@ -128,7 +139,9 @@ def image(name: str) -> tuple[Path, str]:
 
 def main() -> None:
     """Build the named images, or all, and print where each lies."""
-    parser = argparse.ArgumentParser(prog="python -m images.build", description="Build container images without a registry.")
+    parser = argparse.ArgumentParser(
+        prog="python -m images.build", description="Build container images without a registry."
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(IMAGES)}; default: all")
     for name in parser.parse_args().names or IMAGES:
         path, reference = image(name)

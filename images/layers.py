@@ -35,9 +35,14 @@ _BASE_OPTIONS = (
     f"--customize-hook=echo nonroot:x:{NON_ROOT}:{NON_ROOT}::/nonexistent:/usr/sbin/nologin >> $1/etc/passwd",
     f"--customize-hook=echo nonroot:x:{NON_ROOT}: >> $1/etc/group",
     # The host's mirror and proxy may carry credentials, and nothing is installed into a finished image.
-    "--customize-hook=cd $1 && rm -rf etc/apt etc/resolv.conf etc/hostname var/lib/apt var/cache/* var/log/* usr/share/doc",
+    (
+        "--customize-hook=cd $1 && rm -rf etc/apt etc/resolv.conf etc/hostname"
+        " var/lib/apt var/cache/* var/log/* usr/share/doc"
+    ),
     "--skip=cleanup/apt,cleanup/mmdebstrap,output/dev",
 )
+# Raise it when the rules below change what a layer of packages holds.
+_PACKAGES_RECIPE = "1"
 # Nothing but these services of AWS is ever called; the whole set weighs 28 MB.
 _BOTOCORE_SERVICES = {"s3", "sts", "kms"}
 
@@ -79,7 +84,7 @@ def cached(path: Path, what: str, seconds: int, make: Callable[[Path], None]) ->
 
 
 def _run(*args: str) -> None:
-    done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(args, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise SystemExit(f"images: {args[0]} failed with exit code {done.returncode}:\n{done.stdout[-4000:]}")
 
@@ -87,7 +92,9 @@ def _run(*args: str) -> None:
 def _host_apt() -> tuple[list[str], list[str]]:
     """The machine's own Debian mirror and apt's download settings, as options and mirrors of mmdebstrap."""
     acquire = subprocess.run(["apt-config", "dump", "Acquire::http"], capture_output=True, text=True, check=True).stdout
-    acquire += subprocess.run(["apt-config", "dump", "Acquire::https"], capture_output=True, text=True, check=True).stdout
+    acquire += subprocess.run(
+        ["apt-config", "dump", "Acquire::https"], capture_output=True, text=True, check=True
+    ).stdout
     options = [f"--aptopt={line}" for line in acquire.splitlines() if not line.endswith('"";')]
     for candidate in (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")):
         if candidate.exists() and SUITE in candidate.read_text():
@@ -96,7 +103,7 @@ def _host_apt() -> tuple[list[str], list[str]]:
 
 
 def base() -> Path:
-    """Debian's essential packages and Python, without documentation, package manager, and any user but root and nonroot."""
+    """Debian's essential packages and Python, without documentation and package manager."""
 
     def make(path: Path) -> None:
         if not shutil.which("mmdebstrap"):
@@ -122,7 +129,7 @@ def _unwanted(path: Path) -> bool:
 
 
 def compiled(files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
-    """The files, with Python sources compiled beside them: containers can't write caches, so each start would compile again.
+    """The files, with Python sources compiled beside them: a read-only container would compile at each start.
 
     The byte code is of the running interpreter's version, and of no use in the image if that is not the image's.
     """
@@ -134,7 +141,10 @@ def compiled(files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
                 continue
             source.write_bytes(content.read_bytes() if isinstance(content, Path) else content)
             py_compile.compile(
-                str(source), str(target), dfile=f"/{name}", doraise=True,
+                str(source),
+                str(target),
+                dfile=f"/{name}",
+                doraise=True,
                 invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
             )
             out[importlib.util.cache_from_source(name)] = target.read_bytes()
@@ -149,15 +159,24 @@ def distributions(name: str, requirements: str) -> Path:
             listing, target = Path(scratch) / "requirements.txt", Path(scratch) / "site"
             listing.write_text(requirements)
             _run(
-                sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--require-hashes",
-                "--only-binary=:all:", f"--python-version={PYTHON}", "--root-user-action=ignore",
-                f"--target={target}", "--requirement", str(listing),
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--no-compile",
+                "--require-hashes",
+                "--only-binary=:all:",
+                f"--python-version={PYTHON}",
+                "--root-user-action=ignore",
+                f"--target={target}",
+                "--requirement",
+                str(listing),
             )
             found = {p.relative_to(target) for p in target.rglob("*") if p.is_file()}
             files = {f"{SITE}/{p.as_posix()}": target / p for p in found if not _unwanted(p)}
             write_layer(path, compiled(files))
 
-    key = digest(requirements, Path(__file__).read_bytes(), sys.version)
-    return cached(
-        folder() / "layers" / f"{name}-packages-{key}.tar", f"Python packages of image {name}", 60, make
-    )
+    key = digest(requirements, _PACKAGES_RECIPE, str(sys.version_info[:2]))
+    return cached(folder() / "layers" / f"{name}-packages-{key}.tar", f"Python packages of image {name}", 60, make)

@@ -39,7 +39,7 @@ def _canonical(requirement: str) -> str:
 
 
 def lock_subset(lock: str | None = None, direct: list[str] | None = None) -> str:
-    """The part of requirements.lock that the product needs at run time: its dependencies and theirs, without the dev extra.
+    """The part of requirements.lock that the product needs at run time: without the dev extra.
 
     The lock names under each pin who asked for it ("# via"); the walk goes down from ``direct`` requirements.
     """
@@ -49,7 +49,11 @@ def lock_subset(lock: str | None = None, direct: list[str] | None = None) -> str
     if missing := wanted - blocks.keys():
         raise SystemExit(f"images: requirements.lock lacks {', '.join(sorted(missing))}; run `make lock`")
     askers = {
-        name: {_canonical(line) for line in re.findall(r"^ +# +(?:via +)?([A-Za-z0-9][^\s]*)", block, re.M) if line != "via"}
+        name: {
+            _canonical(line)
+            for line in re.findall(r"^ +# +(?:via +)?([A-Za-z0-9][^\s]*)", block, re.MULTILINE)
+            if line != "via"
+        }
         for name, block in blocks.items()
     }
     while more := {name for name, by in askers.items() if name not in wanted and by & wanted}:

@@ -13,6 +13,7 @@ import time
 
 from tests.estate import Estate, GaveUpError, Talk, tenant, wait_for
 from tests.testbed.testbed import Testbed
+from tests.testbed.zone import create_zone
 
 TENANT = "stadtwerke"
 KNOWLEDGE = b"""# Opening hours
@@ -107,7 +108,7 @@ def _takeover(estate: Estate) -> float:
 def _serves(estate: Estate, talk: Talk, line: Timeline) -> int:
     """1 if any pod of the returned site answers a question during two leases and until its operator has seen the claim."""
     first = estate.site("gcp-frankfurt")
-    lease = estate.zones["eu"].get("leaseSeconds", 30)
+    lease = estate.zones["eu"].spec.lease_seconds
     deadline = time.monotonic() + 2 * lease
     served, asked = 0, 0
     while time.monotonic() < deadline:
@@ -134,15 +135,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the testbed up")
     arguments = parser.parse_args()
-    from tests.estates import eu_estate
-
     line = Timeline()
     testbed = Testbed(name="demo")
     testbed.down()
     try:
         testbed.up()
         line.say("up          two clouds: gcp-frankfurt and aws-frankfurt, each with a cluster and a store")
-        estate = eu_estate(testbed)
+        estate = Estate(testbed, create_zone(testbed))
         estate.install()
         line.say("installed   Domicile by its Helm chart in both")
         last = play(estate, line)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from tests.testbed.build import build
 from tests.testbed.process import TestbedError, run
 from tests.testbed.testbed import Site, Testbed
+from tests.testbed.zone import Zone
 
 ROOT = Path(__file__).parent.parent
 NAMESPACE = "domicile-system"
@@ -78,12 +79,9 @@ class Talk:
 class Estate:
     """Domicile on a testbed's clusters."""
 
-    def __init__(self, testbed: Testbed, zones: dict[str, Object], credentials: Path, keys: Path) -> None:
-        """``credentials`` and ``keys`` are folders of the files that the operator's Secrets hold; ``zones`` name -> spec."""
+    def __init__(self, testbed: Testbed, *zones: Zone) -> None:
         self.testbed = testbed
-        self.zones = zones
-        self._credentials = credentials
-        self._keys = keys
+        self.zones = {z.name: z for z in zones}
 
     def site(self, name: str) -> Site:
         """A site."""
@@ -105,25 +103,22 @@ class Estate:
         own = [s.name for s in self.testbed.topology.cluster_of(site.name).sites]
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         site.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
-        named = {
-            "domicile-credentials": {p.name: p.read_text() for p in sorted(self._credentials.glob("*.json"))},
-            "domicile-lease-credentials": {
-                p.name: p.read_text() for p in sorted(self._credentials.glob("*.json")) if not p.name.startswith("live-")
-            },
-            "domicile-keys": {
-                p.name: p.read_text()
-                for p in sorted(self._keys.glob("*.json"))
-                if p.name.endswith(".public.json") or p.name.removesuffix(".private.json") in own
-            },
-        }
-        for name, data in named.items():
+        here = [(z, name) for z in self.zones.values() for name in own if name in z.buckets]
+        credentials = [p for z, name in here for p in sorted(z.credentials(name).glob("*.json"))]
+        keys = [p for z, name in here for p in sorted(z.keys(name).glob("*.json"))]
+        for name, files in (
+            ("domicile-credentials", credentials),
+            ("domicile-lease-credentials", [p for p in credentials if not p.name.startswith("live-")]),
+            ("domicile-keys", keys),
+        ):
             meta = {"name": name, "namespace": NAMESPACE}
+            data = {p.name: p.read_text() for p in files}
             site.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data})
         server = site.cluster.control_plane.server.removeprefix("https://")
         address, _, port = server.partition(":")
         values = {
             "sites": own,
-            "zones": self.zones,
+            "zones": {z.name: z.spec.to_wire() for z in self.zones.values()},
             "image": {"pullPolicy": "Never"},
             "networkPolicy": {"apiServer": {"cidrs": [f"{address}/32"], "ports": [int(port)]}},
             **values,

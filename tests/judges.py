@@ -1,7 +1,7 @@
 """Independent judges of manifests: kubeconform (schemas) and kube-score (practice), both without network.
 
-kubeconform usually downloads JSON schemas. Here they come from the OpenAPI document inside the k8s.io/kubernetes module that
-the testbed's servers are built from, and from the CRDs of this checkout.
+kubeconform usually downloads JSON schemas. Here they come from the OpenAPI document in the k8s.io/kubernetes module
+that the testbed builds its servers from, and from the CRDs of this checkout.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _closed(schema: Any) -> Any:
         return schema
     if schema.get("format") == "int-or-string" or schema.get("x-kubernetes-int-or-string"):
         return {"anyOf": [{"type": "string"}, {"type": "integer"}]}
-    out = {}
+    out: dict[str, Any] = {}
     for word, value in schema.items():
         if word == "properties":
             out[word] = {name: _closed(s) for name, s in value.items()}
@@ -62,7 +62,7 @@ def _references(schema: Any) -> set[str]:
 
 
 def _write(folder: Path, group: str, version: str, kind: str, schema: dict[str, Any]) -> None:
-    suffix = f"-{group.split('.')[0]}-{version}" if group else f"-{version}"
+    suffix = f"-{group.split('.', maxsplit=1)[0]}-{version}" if group else f"-{version}"
     (folder / f"{kind.lower()}{suffix}.json").write_text(json.dumps(schema))
 
 
@@ -90,10 +90,18 @@ def kubeconform(schemas: Path, manifests: str) -> list[dict[str, str]]:
     """What kubeconform finds wrong in a YAML stream; empty means that every object has a schema and fits it."""
     done = subprocess.run(
         [
-            build.build("kubeconform"), "-strict", "-output", "json", "-schema-location",
-            f"{schemas}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json", "-",
+            build.build("kubeconform"),
+            "-strict",
+            "-output",
+            "json",
+            "-schema-location",
+            f"{schemas}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json",
+            "-",
         ],
-        input=manifests, capture_output=True, text=True,
+        check=False,
+        input=manifests,
+        capture_output=True,
+        text=True,
     )
     if not done.stdout.strip():
         raise AssertionError(f"kubeconform said nothing: {done.stderr}")
@@ -106,7 +114,10 @@ def kube_score(manifests: str) -> list[str]:
     ignored = [f"--ignore-test={check}" for check in IGNORED_CHECKS]
     done = subprocess.run(
         [build.build("kube-score"), "score", "--kubernetes-version=v1.34", "--output-format=ci", *ignored, "-"],
-        input=manifests, capture_output=True, text=True,
+        check=False,
+        input=manifests,
+        capture_output=True,
+        text=True,
     )
     if done.returncode and not done.stdout:
         raise AssertionError(f"kube-score failed: {done.stderr}")

@@ -13,6 +13,7 @@ from domicile.api.zone import Cloud, Profile, Site
 from domicile.backup.stores import gcs, s3
 from domicile.backup.stores.base import Bucket, DeniedError
 from domicile.backup.stores.deadlines import Deadlines
+from google.auth.exceptions import GoogleAuthError
 
 __all__ = ["Deadlines", "endpoint", "open_bucket"]
 
@@ -41,8 +42,9 @@ def open_bucket(site: Site, bucket: str, credentials: Path, deadlines: Deadlines
         raise ValueError(f"site {site.name}: {bucket!r} is not the name of a plain bucket; name the bucket itself")
     deadlines = deadlines or Deadlines()
     account = credentials / f"{site.name}.json"
+    content: bytes | None
     try:
-        content: bytes | None = account.read_bytes()
+        content = account.read_bytes()
     except FileNotFoundError:
         content = None
     except OSError as error:
@@ -60,12 +62,19 @@ def open_bucket(site: Site, bucket: str, credentials: Path, deadlines: Deadlines
 
 def _client(site: Site, account: Path, content: bytes | None, deadlines: Deadlines) -> Any:
     try:
-        if site.cloud is Cloud.GCP:
-            return gcs.client(site, None if content is None else account, deadlines)
         keys = None if content is None else json.loads(content)
+        if keys is not None and not (isinstance(keys, dict) and all(isinstance(value, str) for value in keys.values())):
+            raise ValueError("not an object of strings")
+        if site.cloud is Cloud.GCP:
+            return gcs.client(site, keys, deadlines)
         if keys is None and site.stores.profile is Profile.COMPATIBLE:
             raise DeniedError(f"site {site.name}: {account.name} is missing from the credentials directory")
         return s3.client(site, keys, deadlines)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, GoogleAuthError):
         # The library's text may quote the secret.
-        raise DeniedError(f"site {site.name}: {account.name} is not a credentials file of cloud {site.cloud}") from None
+        what = (
+            f"{account.name} is not a credentials file of cloud {site.cloud}"
+            if content is not None
+            else "it has no workload identity"
+        )
+        raise DeniedError(f"site {site.name}: {what}") from None

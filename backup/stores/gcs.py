@@ -8,14 +8,14 @@ from __future__ import annotations
 import base64
 import io
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import google.auth
 import requests
+import urllib3
 from domicile.api.zone import Profile, Site
 from domicile.backup.stores.base import (
     AlreadyExistsError,
@@ -57,13 +57,13 @@ def endpoint(site: Site) -> str:
     return site.stores.endpoint or f"https://storage.{site.region}.rep.googleapis.com"
 
 
-def client(site: Site, account: Path | None, deadlines: Deadlines) -> storage.Client:
+def client(site: Site, account: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
     """A thread-safe client of the site's endpoint that follows no redirects.
 
-    ``account`` is a service-account JSON file; None: ambient workload identity, or anonymous with profile compatible.
+    ``account`` is a service-account key; None: ambient workload identity, or anonymous with profile compatible.
     """
     if account is not None:
-        credentials = service_account.Credentials.from_service_account_file(str(account), scopes=_SCOPES)
+        credentials = service_account.Credentials.from_service_account_info(account, scopes=_SCOPES)
         project = credentials.project_id
     elif site.stores.profile is Profile.COMPATIBLE:
         credentials, project = AnonymousCredentials(), site.name
@@ -73,15 +73,18 @@ def client(site: Site, account: Path | None, deadlines: Deadlines) -> storage.Cl
     session.max_redirects = 0
     for scheme in ("https://", "http://"):
         session.mount(scheme, requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=32))
-    return storage.Client(
+    made: Any = storage.Client(
         project=project, credentials=credentials, _http=session, client_options={"api_endpoint": endpoint(site)}
     )
+    # The library's tracing looks up every bucket in threads of its own, past our deadlines, retries and error counts.
+    made._bucket_metadata_cache = None
+    return made
 
 
 class GcsBucket:
     """``Bucket`` on Cloud Storage. Versions are generations."""
 
-    def __init__(self, site: Site, name: str, gcs: storage.Client, deadlines: Deadlines) -> None:
+    def __init__(self, site: Site, name: str, gcs: Any, deadlines: Deadlines) -> None:
         self._site = site
         self._name = name
         self._gcs = gcs
@@ -265,7 +268,7 @@ class GcsBucket:
             raise StoreError(f"{self._where}: an object does not match its CRC32C") from None
         except InvalidResponse as error:
             raise self._refusal(api.from_http_response(error.response), conflict) from None
-        except (requests.RequestException, auth.TransportError, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, auth.TransportError, OSError) as error:
             raise UnavailableError(f"{self._where}: no answer ({type(error).__name__})") from None
         except auth.GoogleAuthError as error:
             raise DeniedError(f"{self._where}: no usable credentials for its store ({type(error).__name__})") from None

@@ -6,7 +6,6 @@ Source: Amazon S3 API reference (PutObject, GetObject, ListObjectsV2, HeadBucket
 from __future__ import annotations
 
 import base64
-import http.client
 import math
 import struct
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import google_crc32c
+import urllib3
 from botocore import exceptions as boto
 from botocore.config import Config
 from domicile.api.zone import Cloud, Profile, Site
@@ -44,6 +44,15 @@ _ELSEWHERE_CODES = {
 # ConditionalRequestConflict: another writer was in flight, and the store wants a retry (PutObject, 409).
 _RETRY_CODES = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout"}
 _UNSUPPORTED_CODES = {"NotImplemented", "MethodNotAllowed"}
+# EndpointConnectionError is a ConnectionError, ReadTimeoutError an HTTPClientError; a body may also break off midway.
+_NO_ANSWER = (
+    boto.ConnectionError,
+    boto.HTTPClientError,
+    boto.ResponseStreamingError,
+    boto.IncompleteReadError,
+    urllib3.exceptions.HTTPError,
+    OSError,
+)
 _PUBLIC_GROUPS = ("/groups/global/AllUsers", "/groups/global/AuthenticatedUsers")
 _BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
@@ -62,7 +71,8 @@ def client(site: Site, keys: Mapping[str, str] | None, deadlines: Deadlines) -> 
     """A thread-safe boto3 client that talks to the site's endpoint only; ``keys`` None: ambient workload identity."""
     url = endpoint(site)
     made = boto3.session.Session(
-        aws_access_key_id=keys and keys["accessKeyId"], aws_secret_access_key=keys and keys["secretAccessKey"]
+        aws_access_key_id=None if keys is None else keys["accessKeyId"],
+        aws_secret_access_key=None if keys is None else keys["secretAccessKey"],
     ).client(
         "s3",
         region_name=site.region,
@@ -118,6 +128,12 @@ def _status(error: boto.ClientError) -> int:
 
 def _code(error: boto.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _named_region(error: boto.ClientError) -> str | None:
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = headers.get(_REGION_HEADER) or error.response.get("Error", {}).get("Region")
+    return str(region) if region else None
 
 
 def _encryption(asked: Mapping[str, Any]) -> tuple[bool | None, str | None]:
@@ -295,10 +311,8 @@ class S3Bucket:
             self._raise(error, conflict)
         except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError):
             raise DeniedError(f"{self._where}: no usable credentials for its store") from None
-        except (boto.HTTPClientError, boto.ResponseStreamingError, boto.IncompleteReadError, OSError) as error:
+        except _NO_ANSWER as error:
             raise UnavailableError(f"{self._where}: no answer ({type(error).__name__})") from None
-        except http.client.HTTPException as error:
-            raise UnavailableError(f"{self._where}: broken answer ({type(error).__name__})") from None
         except boto.BotoCoreError as error:
             raise StoreError(f"{self._where}: {type(error).__name__}") from None
 
@@ -361,17 +375,26 @@ class S3Bucket:
                 try:
                     answer = self._s3.head_bucket(Bucket=self._name)
                 except boto.ClientError as error:
-                    region = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get(_REGION_HEADER)
+                    region = _named_region(error) or self._region_of_refusal(error)
                     if region and region != self._site.region:
-                        return str(region), True
+                        return region, True
                     if _status(error) == 404:
                         raise NotFoundError(f"there is no {self._where}") from None
                     raise
-                return answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get(
-                    _REGION_HEADER
-                ), False
+                region = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get(_REGION_HEADER)
+                return region, False
 
         return self._deadlines.run(head)
+
+    def _region_of_refusal(self, head: boto.ClientError) -> str | None:
+        """The region that the store names in a refusal's body, which HeadBucket lacks."""
+        if _status(head) != 400:
+            return None
+        try:
+            self._s3.get_bucket_location(Bucket=self._name)
+        except boto.ClientError as error:
+            return _named_region(error)
+        return None
 
     def _ask(self, operation: str, *path: str) -> dict[str, Any]:
         """{"answer": value at path} or {"error": code} of one configuration API."""

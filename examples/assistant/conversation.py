@@ -158,7 +158,7 @@ class Conversation:
             return []
         with ThreadPoolExecutor(max_workers=8) as pool:
             records = [r for r in pool.map(self._read_turn, state.turns[-limit:]) if r is not None]
-        return [Turn(r["question"], r["answer"], tuple(r["sources"])) for r in records]
+        return [Turn(r["question"], r["answer"], tuple(r["sources"])) for r in records if r["consent"] >= consent.since]
 
     def _read_turn(self, number: int) -> dict[str, Any] | None:
         try:

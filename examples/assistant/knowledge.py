@@ -116,7 +116,7 @@ class Index:
             self._rows[source] = [
                 self._db.execute(
                     "INSERT INTO passage VALUES (?, ?, ?, ?, ?)",
-                    (text.fold(p.title), text.fold(p.body), p.source, p.heading, p.body),
+                    (" ".join(text.words(p.title)), " ".join(text.words(p.body)), p.source, p.heading, p.body),
                 ).lastrowid
                 or 0
                 for p in split(source, content)

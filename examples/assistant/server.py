@@ -58,11 +58,16 @@ def _failure(error: Exception) -> ApiError:
         case ApiError():
             return error
         case StoreError():
-            return ApiError(503, "store_unavailable", f"The store can't be used right now: {error}. Try again later.")
+            _LOG.warning("%s", error)
+            return ApiError(
+                503, "store_unavailable", "The assistant's store can't be reached right now. Try again later."
+            )
         case ModelTimeoutError():
-            return ApiError(504, "model_timeout", f"No answer: {error}. Try again later.")
+            _LOG.warning("%s", error)
+            return ApiError(504, "model_timeout", "The model took too long to answer. Try again later.")
         case ModelError():
-            return ApiError(502, "model_unavailable", f"No answer: {error}. Try again later.")
+            _LOG.warning("%s", error)
+            return ApiError(502, "model_unavailable", "The model gave no complete answer. Try again later.")
         case web.HTTPRequestEntityTooLarge():
             return ApiError(413, "too_large", f"The request is larger than {MAX_BODY_BYTES} bytes.")
         case web.HTTPException() if error.status >= 400:
@@ -251,7 +256,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     async def finish(answer: str) -> dict[str, Any]:
         if not answer:
             raise ModelError("the model's answer is empty")
-        sources = prompt.sources(answer, plan)
+        answer, sources = prompt.cite(answer, plan)
         recorded = await asyncio.to_thread(session.append, Turn(message, answer, sources), state)
         return {"answer": answer, "sources": list(sources), "recorded": recorded}
 

@@ -164,6 +164,9 @@ class GcsStore:
         storage: Any = import_module("google.cloud.storage")
         retry: Any = import_module("google.cloud.storage.retry")
 
+        # The default endpoint is a global one; a region's own keeps the data's way in the region.
+        regional = f"https://storage.{url.region}.rep.googleapis.com" if url.region else None
+        endpoint = url.endpoint or regional
         plain = url.endpoint is not None and url.endpoint.startswith("http:")
         identity: Any = auth.AnonymousCredentials() if plain else None
         if key is not None and not plain:
@@ -173,7 +176,7 @@ class GcsStore:
                 )
             except ValueError:
                 raise SettingsError("ASSISTANT_STORE_CREDENTIALS must be a Google service-account key") from None
-        options = {"api_endpoint": url.endpoint} if url.endpoint else None
+        options = {"api_endpoint": endpoint} if endpoint else None
         # No call here is of a project; a name given keeps the client from asking for one.
         self._client = storage.Client(project="none", credentials=identity, client_options=options)
         self._bucket = self._client.bucket(url.bucket)

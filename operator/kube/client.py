@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -127,6 +128,8 @@ class Kube:
         """``timeout`` is the deadline of one request in seconds."""
         self._api = api
         self._timeout = timeout
+        self.on_write: Callable[[str, str, int], None] = lambda *_: None
+        """Told of every request that is no GET: method, plural name of the resource, HTTP status (0: no answer)."""
 
     @classmethod
     async def connect(cls, *, user_agent: str = USER_AGENT, timeout: float = 30.0) -> Kube:  # noqa: ASYNC109
@@ -171,8 +174,14 @@ class Kube:
             )
             data = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            self._wrote(method, path, 0)
             raise UnavailableError(f"{method} {path}: no answer ({type(error).__name__})") from error
+        self._wrote(method, path, response.status)
         return _parse(method, path, response.status, data)
+
+    def _wrote(self, method: str, path: str, status: int) -> None:
+        if method != "GET":
+            self.on_write(method, _plural(path), status)
 
     async def read(self, api_version: str, kind: str, name: str, namespace: str = "") -> Object | None:
         """The object, or None where there is none."""
@@ -227,6 +236,11 @@ class Kube:
             await self.request("DELETE", path_of(api_version, kind, name, namespace), body)
         except NotFoundError:
             return
+
+
+def _plural(path: str) -> str:
+    parts = path.split("/")[3 if path.startswith("/api/") else 4 :]
+    return parts[2] if parts[0] == "namespaces" and len(parts) > 2 else parts[0]
 
 
 def _in_cluster() -> bool:

@@ -35,6 +35,6 @@ async def remove_finalizer(kube: Kube, obj: Object, finalizer: str) -> Object:
 
 
 async def _patch_finalizers(kube: Kube, obj: Object, finalizers: list[str]) -> Object:
-    # A merge patch that names uid and resource version answers 409 where they differ; a failed JSON patch test only 422.
+    # A merge patch that names uid and resource version answers 409 where they differ; a failed JSON patch test: 422.
     meta = {k: obj["metadata"][k] for k in ("uid", "resourceVersion")} | {"finalizers": finalizers}
     return await kube.request("PATCH", object_path(obj), {"metadata": meta}, content_type=MERGE_PATCH)

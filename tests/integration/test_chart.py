@@ -18,7 +18,10 @@ CHART = judges.ROOT / "charts" / "domicile"
 API_SERVER = "--set=networkPolicy.apiServer.cidrs={10.0.0.1/32}"
 EU = (f"--values={CHART}/values-eu.yaml", "--set=sites={gcp-frankfurt}", API_SERVER)
 BOTH = (
-    f"--values={CHART}/values-eu.yaml", f"--values={CHART}/values-us.yaml", "--set=sites={gcp-frankfurt,gcp-iowa}", API_SERVER,
+    f"--values={CHART}/values-eu.yaml",
+    f"--values={CHART}/values-us.yaml",
+    "--set=sites={gcp-frankfurt,gcp-iowa}",
+    API_SERVER,
 )
 
 Object = dict[str, Any]
@@ -26,8 +29,8 @@ Render = Callable[..., list[Object]]
 
 
 def helm(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [build.build("helm"), "template", "domicile", CHART, "--namespace=domicile-system", *args]
-    return subprocess.run(command, capture_output=True, text=True)
+    command = [str(build.build("helm")), "template", "domicile", str(CHART), "--namespace=domicile-system", *args]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
 def render(*args: str) -> list[Object]:
@@ -114,9 +117,15 @@ def test_only_the_operator_has_an_api_token() -> None:
 
 def test_pods_stay_in_the_regions_of_the_served_sites() -> None:
     for pod in pods(render(*EU)).values():
-        terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+            "nodeSelectorTerms"
+        ]
         assert terms == [
-            {"matchExpressions": [{"key": "topology.kubernetes.io/region", "operator": "In", "values": ["europe-west3"]}]}
+            {
+                "matchExpressions": [
+                    {"key": "topology.kubernetes.io/region", "operator": "In", "values": ["europe-west3"]}
+                ]
+            }
         ]
 
 
@@ -133,7 +142,9 @@ def test_roles_are_least_privilege() -> None:
 
 
 def test_network_policies_deny_all_but_the_named_openings() -> None:
-    objects = render(*EU, "--set=networkPolicy.stores[0].cidr=192.0.2.0/24", "--set=networkPolicy.stores[0].ports={443}")
+    objects = render(
+        *EU, "--set=networkPolicy.stores[0].cidr=192.0.2.0/24", "--set=networkPolicy.stores[0].ports={443}"
+    )
     sites = yaml.safe_load((CHART / "values-eu.yaml").read_text())["zones"]["eu"]["sites"]
     stores = {"192.0.2.0/24", *(c for site in sites for c in site["stores"]["endpointCidrs"])}
     deny = only(objects, "NetworkPolicy", "domicile-default-deny")["spec"]
@@ -143,7 +154,9 @@ def test_network_policies_deny_all_but_the_named_openings() -> None:
     for pod in pods(objects).values():
         assert deny["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     blocks = {
-        o["metadata"]["name"]: {t["ipBlock"]["cidr"] for e in o["spec"].get("egress", []) for t in e["to"] if "ipBlock" in t}
+        o["metadata"]["name"]: {
+            t["ipBlock"]["cidr"] for e in o["spec"].get("egress", []) for t in e["to"] if "ipBlock" in t
+        }
         for o in objects
         if o["kind"] == "NetworkPolicy" and o["metadata"]["name"] != "domicile-default-deny"
     }

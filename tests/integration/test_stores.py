@@ -1,4 +1,4 @@
-"""One contract for every Bucket: S3 (versitygw), Cloud Storage (fake-gcs-server) and the in-memory bucket of other tests."""
+"""One contract for every Bucket: S3 (versitygw), Cloud Storage (fake-gcs-server) and the tests' own in-memory one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NAMES = {
     "1,024 bytes in one segment": "漢" * 341 + "x",
     "name below a name": "a.txt/below",
 }
-# What the test servers can't do, though the clouds can: (server, case). Each is asserted, so that a mended server shows.
+# What test servers can't do, though the clouds can: (server, case). Each is asserted, so that a mended server shows.
 GAPS = {
     # versitygw keeps objects as files of a directory tree.
     ("s3", "double slash"),

@@ -20,7 +20,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="bring everything up, or one site that was killed")
     up.add_argument("site", nargs="?")
-    up.add_argument("--topology", type=Path, help="JSON file of clusters; default: one site on each of two clouds in Frankfurt")
+    up.add_argument(
+        "--topology", type=Path, help="JSON file of clusters; default: one site on each of two clouds in Frankfurt"
+    )
     up.add_argument("--images", default=",".join(ALL), help="images for the nodes (default: %(default)s)")
     commands.add_parser("status", help="what runs, is cut and went outside")
     for name, text in (("cut", "drop every packet between two places"), ("heal", "undo a cut")):

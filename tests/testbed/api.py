@@ -29,8 +29,7 @@ class Api:
     def get(self, path: str) -> dict[str, Any]:
         """The JSON object at an API path. Raises OSError (urllib.error.HTTPError) on any other answer."""
         with urllib.request.urlopen(f"{self.server}{path}", timeout=5, context=self._context) as answer:
-            body = json.load(answer)
-        assert isinstance(body, dict)
+            body: dict[str, Any] = json.load(answer)
         return body
 
     def healthy(self) -> bool:

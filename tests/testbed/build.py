@@ -76,9 +76,9 @@ def _go(args: list[str], cwd: Path | None = None, **env: str) -> str:
         ["go", *args],
         cwd=cwd,
         env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(f"build: go {' '.join(args)} failed in {cwd or Path.cwd()}:\n{done.stderr[-4000:]}")
@@ -89,8 +89,9 @@ def key(tool: Tool, go_version: str) -> str:
     """Digest of all that the tool's binary depends on, 16 hex digits."""
     digest = hashlib.sha256("|".join((tool.package, tool.version, tool.ldflags, go_version)).encode())
     if tool.module:
-        for path in sorted(p for p in (TOOLS_DIR / tool.module).rglob("*")
-                           if p.suffix in {".go", ".mod", ".sum", ".py"}):
+        for path in sorted(
+            p for p in (TOOLS_DIR / tool.module).rglob("*") if p.suffix in {".go", ".mod", ".sum", ".py"}
+        ):
             digest.update(path.relative_to(TOOLS_DIR).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -108,13 +109,15 @@ def _module_dir(tool: Tool, scratch: Path) -> Path:
         upstream = _go(["list", "-m", "-f", "{{.Dir}}", "github.com/projectcalico/calico"], work).strip()
     types = work / "api/pkg/apis/projectcalico/v3/types.go"
     types.parent.mkdir(parents=True)
-    types.write_bytes(subprocess.run([sys.executable, "genapi.py", upstream], cwd=work, check=True, capture_output=True).stdout)
+    types.write_bytes(
+        subprocess.run([sys.executable, "genapi.py", upstream], cwd=work, check=True, capture_output=True).stdout
+    )
     return work
 
 
 @cache
 def build(name: str) -> Path:
-    """Return the tool's binary, building it unless the cache holds one of the same key. Raises SystemExit with Go's words."""
+    """The tool's binary, built unless the cache holds one of the same key. Raises SystemExit with Go's words."""
     tool = TOOLS[name]
     go_version = _go(["env", "GOVERSION"]).strip()
     folder = cache_dir() / "tools" / f"{name}-{key(tool, go_version)}"
@@ -136,7 +139,7 @@ def build(name: str) -> Path:
             else:
                 _go(["build", *flags, "-o", str(out), tool.package], _module_dir(tool, Path(scratch)))
             folder.mkdir(exist_ok=True)
-            os.replace(out, binary)
+            out.replace(binary)
         print(f"build: {name} done in {time.monotonic() - begun:.0f} s", flush=True)
     return binary
 

@@ -1,6 +1,6 @@
 """Control groups: whatever an instance starts stays in its subtree, so that exactly that can be killed.
 
-Works on a unified hierarchy and on v1 hierarchies (hybrid), where one of them, ``pids``, tells who belongs to the instance.
+Works on a unified hierarchy and on v1 hierarchies (hybrid), where one of them, ``pids``, tells who is a member.
 Paths are relative to the root of a hierarchy, without a leading slash.
 """
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,16 @@ class Cluster:
     def nodes(self) -> list[Node]:
         """The cluster's nodes, in order."""
         return [
-            Node(self.spec, n, self.control_plane, self.network, self.images, self.group, self.folder / f"node-{n}", self.logs)
+            Node(
+                self.spec,
+                n,
+                self.control_plane,
+                self.network,
+                self.images,
+                self.group,
+                self.folder / f"node-{n}",
+                self.logs,
+            )
             for n in range(1, len(self.spec.nodes) + 1)
         ]
 
@@ -84,7 +93,7 @@ class Cluster:
         return [*self.control_plane.processes, *(p for n in self.nodes for p in n.processes)]
 
     def process(self, name: str, node: int = 1) -> Process:
-        """A daemon: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, or containerd, kubelet, ... of a node."""
+        """A daemon by its program's name: of the control plane, or of the node of that number. Raises KeyError."""
         for process in self.processes:
             if process.group in (f"{self.group}/{name}", f"{self.group}/{name}-{node}"):
                 return process
@@ -101,9 +110,8 @@ class Cluster:
 
     def up(self, phase: Callable[[str], None]) -> None:
         """Start everything that doesn't run and return once nodes, DNS and workloads are ready."""
-        began = now()
-        fresh = not all(p.alive() for p in self.processes)
-        since = began if fresh else began.replace(year=2000)
+        # After an outage the API still shows what was so before it; only news counts then.
+        since = now() if any(not n.holder.alive() for n in self.nodes) else now().replace(year=2000)
         with ThreadPoolExecutor(1 + len(self.nodes)) as pool:
             started = pool.submit(self.control_plane.start)
             prepared = [pool.submit(node.prepare) for node in self.nodes]
@@ -118,11 +126,8 @@ class Cluster:
         eventually(lambda: self.api.nodes_ready(len(self.nodes), since), f"ready nodes of {self.spec.name}", 90)
         phase(f"{self.spec.name}: nodes ready")
         for namespace, selector in self._expected():
-            eventually(
-                lambda namespace=namespace, selector=selector: self.api.pods_ready(namespace, selector, since),
-                f"ready pod {selector} in {self.spec.name}",
-                120,
-            )
+            ready = partial(self.api.pods_ready, namespace, selector, since)
+            eventually(ready, f"ready pod {selector} in {self.spec.name}", 120)
         phase(f"{self.spec.name}: pods ready")
 
     def _expected(self) -> list[tuple[str, str]]:
@@ -137,7 +142,10 @@ class Cluster:
 
     def _install(self) -> None:
         dns = self.network.plan.service(self.spec, 10)
-        manifests = [(_MANIFESTS / "calico.yaml").read_text(), (_MANIFESTS / "coredns.yaml").read_text().replace("@DNS@", dns)]
+        manifests = [
+            (_MANIFESTS / "calico.yaml").read_text(),
+            (_MANIFESTS / "coredns.yaml").read_text().replace("@DNS@", dns),
+        ]
         if self._with_workloads:
             text = (_MANIFESTS / "workloads.yaml").read_text()
             for name in ("client", "model-provider"):
@@ -155,7 +163,12 @@ class Cluster:
         return kinds >= set(_CALICO_KINDS)
 
     def _calico_objects(self) -> list[dict[str, Any]]:
-        information = {"datastoreReady": True, "clusterType": "k8s,kdd", "calicoVersion": "v3.28.5", "clusterGUID": f"{0:032x}"}
+        information = {
+            "datastoreReady": True,
+            "clusterType": "k8s,kdd",
+            "calicoVersion": "v3.28.5",
+            "clusterGUID": f"{0:032x}",
+        }
         objects = [_calico("ClusterInformation", "default", information)]
         for node in self.nodes:
             pool = {
@@ -188,7 +201,9 @@ class Cluster:
             events = "\n".join(self.kubectl("get", "events", "-A", seconds=10).splitlines()[-15:])
         except TestbedError as error:
             pods, events = str(error), ""
-        return "\n".join([f"dead: {', '.join(p.name for p in dead) or 'none'}", pods, events, *(p.tail() for p in dead)])
+        return "\n".join(
+            [f"dead: {', '.join(p.name for p in dead) or 'none'}", pods, events, *(p.tail() for p in dead)]
+        )
 
 
 def _calico(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:

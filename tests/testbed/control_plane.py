@@ -1,4 +1,4 @@
-"""A cluster's control plane in a namespace of its own, as a managed one has: etcd, API server, controllers, scheduler."""
+"""A cluster's control plane in a namespace of its own, as if managed: etcd, API server, controllers, scheduler."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The images of the nodes, and disks that hold them already.
 
-Importing takes seconds for each node, so the containerd root of the first one is kept as a template: later nodes get hard links
-to its layers, which no container ever writes to, and copies of its databases.
+Importing takes seconds for each node, so the containerd root of the first one is kept as a template: later nodes get
+hard links to its layers, which no container ever writes to, and copies of its databases.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which checkout owns which instance on this machine, and what to do with those whose owner is gone.
 
-``/run/domicile-testbed/<index>`` belongs to whoever made it. An instance is alive while its anchor process runs or somebody
-works on it (holds its lock). Everything of an instance follows from its index, so that it can be removed without its owner's help.
+``/run/domicile-testbed/<index>`` belongs to whoever made it. An instance is alive while its anchor process runs or
+somebody works on it (holds its lock). All of it follows from its index, so it can be removed without its owner's help.
 """
 
 from __future__ import annotations
@@ -73,6 +73,18 @@ class Instance:
                 return
             yield True
 
+    def leftovers(self) -> list[str]:
+        """Whatever of the instance the machine still shows: processes, namespaces, links, routes, mounts, groups, files."""
+        found = [f"process {pid}" for pid in cgroups.pids(self.group)]
+        found += [
+            f"control group {root / self.group}" for root in cgroups.hierarchies() if (root / self.group).exists()
+        ]
+        found += network.leftovers(self.index)
+        state = cache_dir() / "testbed" / str(self.index)
+        mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        found += [f"mount {m}" for m in mounts if m.startswith(f"{state}/")]
+        return found + [f"folder {p}" for p in (state, self._entry) if p.exists()]
+
     def remove(self, *, keep_entry: bool = False) -> None:
         """Remove processes, namespaces, mounts, control groups and files. With ``keep_entry`` the index stays taken."""
         cgroups.kill(self.group)
@@ -118,7 +130,10 @@ def claim(name: str) -> Instance:
                 continue
             with instance.lock(wait=False) as free:
                 if free:
-                    print(f"testbed: removing what a dead run of {instance.owner.get('checkout', 'somebody')} left", flush=True)
+                    print(
+                        f"testbed: removing what a dead run of {instance.owner.get('checkout', 'somebody')} left",
+                        flush=True,
+                    )
                     instance.remove()
         return own or _allocate(name)
 

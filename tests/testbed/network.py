@@ -1,7 +1,8 @@
 """The wide area network: one router namespace between all clusters and stores, links that can be cut, and counters.
 
-Every namespace has one link, to the router ``wan``. Whatever leaves the instance's addresses goes to ``outside``, which counts it
-and answers nothing. The machine reaches the instance by one link and never forwards for it: a blackhole route stands behind it.
+Every namespace has one link, to the router ``wan``. Whatever leaves the instance's addresses goes to ``outside``, which
+counts it and answers nothing. The machine reaches the instance by one link and never forwards for it: a blackhole route
+stands behind that.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Counters:
-    """What was counted since the instance came up: by (source, store) towards and from stores, and what went outside."""
+    """What was counted since the instance came up: by (source, store) to and from stores, and what went outside."""
 
     to_stores: dict[tuple[str, str], Count]
     from_stores: dict[tuple[str, str], Count]
@@ -109,7 +110,12 @@ class Network:
             "wan",
         )
         self._ip(
-            ["link set lo up", f"addr add {plan.outside}/32 dev eth0", "link set eth0 up", f"route add {plan.gateway} dev eth0"],
+            [
+                "link set lo up",
+                f"addr add {plan.outside}/32 dev eth0",
+                "link set eth0 up",
+                f"route add {plan.gateway} dev eth0",
+            ],
             "outside",
         )
         run(*self.enter("wan"), "nft", "-f", "-", given=self._rules())
@@ -138,10 +144,10 @@ class Network:
             for source in self._sources():
                 block = ", ".join(self.plan.addresses(source))
                 pair = f"{source}/{store.name}"
-                counters += [f'counter to/{pair} {{ }}', f'counter from/{pair} {{ }}']
+                counters += [f"counter to/{pair} {{ }}", f"counter from/{pair} {{ }}"]
                 rules += [
-                    f'ip saddr {{ {block} }} ip daddr {address} counter name to/{pair}',
-                    f'ip saddr {address} ip daddr {{ {block} }} counter name from/{pair}',
+                    f"ip saddr {{ {block} }} ip daddr {address} counter name to/{pair}",
+                    f"ip saddr {address} ip daddr {{ {block} }} counter name from/{pair}",
                 ]
         lines = "\n".join(rules)
         # The machine may open connections into the instance, but nothing in the instance to the machine.
@@ -200,14 +206,19 @@ class Network:
         return ", ".join(f"{x} . {y}, {y} . {x}" for x, y in pairs)
 
     def cut(self, a: str, b: str) -> None:
-        """Drop every packet between two places (site, cluster, ``store:SITE`` or ``host``), of open connections, too."""
+        """Drop every packet between two places (site, cluster, ``store:SITE``, ``host``), of open connections, too."""
         run(*self.enter("wan"), "nft", f"add element {_TABLE} cut {{ {self._pairs(a, b)} }}")
 
     def heal(self, a: str, b: str) -> None:
         """Undo ``cut``; a link that isn't cut stays as it is."""
         elements = self._pairs(a, b)
-        run(*self.enter("wan"), "nft", "-f", "-", given=f"add element {_TABLE} cut {{ {elements} }}\n"
-            f"delete element {_TABLE} cut {{ {elements} }}\n")
+        run(
+            *self.enter("wan"),
+            "nft",
+            "-f",
+            "-",
+            given=f"add element {_TABLE} cut {{ {elements} }}\ndelete element {_TABLE} cut {{ {elements} }}\n",
+        )
 
     def cuts(self) -> list[str]:
         """The pairs of prefixes between which packets are dropped."""
@@ -255,6 +266,13 @@ def remove(index: int) -> None:
         run("ip", "link", "del", f"dt{index}")
     with suppress(TestbedError):
         run("ip", "route", "del", "blackhole", f"10.{200 + index}.0.0/16", "metric", "4096")
+
+
+def leftovers(index: int) -> list[str]:
+    """Namespaces, links and routes of the instance with that index."""
+    spaces = [f"namespace {p.name}" for p in NETNS.glob(f"dt{index}-*")] if NETNS.exists() else []
+    links = [f"link {p.name}" for p in Path("/sys/class/net").glob(f"dt{index}")]
+    return [*spaces, *links, *(["route"] if taken(index) else [])]
 
 
 def taken(index: int) -> bool:

@@ -1,7 +1,7 @@
 """A real Kubernetes node: containerd, kubelet, kube-proxy, Calico Felix and its CNI plugin.
 
-Each node is a machine of its own as far as files go: a mount namespace with private /var and /run. When the node's processes die
-so do all its mounts; what it keeps lies in its disk folder. A restart finds an empty /run, as after a reboot.
+Each node is a machine of its own as far as files go: a mount namespace with private /var and /run. When the node's
+processes die so do all its mounts; what it keeps lies in its disk folder. A restart finds an empty /run, as a reboot does.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _SOCKET = "/run/containerd/containerd.sock"
 # A cache that lies under /var is carried over.
 _HOLD = (
     'in=${3#/var/}; if [ "$in" != "$3" ]; then mkdir -p "$1/$in" && mount --bind "$3" "$1/$in" || exit 1; fi; '
-    'mount --rbind "$1" /var && mount --bind "$2" /run && mkdir -p /run/netns /run/lock /run/containerd && touch /run/ready'
-    " && exec sleep infinity"
+    'mount --rbind "$1" /var && mount --bind "$2" /run && mkdir -p /run/netns /run/lock /run/containerd && '
+    "touch /run/ready && exec sleep infinity"
 )
 
 
@@ -122,12 +122,22 @@ class Node:
     @property
     def proxy(self) -> Process:
         """kube-proxy."""
-        return self._process("kube-proxy", [f"--config={self.folder / 'kube-proxy.json'}", f"--hostname-override={self.name}"])
+        return self._process(
+            "kube-proxy", [f"--config={self.folder / 'kube-proxy.json'}", f"--hostname-override={self.name}"]
+        )
 
     @property
     def felix(self) -> Process:
         """Calico's agent, which enforces NetworkPolicy."""
-        off = ("IPV6SUPPORT", "IPINIPENABLED", "VXLANENABLED", "WIREGUARDENABLED", "BPFENABLED", "XDPENABLED", "GENERICXDPENABLED")
+        off = (
+            "IPV6SUPPORT",
+            "IPINIPENABLED",
+            "VXLANENABLED",
+            "WIREGUARDENABLED",
+            "BPFENABLED",
+            "XDPENABLED",
+            "GENERICXDPENABLED",
+        )
         environment = {
             "DATASTORE_TYPE": "kubernetes",
             "FELIX_DATASTORETYPE": "kubernetes",
@@ -219,7 +229,9 @@ class Node:
 
     def _kubelet_config(self) -> dict[str, Any]:
         pki = self.control_plane.authority
-        certificate, key = pki.issue(f"kubelet-{self.name}", f"system:node:{self.name}", "system:nodes", (self.name, self.address))
+        certificate, key = pki.issue(
+            f"kubelet-{self.name}", f"system:node:{self.name}", "system:nodes", (self.name, self.address)
+        )
         return {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
@@ -246,7 +258,9 @@ class Node:
         }
 
     def _proxy_config(self) -> dict[str, Any]:
-        kubeconfig = self.control_plane.authority.kubeconfig("kube-proxy", self.control_plane.server, "system:kube-proxy")
+        kubeconfig = self.control_plane.authority.kubeconfig(
+            "kube-proxy", self.control_plane.server, "system:kube-proxy"
+        )
         return {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
@@ -299,4 +313,3 @@ def _containerd(folder: Path) -> str:
 [plugins."io.containerd.internal.v1.opt"]
   path = "/var/lib/containerd-opt"
 """
-

@@ -9,7 +9,6 @@ import base64
 import datetime
 import ipaddress
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
+    path.touch(0o600)
+    path.write_bytes(data)
 
 
 def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -74,7 +73,9 @@ class Authority:
             .not_valid_after(now + datetime.timedelta(days=3650))
         )
 
-    def issue(self, name: str, common_name: str, organization: str = "", hosts: tuple[str, ...] = ()) -> tuple[Path, Path]:
+    def issue(
+        self, name: str, common_name: str, organization: str = "", hosts: tuple[str, ...] = ()
+    ) -> tuple[Path, Path]:
         """Paths of a certificate and its key, for clients and for serving ``hosts``; kept once made."""
         certificate, key_path = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         if certificate.exists():
@@ -87,7 +88,9 @@ class Authority:
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
         )
         if hosts:
-            builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(h) for h in hosts]), critical=False)
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([_general_name(h) for h in hosts]), critical=False
+            )
         _write(key_path, _key_bytes(key))
         _write(certificate, builder.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         return certificate, key_path
@@ -102,7 +105,9 @@ class Authority:
                 "apiVersion": "v1",
                 "kind": "Config",
                 "clusters": [{"name": "c", "cluster": {"server": server, "certificate-authority-data": encoded[0]}}],
-                "users": [{"name": "u", "user": {"client-certificate-data": encoded[1], "client-key-data": encoded[2]}}],
+                "users": [
+                    {"name": "u", "user": {"client-certificate-data": encoded[1], "client-key-data": encoded[2]}}
+                ],
                 "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
                 "current-context": "c",
             }

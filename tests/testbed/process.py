@@ -46,8 +46,7 @@ class Process:
         done = subprocess.run(
             ["sh", "-c", _START, "sh", str(folder), str(self.log), *self.enter, *self.command],
             env={"PATH": os.environ["PATH"], "HOME": "/root", **self.environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
         )
@@ -99,7 +98,7 @@ class Process:
 
 
 def started(pid: int) -> str | None:
-    """Start time of a live process in clock ticks since boot (proc(5), stat field 22); None for the dead and for zombies."""
+    """Start time in clock ticks since boot (proc(5), stat field 22); None for the dead and for zombies."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

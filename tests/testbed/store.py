@@ -1,4 +1,4 @@
-"""A site's object store: fake-gcs-server with the site's location, or versitygw with its region, on a disk that is kept."""
+"""A site's object store: fake-gcs-server with the site's location, or versitygw with its region; its disk is kept."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class Store:
         path = self.folder / "root.json"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"accessKeyId": f"root{secrets.token_hex(6)}", "secretAccessKey": secrets.token_hex(20)}))
+            path.write_text(
+                json.dumps({"accessKeyId": f"root{secrets.token_hex(6)}", "secretAccessKey": secrets.token_hex(20)})
+            )
             path.chmod(0o600)
         found: dict[str, str] = json.loads(path.read_text())
         return found
@@ -107,7 +109,7 @@ class Store:
         """One line for each request that the server answered, in the server's own format."""
         path = self.process.log if self.site.is_gcs else self._requests
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-        return [line for line in lines if " HTTP/1.1" in line or "level=info" in line] if self.site.is_gcs else lines
+        return [line for line in lines if " HTTP/1.1" in line] if self.site.is_gcs else lines
 
     def up(self) -> None:
         """Start it and return once it answers."""
@@ -118,7 +120,9 @@ class Store:
 
     def _answers(self) -> bool:
         try:
-            urllib.request.urlopen(f"{self.endpoint}{'/storage/v1/b?project=testbed' if self.site.is_gcs else '/health'}", timeout=2)
+            urllib.request.urlopen(
+                f"{self.endpoint}{'/storage/v1/b?project=testbed' if self.site.is_gcs else '/health'}", timeout=2
+            )
         except urllib.error.HTTPError:
             return True
         except OSError:
@@ -134,30 +138,41 @@ class Store:
     def s3(self, credentials: dict[str, str] | None = None) -> Any:
         """A boto3 client, as root or with ``{"accessKeyId", "secretAccessKey"}``."""
         import boto3
-        from botocore.config import Config
+        from botocore import config
 
         account = credentials or self.root
-        return boto3.client(
+        options: Any = config.Config
+        make: Any = boto3.client
+        return make(
             "s3",
             endpoint_url=self.endpoint,
             region_name=self.site.region,
             aws_access_key_id=account["accessKeyId"],
             aws_secret_access_key=account["secretAccessKey"],
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=20),
+            config=options(
+                s3={"addressing_style": "path"}, retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=20
+            ),
         )
 
     def gcs(self) -> Any:
         """A google-cloud-storage client, anonymous."""
-        from google.auth.credentials import AnonymousCredentials
+        from google.auth import credentials
         from google.cloud import storage
 
-        return storage.Client(
-            project="testbed", credentials=AnonymousCredentials(), client_options={"api_endpoint": self.endpoint}
-        )
+        anonymous: Any = credentials.AnonymousCredentials
+        make: Any = storage.Client
+        return make(project="testbed", credentials=anonymous(), client_options={"api_endpoint": self.endpoint})
 
     def admin(self, *arguments: str) -> str:
         """Run versitygw's admin command as root."""
         account = ["--access", self.root["accessKeyId"], "--secret", self.root["secretAccessKey"]]
         return run(
-            str(build("versitygw")), "admin", *account, "--endpoint-url", self.endpoint, "--region", self.site.region, *arguments
+            str(build("versitygw")),
+            "admin",
+            *account,
+            "--endpoint-url",
+            self.endpoint,
+            "--region",
+            self.site.region,
+            *arguments,
         )

@@ -47,7 +47,9 @@ class Site:
     @property
     def nodes(self) -> list[Node]:
         """The nodes in its region."""
-        return [n for n, s in zip(self.cluster.nodes, self.cluster.spec.nodes, strict=True) if s.region == self.spec.region]
+        return [
+            n for n, s in zip(self.cluster.nodes, self.cluster.spec.nodes, strict=True) if s.region == self.spec.region
+        ]
 
     def kubectl(self, *arguments: str, given: str | None = None, seconds: float = 120) -> str:
         """Run kubectl as administrator and return its output. Raises TestbedError."""
@@ -71,7 +73,12 @@ class Testbed:
     __test__ = False
 
     def __init__(
-        self, topology: Topology | None = None, *, name: str = "default", images: tuple[str, ...] = ALL, quiet: bool = False
+        self,
+        topology: Topology | None = None,
+        *,
+        name: str = "default",
+        images: tuple[str, ...] = ALL,
+        quiet: bool = False,
     ) -> None:
         self.name = name
         self._wanted = topology
@@ -117,8 +124,8 @@ class Testbed:
 
     @cached_property
     def images(self) -> Images:
-        """The images of the nodes; built at first use."""
-        return Images.build(tuple(self._recorded()["images"]))
+        """The images that the nodes got at the last ``up``."""
+        return Images({name: (Path(archive), ref) for name, (archive, ref) in self._recorded()["images"].items()})
 
     @cached_property
     def clusters(self) -> dict[str, Cluster]:
@@ -142,7 +149,13 @@ class Testbed:
             s.name: Site(
                 s,
                 self.clusters[self.topology.cluster_of(s.name).name],
-                Store(s, self.network, f"{self.instance.group}/stores", self.state / "stores" / s.name, self.state / "logs"),
+                Store(
+                    s,
+                    self.network,
+                    f"{self.instance.group}/stores",
+                    self.state / "stores" / s.name,
+                    self.state / "logs",
+                ),
             )
             for s in self.topology.sites
         }
@@ -160,23 +173,28 @@ class Testbed:
         self._begun = time.monotonic()
         self._forget()
         wanted = self._wanted or DEFAULT
+        images = Images.build(self._image_names)
         self._instance = instance = instances.claim(self.name)
         with instance.lock():
             if instance.alive() and self._wanted is not None and self.topology != wanted:
                 raise TestbedError(
-                    f"testbed: {self.name!r} is up with another topology; take it down first: `python -m tests.testbed down`"
+                    f"testbed: {self.name!r} is up with another topology; `python -m tests.testbed down` takes it down"
                 )
             if not instance.alive():
                 instance.remove(keep_entry=True)
                 self._forget()
                 self.state.mkdir(parents=True, mode=0o700)
-                record = {"topology": wanted.to_wire(), "images": self._image_names}
-                (self.state / "testbed.json").write_text(json.dumps(record))
+                self._record(wanted, images)
                 self._create()
+            else:
+                self._record(self.topology, images)
             with self._diagnosing():
-                assert self.images
                 self._start(list(self.clusters))
         self._say("up")
+
+    def _record(self, topology: Topology, images: Images) -> None:
+        built = {name: (str(archive), reference) for name, (archive, reference) in images.built.items()}
+        (self.state / "testbed.json").write_text(json.dumps({"topology": topology.to_wire(), "images": built}))
 
     def _forget(self) -> None:
         for name in ("topology", "network", "images", "clusters", "sites"):
@@ -213,12 +231,14 @@ class Testbed:
         if instance is not None:
             with instance.lock():
                 instance.remove()
+            if left := instance.leftovers():
+                raise TestbedError(f"testbed: still there after down: {', '.join(left)}")
         self._instance = None
         self._forget()
         self._say("down")
 
     def kill(self, name: str) -> None:
-        """SIGKILL a cluster with its pods and all stores of its sites, as an outage does; disks stay. Peers get no answer."""
+        """SIGKILL a cluster with its pods and all stores of its sites, as an outage does. Disks stay; peers get no answer."""
         cluster, stores = self._cloud(name)
         with self.instance.lock():
             jobs: list[Callable[[], None]] = [cluster.kill, *(s.kill for s in stores)]
@@ -237,7 +257,7 @@ class Testbed:
         return cluster, [s.store for s in self.sites.values() if s.cluster is cluster]
 
     def cut(self, a: str, b: str) -> None:
-        """Drop every packet between two places: sites, clusters, ``store:SITE`` or ``host``. Open connections stall, too."""
+        """Drop every packet between two places (site, cluster, ``store:SITE``, ``host``), of open connections, too."""
         self.network.cut(a, b)
 
     def heal(self, a: str, b: str) -> None:

@@ -1,7 +1,8 @@
 """What a testbed consists of, and the address of everything in it.
 
-An instance owns 10.<200+index>.0.0/16. Cluster s has the /20 at third octet 16*s: infrastructure in its first /24 (node n at .n,
-stores from .100, control plane at .250), the pods of node n in the n-th /24, services in the last. The last /20 joins it all.
+An instance owns 10.<200+index>.0.0/16. Cluster s has the /20 at third octet 16*s: infrastructure in its first /24 (node
+n at .n, stores from .100, control plane at .250), the pods of node n in the n-th /24, services in the last. The last /20
+joins it all.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class NodeSpec:
 
 @dataclass(frozen=True)
 class SiteSpec:
-    """A site: a cloud region with an object store of its own. Cloud ``gcp`` gets fake-gcs-server, any other versitygw."""
+    """A site: a cloud region with an object store of its own. ``gcp`` gets fake-gcs-server, any other versitygw."""
 
     name: str
     cloud: str
@@ -100,7 +101,9 @@ class Topology:
 
 def one_site(name: str, cloud: str, region: str) -> ClusterSpec:
     """A cluster of one node that serves one site."""
-    return ClusterSpec(name, (NodeSpec(region, f"{region}-a" if cloud == "gcp" else f"{region}a"),), (SiteSpec(name, cloud, region),))
+    return ClusterSpec(
+        name, (NodeSpec(region, f"{region}-a" if cloud == "gcp" else f"{region}a"),), (SiteSpec(name, cloud, region),)
+    )
 
 
 DEFAULT = Topology(

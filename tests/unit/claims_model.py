@@ -7,8 +7,11 @@ know and could have granted by then, over every order of its reads, lost reads a
 agent that gave it is gone.
 
 Law 2 allows two sites at once only after a person took over from a holder that was alive and cut off. ``_excused`` is
-that sentence: the lower claim's lease came from a round that couldn't read the peer, by an agent that was already
-running when the emergency claim above it was written (and, in a zone that stops on partition, itself on a person's word).
+that sentence: the one site's lease comes from a round that couldn't read the peer, by an agent that was already running
+when the other site's emergency claim was written (and, in a zone that stops on partition, itself on a person's word).
+
+People are right about who held last: they take over from the other site's claim, and renew their word for their own.
+``leap`` lets them write an emergency claim over their own site's claim, too.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 D = 2
+WORDS = 8  # bit n + WORDS of a listing: a renewed word for claim n
 INITIAL, EMERGENCY = "initial", "emergency"
 
 
@@ -33,13 +37,14 @@ class Rules:
     must_stand: bool = True
     must_age: bool = True
     first_needs_peer: bool = True  # the very first claim skips the wait only in a round that read the peer
-    first_is_lowest: bool = True  # it skips the wait only where no lower claim is listed
+    leap: bool = False  # people write an emergency claim over their own site's claim, too
 
 
 class Claim(NamedTuple):
     kind: str
     copied: bool = False  # also in the store of the site that did not write it
     opened: bool = False
+    word: bool = False  # a person's word, renewed for this claim in its holder's own store
 
 
 Claims = tuple[Claim | None, ...]
@@ -49,7 +54,7 @@ class Lease(NamedTuple):
     left: int
     n: int
     blind: bool  # granted without the peer
-    born: int  # the highest claim of the other site when the granting agent started
+    born: int  # bit set of the other site's claims when the granting agent started
 
 
 class Round(NamedTuple):
@@ -66,18 +71,18 @@ class Round(NamedTuple):
 class Agent(NamedTuple):
     n: int = 0
     age: int = 0
-    born: int = 0
-    own_top: int | None = None  # highest of the last own listing of this life
+    born: int = 0  # bit set of the other site's claims when this agent started
+    own_seen: int | None = None  # last own listing of this life
     peer_read: bool = False  # since this agent started
     peer_has: bool = False  # claim n was seen in the peer's store
-    word: bool = False  # claim n is an own emergency claim that appeared while this agent ran
-    used: bool = False  # the peer was read since claim n was first seen
+    word: bool = False  # an own emergency claim n, or a word for it, appeared while this agent ran
+    used: bool = False  # the peer was read since that word
     round: Round | None = None
 
 
 class Site(NamedTuple):
-    agents: frozenset[Agent]
-    leases: frozenset[Lease]
+    agents: int = 0  # bit set of interned agents: as frozensets of tuples the search takes twenty times as long
+    leases: frozenset[Lease] = frozenset()
 
 
 class Moment(NamedTuple):
@@ -91,13 +96,14 @@ def writer(n: int) -> int:
 
 
 def listed(claims: Claims, store: int) -> int:
-    """Bit set of the claims in one store."""
-    return sum(1 << n for n, c in enumerate(claims) if c and (writer(n) == store or c.copied))
+    """Bit set of the claims, and of the words for them, in one store."""
+    bits = sum(1 << n for n, c in enumerate(claims) if c and (writer(n) == store or c.copied))
+    return bits | sum(1 << n + WORDS for n, c in enumerate(claims) if c and c.word and writer(n) == store)
 
 
 def top(bits: int) -> int:
     """Highest claim of a bit set, 0 if none."""
-    return max(bits.bit_length() - 1, 0)
+    return max((bits & (1 << WORDS) - 1).bit_length() - 1, 0)
 
 
 class Model:
@@ -108,13 +114,27 @@ class Model:
         self.moments = 0
         self.excused = 0
         self.served: set[tuple[int, int]] = set()  # (site, claim)
-        self.at_once: set[int] = set()  # claims that were served while not yet seen for D by anybody
-        self._steps: dict[tuple[int, Claims, Agent], tuple[tuple[Agent, ...], Lease | None]] = {}
-        self._closed: dict[tuple[int, Claims, frozenset[Agent]], tuple[frozenset[Agent], frozenset[Lease]]] = {}
+        self._agents: list[Agent] = []
+        self._bits: dict[Agent, int] = {}
+        self._steps: dict[tuple[int, Claims, int], tuple[int, Lease | None]] = {}
+        self._closed: dict[tuple[int, Claims, int], tuple[int, frozenset[Lease]]] = {}
+        self._ticked: dict[int, int] = {}
+
+    def _bit(self, agent: Agent) -> int:
+        if agent not in self._bits:
+            self._bits[agent] = 1 << len(self._agents)
+            self._agents.append(agent)
+        return self._bits[agent]
+
+    def _members(self, agents: int) -> Iterator[Agent]:
+        while agents:
+            lowest = agents & -agents
+            yield self._agents[lowest.bit_length() - 1]
+            agents ^= lowest
 
     def search(self) -> list[str] | None:
         nothing: Claims = (None,) * (self.highest + 1)
-        start = Moment(nothing, (Site(frozenset(), frozenset()), Site(frozenset(), frozenset())))
+        start = Moment(nothing, (Site(), Site()))
         came: dict[Moment, tuple[Moment, str] | None] = {start: None}
         queue = deque([start])
         while queue:
@@ -123,8 +143,8 @@ class Model:
             for a in moment.sites[0].leases:
                 self.served.add((0, a.n))
                 for b in moment.sites[1].leases:
-                    if not self._excused(moment.claims, *sorted((a, b), key=lambda x: x.n)):
-                        return [*self._path(came, moment), f"split {min(a.n, b.n)}/{max(a.n, b.n)}"]
+                    if not (self._excused(moment.claims, a, b) or self._excused(moment.claims, b, a)):
+                        return [*self._path(came, moment), f"split {a.n}/{b.n}"]
                     self.excused += 1
             self.served |= {(1, b.n) for b in moment.sites[1].leases}
             for action, following in self._successors(moment):
@@ -141,12 +161,12 @@ class Model:
             path.append(action)
         return path[::-1]
 
-    def _excused(self, claims: Claims, low: Lease, high: Lease) -> bool:
-        above, below = claims[high.n], claims[low.n]
+    def _excused(self, claims: Claims, holder: Lease, taker: Lease) -> bool:
+        above, below = claims[taker.n], claims[holder.n]
         assert above is not None
         assert below is not None
-        alive_and_cut_off = low.blind and low.born < high.n and above.kind == EMERGENCY
-        return alive_and_cut_off and (not self.rules.stop or below.kind == EMERGENCY)
+        alive_and_cut_off = holder.blind and not holder.born >> taker.n & 1 and above.kind == EMERGENCY
+        return alive_and_cut_off and (not self.rules.stop or below.kind == EMERGENCY or below.word)
 
     def _successors(self, moment: Moment) -> Iterator[tuple[str, Moment]]:
         claims, sites = moment
@@ -154,29 +174,35 @@ class Model:
         for action, changed in self._changes(claims):
             yield action, self._settle(changed, sites)
 
-    @staticmethod
-    def _tick(site: Site) -> Site:
-        agents = set()
-        for agent in site.agents:
-            rnd = agent.round
-            if rnd is not None:
-                rnd = rnd._replace(elapsed=rnd.elapsed + 1) if rnd.elapsed + 1 < D else None
-            agents.add(agent._replace(age=min(agent.age + 1, D) if agent.n else 0, round=rnd))
-        leases = frozenset(x._replace(left=x.left - 1) for x in site.leases if x.left > 1)
-        return Site(frozenset(agents), leases)
+    def _tick(self, site: Site) -> Site:
+        agents = self._ticked.get(site.agents)
+        if agents is None:
+            agents = 0
+            for agent in self._members(site.agents):
+                rnd = agent.round
+                if rnd is not None:
+                    rnd = rnd._replace(elapsed=rnd.elapsed + 1) if rnd.elapsed + 1 < D else None
+                agents |= self._bit(agent._replace(age=min(agent.age + 1, D) if agent.n else 0, round=rnd))
+            self._ticked[site.agents] = agents
+        return Site(agents, frozenset(x._replace(left=x.left - 1) for x in site.leases if x.left > 1))
 
     def _changes(self, claims: Claims) -> Iterator[tuple[str, Claims]]:
         def put(n: int, claim: Claim) -> Claims:
             return (*claims[:n], claim, *claims[n + 1 :])
 
+        last = max((n for n, c in enumerate(claims) if c), default=0)
         for s in (0, 1):
             own = top(listed(claims, s))
             n = own + 1 if writer(own + 1) == s else own + 2
             if n <= self.highest and claims[n] is None:
-                if own == 0:
+                # Only its home mints a tenant's random id, and nobody takes over a tenant that their store doesn't know.
+                if last == 0:
                     yield f"initial{s}:{n}", put(n, Claim(INITIAL))
-                yield f"emergency{s}:{n}", put(n, Claim(EMERGENCY))
+                elif own and (writer(last) != s or self.rules.leap):
+                    yield f"emergency{s}:{n}", put(n, Claim(EMERGENCY))
         for n, c in enumerate(claims):
+            if c and n == last and not c.word:
+                yield f"word:{n}", put(n, c._replace(word=True))
             if c and not c.copied:
                 yield f"copy:{n}", put(n, c._replace(copied=True))
             # Only where a rule asks for the marker: elsewhere "always open" covers every case.
@@ -199,22 +225,24 @@ class Model:
             settled.append(Site(known[0], frozenset(longest.values())))
         return Moment(claims, (settled[0], settled[1]))
 
-    def _close(self, s: int, claims: Claims, agents: frozenset[Agent]) -> tuple[frozenset[Agent], frozenset[Lease]]:
-        started = Agent(born=max((n for n, c in enumerate(claims) if c and writer(n) != s), default=0))
-        reached = {*agents, started}
-        todo, granted = list(reached), set()
+    def _close(self, s: int, claims: Claims, agents: int) -> tuple[int, frozenset[Lease]]:
+        started = Agent(born=sum(1 << n for n, c in enumerate(claims) if c and writer(n) != s))
+        reached = todo = agents | self._bit(started)
+        granted = set()
         while todo:
-            agent = todo.pop()
-            step = self._steps.get((s, claims, agent))
+            bit = todo & -todo
+            step = self._steps.get((s, claims, bit))
             if step is None:
-                step = self._steps[s, claims, agent] = self._step(s, claims, agent)
+                following, lease = self._step(s, claims, self._agents[bit.bit_length() - 1])
+                bits = 0
+                for agent in following:
+                    bits |= self._bit(agent)
+                step = self._steps[s, claims, bit] = (bits, lease)
             if step[1]:
                 granted.add(step[1])
-            for following in step[0]:
-                if following not in reached:
-                    reached.add(following)
-                    todo.append(following)
-        return frozenset(reached), frozenset(granted)
+            todo = (todo ^ bit) | (step[0] & ~reached)
+            reached |= step[0]
+        return reached, frozenset(granted)
 
     def _step(self, s: int, claims: Claims, agent: Agent) -> tuple[tuple[Agent, ...], Lease | None]:
         own, peer, rnd = listed(claims, s), listed(claims, 1 - s), agent.round
@@ -240,37 +268,37 @@ class Model:
         lease = Lease(D - elapsed, agent.n, blind, agent.born if blind else 0) if grant else None
         # Forget what no rule will ask again: it would only multiply equal states.
         if agent.peer_read and not self.rules.stop:
-            agent = agent._replace(own_top=0, word=False)
+            agent = agent._replace(own_seen=0, word=False)
         return agent, lease
 
     def _judge(self, claims: Claims, s: int, agent: Agent, own: int, peer: int | None) -> tuple[Agent, bool]:
         rules = self.rules
         n = max(top(own), top(peer or 0), agent.n)
-        before = agent.own_top
-        agent = agent._replace(own_top=top(own), peer_read=agent.peer_read or peer is not None)
+        before = agent.own_seen
+        agent = agent._replace(own_seen=own, peer_read=agent.peer_read or peer is not None)
         if n > agent.n:
             agent = agent._replace(n=n, age=0, peer_has=False, word=False, used=False)
         claim = claims[n]
         if claim is None:
             return agent, False
-        own_has = bool(own >> n & 1)
-        mine = own_has and claim.kind == EMERGENCY and writer(n) == s
+        own_has, mine = bool(own >> n & 1), writer(n) == s
+        words = (1 << n + WORDS) | (1 << n if claim.kind == EMERGENCY else 0)
+        given = mine and before is not None and bool(own & ~before & words)
         agent = agent._replace(
-            peer_has=not mine and (agent.peer_has or bool((peer or 0) >> n & 1)),
-            word=mine and (agent.word or (before is not None and before < n)),
-            used=rules.stop and (agent.used or peer is not None),
+            peer_has=agent.peer_has or bool((peer or 0) >> n & 1),
+            word=agent.word or given,
+            used=rules.stop and ((agent.used and not given) or peer is not None),
         )
-        if writer(n) != s or (rules.must_stand and not (mine or (own_has and agent.peer_has))):
+        stands = own_has and (agent.peer_has or bool(own & words))
+        if not mine or (rules.must_stand and not stands):
             return agent, False
         if peer is None:
-            word = agent.word or (rules.found_word and mine and claim.opened)
+            word = agent.word or (rules.found_word and claim.kind == EMERGENCY and claim.opened)
             may = (word and not agent.used) if rules.stop else (agent.peer_read or word or not rules.fresh_reads_peer)
             if not may:
                 return agent, False
-        return agent, not rules.must_age or agent.age >= D or self._first(claim, n, own, peer)
-
-    def _first(self, claim: Claim, n: int, own: int, peer: int | None) -> bool:
-        rules = self.rules
-        if claim.kind != INITIAL or rules.first_waits or (rules.first_needs_peer and peer is None):
-            return False
-        return not rules.first_is_lowest or not (own | (peer or 0)) & ((1 << n) - 1)
+        lower = (own | (peer or 0)) & ((1 << n) - 1)
+        first = claim.kind == INITIAL and not lower and not rules.first_waits
+        if first and rules.first_needs_peer:
+            first = peer is not None
+        return agent, not rules.must_age or agent.age >= D or first

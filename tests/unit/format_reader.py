@@ -1,4 +1,4 @@
-"""An independent reader of replicas, written from docs/format.md alone on stock tink; it shares no code with the product."""
+"""An independent reader of replicas, written from docs/format.md alone; it shares no code with the product."""
 
 from __future__ import annotations
 

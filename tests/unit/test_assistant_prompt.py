@@ -41,7 +41,7 @@ def test_what_the_user_stated_earlier_is_known_and_named_as_the_source() -> None
     assert [m["role"] for m in plan.messages] == ["system", "user", "assistant", "user"]
     reply = answer(list(plan.messages))
     assert "4711" in reply
-    assert prompt.sources(reply, plan) == ("conversation",)
+    assert prompt.cite(reply, plan) == ("You said: “My order number is 4711.” [1]", ("conversation",))
 
 
 def test_an_answer_names_its_file() -> None:
@@ -49,9 +49,12 @@ def test_an_answer_names_its_file() -> None:
     plan = prompt.plan("A", "Within how many days can goods be returned?", [other, RETURNS], [])
     reply = answer(list(plan.messages))
     assert "30 days" in reply
-    assert prompt.sources(reply, plan) == ("returns.md",)
-    assert prompt.sources("No mark at all.", plan) == ("other.md",)
-    assert prompt.sources("[9] [0] [2] [2]", plan) == ("returns.md",)
+    assert prompt.cite(reply, plan) == ("Goods can be returned within 30 days. [1]", ("returns.md",))
+    assert prompt.cite("No mark at all.", plan) == ("No mark at all.", ("other.md",))
+    assert prompt.cite("A [9][0]. B [2] C [1][2] D [conversation]", plan) == (
+        "A. B [1] C [2][1] D [3]",
+        ("returns.md", "other.md", "conversation"),
+    )
 
 
 @given(st.lists(st.builds(Passage, TEXT, TEXT, TEXT), max_size=4), TEXT)
@@ -61,7 +64,7 @@ def test_no_passage_can_leave_its_line(passages: list[Passage], question: str) -
     for n, (line, passage) in enumerate(zip(lines, passages, strict=True), 1):
         quoted = json.loads(line)
         assert (quoted["id"], quoted["source"]) == (n, passage.source)
-        assert passage.body in quoted["text"]
+        assert (quoted["heading"], quoted["text"]) == (passage.heading, passage.body)
 
 
 @given(st.lists(st.builds(Turn, st.text(max_size=4000), st.text(max_size=9000)), max_size=12))

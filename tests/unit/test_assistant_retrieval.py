@@ -98,9 +98,14 @@ def test_passages_keep_their_heading_and_fences_are_no_headings() -> None:
     ]
 
 
-@given(st.text())
-def test_folding_twice_is_folding_once_for_words(value: str) -> None:
-    assert all(text.words(word) == [word] for word in text.words(value) if word.isascii() and "ue" not in word)
+@given(st.text(alphabet=st.characters(max_codepoint=0x24F), max_size=200))
+@example("OEE")
+@example("Dueñas Straße")
+def test_a_text_is_found_by_its_own_words(value: str) -> None:
+    """The index cuts words as the questions' words are cut, whatever folding made of them."""
+    index = Index()
+    index.put("a.md", f"{value.replace('#', ' ')} .")
+    assert bool(index.search(value.replace("#", " "))) is bool(text.terms(value))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from domicile.backup import binding, canonical, mirror, records, snapshot
 from domicile.backup.binding import BucketTakenError
 from domicile.backup.errors import (
@@ -26,6 +23,9 @@ from domicile.backup.records import Slot
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Entry, Part, Root, Shard
 from domicile.backup.stores.base import UnavailableError
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests.memory_bucket import MemoryBucket
 from tests.unit.format_reader import Reader
 from tests.unit.world import DIGEST, KEY, TENANT, ZONE, World, contents
@@ -57,7 +57,8 @@ def fence(**other: Any) -> Slot:
 
 
 ENTRY = Entry("a", "7", 3, 5, (Part(HEX32, 0, 59, HEX32, 1),))
-ROOT = Root(TENANT, ZONE, 1, 1, None, "2026-01-31T12:00:00.000000Z", "k1", "one/live", 1, 3, (Shard(HEX32, DIGEST, 99, 1, 1, 3, DIGEST),))  # fmt: skip
+SHARD = Shard(HEX32, DIGEST, 99, 1, 1, 3, DIGEST)
+ROOT = Root(TENANT, ZONE, 1, 1, None, "2026-01-31T12:00:00.000000Z", "k1", "one/live", 1, 3, (SHARD,))
 PARSERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "commit": (commit().to_bytes(), lambda data: records.parse(data, TENANT, 1)),
     "fence": (fence().to_bytes(), lambda data: records.parse(data, TENANT, 1)),
@@ -100,7 +101,18 @@ def test_parsers_take_the_canonical_form_or_raise(parser: str, data: st.DataObje
 
 @pytest.mark.parametrize(
     "bad",
-    [b'{"a":1,"a":1}', b'{"b":1,"a":1}', b"1.50", b"NaN", b'{"a": 1}', '"ü"'.encode(), b"\xff", b"9" * 5000, b"", b"-0"],
+    [
+        b'{"a":1,"a":1}',
+        b'{"b":1,"a":1}',
+        b"1.50",
+        b"NaN",
+        b'{"a": 1}',
+        '"ü"'.encode(),
+        b"\xff",
+        b"9" * 5000,
+        b"",
+        b"-0",
+    ],
 )
 def test_only_canonical_json_is_taken(bad: bytes) -> None:
     with pytest.raises(IntegrityError):

@@ -1,26 +1,30 @@
-"""Replication against a model: whatever happens during runs, every committed snapshot restores to what the model says."""
+"""Replication against a model: whatever happens, every committed snapshot restores to what the model says."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import threading
 from collections.abc import Callable
 
 import pytest
+from domicile.backup import packing, restore
+from domicile.backup.errors import BackupError, ConcurrentRunError, FencedError
+from domicile.backup.stores.base import UnavailableError
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from domicile.backup import packing, restore
-from domicile.backup.errors import BackupError, ConcurrentRunError, FencedError
-from domicile.backup.stores.base import UnavailableError
 from tests.memory_bucket import MemoryBucket
 from tests.unit.format_reader import Reader
 from tests.unit.world import KEY, TENANT, ZONE, World
 
 # Sizes at which a few hundred bytes already make shared packs, full packs and objects of many parts.
-SMALL = {packing: {"PACK_BYTES": 400, "LARGE_BYTES": 100, "PART_BYTES": 60}, restore: {"PACK_BYTES": 150, "LARGE_BYTES": 100}}  # fmt: skip
+SMALL = {
+    packing: {"PACK_BYTES": 400, "LARGE_BYTES": 100, "PART_BYTES": 60},
+    restore: {"PACK_BYTES": 150, "LARGE_BYTES": 100},
+}
 ENDS = [n for i in range(2000) if hashlib.sha256((n := f"k/{i}").encode()).digest()[0] == 0]
 NAMES = st.sampled_from([*ENDS[:4], "a", "a/b", "a//b", "dir/", "/lead", "ü/ß", "\U0001f600", "zz", " ", "k/0"])
 DATA = st.one_of(st.binary(max_size=20), st.integers(0, 400).map(lambda n: bytes([n % 251]) * n))
@@ -101,11 +105,8 @@ class Replication(RuleBasedStateMachine):
             raise UnavailableError("lost") if lost else CrashError
 
         before = self.world.highest()
-        with AtOperation(self.world, number, die, side):
-            try:
-                self.world.replicate(epoch=self.epoch)
-            except (CrashError, UnavailableError):
-                pass
+        with AtOperation(self.world, number, die, side), contextlib.suppress(CrashError, UnavailableError):
+            self.world.replicate(epoch=self.epoch)
         if (now := self.world.highest()) != before:
             self._commit(now, self.model)
 
@@ -212,11 +213,8 @@ def test_a_crash_at_every_store_operation_leaves_the_last_snapshot(side: str, mo
             died.append(True)
             raise CrashError
 
-        with AtOperation(world, number, die, side):
-            try:
-                world.replicate()
-            except CrashError:
-                pass
+        with AtOperation(world, number, die, side), contextlib.suppress(CrashError):
+            world.replicate()
         assert world.restored(1) == first
         assert world.restored() == (world.contents() if world.highest() == 2 else first)
         world.replicate()

@@ -1,14 +1,11 @@
-"""Restore: what is damaged, foreign, rolled back or sealed with another key is refused, and nothing wrong is ever written."""
+"""Restore: what is damaged, foreign, rolled back or of another key is refused, and nothing wrong is written."""
 
 from __future__ import annotations
 
 import random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from domicile.backup import packing, records, restore
+from domicile.backup import packing, records, restore, snapshot
 from domicile.backup.errors import (
     BackupError,
     IntegrityError,
@@ -20,9 +17,12 @@ from domicile.backup.errors import (
 from domicile.backup.keys import TenantKey
 from domicile.backup.sealing import Sealer
 from domicile.backup.stores.base import UnavailableError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.memory_bucket import MemoryBucket
 from tests.unit.test_replication_model import ENDS, shrink_sizes
-from tests.unit.world import KEY, TENANT, ZONE, World, contents
+from tests.unit.world import DIGEST, KEY, TENANT, ZONE, World, contents
 
 
 def filled() -> World:
@@ -186,7 +186,7 @@ def test_a_live_bucket_with_something_else_is_left_alone(name: str, data: bytes)
 def test_a_live_bucket_without_checksums_is_compared_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     class Plain(MemoryBucket):
         def list(self, prefix: str = ""):  # type: ignore[no-untyped-def]
-            return (type(i)(i.name, i.version, i.size) for i in super(Plain, self).list(prefix))
+            return (type(i)(i.name, i.version, i.size) for i in super().list(prefix))
 
     world, target = filled(), Plain("two", "fresh")
     world.restore(target)
@@ -212,3 +212,25 @@ def test_objects_of_the_real_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     world.replicate()
     assert world.restored() == world.contents()
     assert max(len(data) for data in contents(world.replica).values()) <= packing.PACK_BYTES + (1 << 16)
+
+
+def test_every_field_of_a_slot_is_under_its_mac() -> None:
+    world = filled()
+    name = records.slot_name(TENANT, 1)
+    original = world.control_two.objects[name][1]
+    for old, new in ((DIGEST, "f" * 64), (b'"epoch":1'.decode(), '"epoch":2'), ('"cutTime":"2', '"cutTime":"1')):
+        assert old.encode() in original
+        replace(world.control_two, name, original.replace(old.encode(), new.encode()))
+        with pytest.raises(IntegrityError, match="MAC"):
+            world.restore()
+
+
+def test_a_manifest_in_place_of_the_committed_one_is_refused_even_if_well_sealed() -> None:
+    world = filled()
+    commit = records.read(world.control_two, TENANT, 1)
+    scope = snapshot.Scope(TENANT, ZONE, Sealer(KEY.key_id, KEY.secret))
+    root = snapshot.read_root(world.replica, scope, commit)
+    sealed = scope.seal("manifest", str(commit.manifest), "1", 1, snapshot.encode_root(root))
+    replace(world.replica, f"{TENANT}/manifests/{commit.manifest}", sealed)
+    with pytest.raises(IntegrityError, match="digest"):
+        world.restore()

@@ -10,6 +10,7 @@ from domicile.backup.records import Fence
 from domicile.backup.replicate import Outcome, replicate
 from domicile.backup.restore import Restored, restore
 from domicile.backup.sealing import Sealer
+
 from tests.memory_bucket import MemoryBucket
 
 TENANT = "ab" * 16

@@ -1,0 +1,423 @@
+"""The tenant controller against a real API server and real object stores of two clouds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domicile.api.sites import ServedZone
+from domicile.api.zone import Site
+from domicile.backup import claims, mirror
+from domicile.backup.keys import LocalFileKeys, generate, open_tenant_key
+from domicile.backup.stores import open_bucket
+from domicile.backup.stores.base import Bucket
+from domicile.controllers import sites as sites_module
+from domicile.controllers.registry import Controllers
+from domicile.controllers.tenant.view import Platform
+from domicile.kube.client import Kube
+from domicile.kube.events import Events
+from tests.integration.apiserver import ApiServer
+from tests.integration.stores_fixture import StoreSites, fake_gcs, make_site
+
+API = "domicile.dev/v1alpha1"
+Object = dict[str, Any]
+_numbers = itertools.count()
+
+
+class World:
+    """One cluster that is gcp-frankfurt, a zone of its own in real stores, and one operator's controllers."""
+
+    def __init__(self, kube: Kube, apiserver: ApiServer, stores: StoreSites, keys: Path) -> None:
+        self.kube = kube
+        self.apiserver = apiserver
+        self.credentials = stores.credentials
+        self.keys = keys
+        self.number = next(_numbers)
+        self.zone_name = f"zone{self.number}"
+        self.tenant = f"tenant{self.number}"
+        self.gcp = self._site(stores.gcp)
+        self.aws = self._site(stores.aws)
+        for name in ("gcp-frankfurt", "aws-frankfurt"):
+            if not (keys / f"{name}.public.json").exists():
+                generate(name, keys)
+        self.controllers = self.operator()
+
+    def _site(self, site: Site, **stores: Any) -> Site:
+        names = {role: f"{site.cloud}-{role}-{self.number}" for role in ("replica", "keys", "control")}
+        live = {"live": {"pool": [f"{site.cloud}-live-{self.number}"]}}
+        made = make_site(site.name, site.cloud, site.region, site.stores.endpoint, **(names | live | stores))
+        for bucket in (*names.values(), *(made.stores.live.pool or ())):
+            open_bucket(made, bucket, self.credentials).create_bucket()
+        return made
+
+    def operator(self) -> Controllers:
+        """A fresh operator, as after a restart."""
+        platform = Platform("domicile-system", "domicile.dev/domicile:0.1.0", "IfNotPresent", ("gcp-frankfurt",))
+        return Controllers(
+            self.kube,
+            Events(self.kube, "test"),
+            platform,
+            credentials=self.credentials,
+            keys=self.keys,
+            resync_seconds=30,
+            wake=lambda kind, name: None,
+        )
+
+    def apply_zone(self, *sites: Site, **changes: Any) -> None:
+        subjects = ("location", "encryption", "versioning", "publicAccess")
+        spec = {
+            "jurisdiction": "EU",
+            "allowedRegions": [
+                {"cloud": "gcp", "regions": ["europe-west3"]},
+                {"cloud": "aws", "regions": ["eu-central-1"]},
+            ],
+            "sites": [s.to_wire() for s in sites or (self.gcp, self.aws)],
+            "modelProviders": [
+                {
+                    "name": "local",
+                    "service": {"namespace": "models", "name": "m", "port": 8080, "podLabels": {"app": "m"}},
+                    "models": ["small"],
+                },
+                {"name": "outside", "baseUrl": "https://models.example", "models": ["big"]},
+            ],
+            "attestations": [
+                {
+                    "site": s.name,
+                    "subject": subject,
+                    "statement": "a test's server on this machine",
+                    "attestedOn": "2026-01-01",
+                    "expiresOn": "2099-01-01",
+                }
+                for s in sites or (self.gcp, self.aws)
+                for subject in subjects
+            ],
+            **changes,
+        }
+        meta = {"name": self.zone_name}
+        self.apiserver.apply({"apiVersion": API, "kind": "ResidencyZone", "metadata": meta, "spec": spec})
+
+    def apply_tenant(self, **changes: Any) -> None:
+        spec = {
+            "zone": self.zone_name,
+            "assistants": [{"name": "helpdesk", "image": "registry.example/helpdesk:1"}],
+            "model": {"provider": "local", "model": "small"},
+            **changes,
+        }
+        meta = {"name": self.tenant}
+        self.apiserver.apply({"apiVersion": API, "kind": "AssistantTenant", "metadata": meta, "spec": spec})
+
+    async def reconcile(self) -> dict[str, Object]:
+        """Reconcile once; the conditions by type."""
+        await self.controllers.reconcile("AssistantTenant", self.tenant)
+        return {c["type"]: c for c in (await self.status()).get("conditions", [])}
+
+    async def status(self) -> Object:
+        found = await self.kube.read(API, "AssistantTenant", self.tenant)
+        return (found or {}).get("status", {})
+
+    def objects(self, site: Site) -> dict[str, list[str]]:
+        """Names of all objects in the buckets of a site."""
+        stores = site.stores
+        names = (stores.replica, stores.keys, stores.control, *(stores.live.pool or ()))
+        return {n: [o.name for o in open_bucket(site, n, self.credentials).list()] for n in names}
+
+    def served(self) -> ServedZone:
+        spec = self.apiserver.get("residencyzone", self.zone_name)["spec"]
+        return ServedZone.model_validate({"name": self.zone_name, "site": "gcp-frankfurt", "spec": spec})
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture
+async def world(
+    apiserver: ApiServer, store_sites: StoreSites, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
+    monkeypatch.setenv("KUBECONFIG", str(apiserver.kubeconfig))
+    apiserver.apply(
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/region": "europe-west3"}}}
+    )
+    kube = await Kube.connect(user_agent=f"tenant-test-{next(_numbers)}-")
+    yield World(kube, apiserver, store_sites, keys)
+    await kube.close()
+
+
+async def test_a_tenant_comes_into_being(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    conditions = await world.reconcile()
+    status = await world.status()
+    tenant = status["tenantId"]
+    assert status["role"] == "Active"
+    assert status["claim"] == {"number": 1, "holder": "gcp-frankfurt"}
+    assert conditions["ResidencyCompliant"]["reason"] == "Attested"
+    assert {k: conditions[k]["status"] for k in ("StorageReady", "EncryptionReady", "NetworkIsolated")} == dict.fromkeys(
+        ("StorageReady", "EncryptionReady", "NetworkIsolated"), "True"
+    )
+    assert conditions["Ready"]["status"] == "False"
+    assert conditions["Reconciling"]["reason"] == "Progressing"
+    deployment = world.apiserver.get("deployment", "helpdesk", "-n", world.tenant)
+    assert deployment["spec"]["replicas"] == 2
+    for site in (world.gcp, world.aws):
+        control = open_bucket(site, site.stores.control, world.credentials)
+        assert claims.read_claim(control, tenant, 1).holder == "gcp-frankfurt"
+        assert mirror.tenants(control) == [tenant]
+        wraps = open_bucket(site, site.stores.keys, world.credentials)
+        assert open_tenant_key(LocalFileKeys(world.keys), site.key.name, wraps, tenant, world.zone_name).secret
+    names = str([world.objects(s) for s in (world.gcp, world.aws)])
+    assert world.tenant not in names
+
+
+async def test_the_steady_state_writes_nothing(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    for _ in range(3):
+        await world.reconcile()
+    before = world.apiserver.audit(world.kube.user_agent)
+    stored = [world.objects(s) for s in (world.gcp, world.aws)]
+    for _ in range(3):
+        await world.reconcile()
+    assert world.apiserver.audit(world.kube.user_agent) == before
+    assert [world.objects(s) for s in (world.gcp, world.aws)] == stored
+
+
+async def test_drift_is_repaired(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    world.apiserver.kubectl("delete", "service", "helpdesk", "-n", world.tenant)
+    world.apiserver.kubectl(
+        "patch", "networkpolicy", "default-deny", "-n", world.tenant, "--type=merge", "-p", '{"spec":{"ingress":[{}]}}'
+    )
+    world.apiserver.kubectl("delete", "networkpolicy", "allow-dns", "-n", world.tenant)
+    await world.reconcile()
+    assert world.apiserver.get("service", "helpdesk", "-n", world.tenant)["spec"]["ports"][0]["port"] == 80
+    assert not world.apiserver.get("networkpolicy", "default-deny", "-n", world.tenant)["spec"].get("ingress")
+    assert world.apiserver.get("networkpolicy", "allow-dns", "-n", world.tenant)
+
+
+REFUSALS: list[tuple[str, Object, str, str]] = [
+    ("zone", {"zone": "atlantis"}, "ResidencyCompliant", "ZoneNotFound"),
+    ("home", {"homeSite": "gcp-iowa"}, "ResidencyCompliant", "HomeSiteUnknown"),
+    ("provider", {"model": {"provider": "outside", "model": "big"}}, "ResidencyCompliant", "ModelProviderOutside"),
+]
+
+
+@pytest.mark.parametrize(("what", "changes", "kind", "reason"), REFUSALS, ids=[r[0] for r in REFUSALS])
+async def test_bad_input_creates_nothing(world: World, what: str, changes: Object, kind: str, reason: str) -> None:
+    world.apply_zone()
+    world.apply_tenant(**changes)
+    conditions = await world.reconcile()
+    assert (conditions[kind]["status"], conditions[kind]["reason"]) == ("False", reason)
+    assert conditions["Stalled"]["reason"] == reason
+    assert not any(names for s in (world.gcp, world.aws) for names in world.objects(s).values())
+    assert await world.kube.read("v1", "Namespace", world.tenant) is None
+
+
+async def test_a_zone_without_a_site_here_is_refused(world: World) -> None:
+    iowa = world.gcp.model_copy(update={"name": "gcp-iowa", "region": "us-central1"})
+    world.apply_zone(
+        iowa, jurisdiction="US", allowedRegions=[{"cloud": "gcp", "regions": ["us-central1"]}], attestations=[]
+    )
+    world.apply_tenant()
+    conditions = await world.reconcile()
+    assert conditions["ResidencyCompliant"]["reason"] == "ZoneNotServedHere"
+    assert "gcp-iowa" in conditions["ResidencyCompliant"]["message"]
+    assert await world.kube.read("v1", "Namespace", world.tenant) is None
+
+
+@pytest.fixture(scope="module")
+def american() -> Iterator[str]:
+    with fake_gcs("US-EAST1") as server:
+        yield server.url
+
+
+async def test_an_american_store_gets_no_byte_of_an_european_tenant(world: World, american: str) -> None:
+    away = world._site(make_site("gcp-frankfurt", "gcp", "europe-west3", american))
+    world.apply_zone(away, world.aws)
+    world.apply_tenant()
+    conditions = await world.reconcile()
+    compliant = conditions["ResidencyCompliant"]
+    assert (compliant["status"], compliant["reason"]) == ("False", "StoreOutsideZone")
+    assert "us-east1" in compliant["message"].lower()
+    assert not any(names for s in (away, world.aws) for names in world.objects(s).values())
+    assert await world.kube.read("v1", "Namespace", world.tenant) is None
+
+
+async def test_a_foreign_namespace_is_left_alone(world: World) -> None:
+    world.apiserver.kubectl("create", "namespace", world.tenant)
+    before = world.apiserver.get("namespace", world.tenant)["metadata"]["resourceVersion"]
+    world.apply_zone()
+    world.apply_tenant()
+    conditions = await world.reconcile()
+    assert conditions["WorkloadReady"]["reason"] == "NamespaceConflict"
+    assert world.apiserver.get("namespace", world.tenant)["metadata"]["resourceVersion"] == before
+    world.apiserver.kubectl("label", "namespace", world.tenant, f"domicile.dev/tenant={world.tenant}")
+    assert (await world.reconcile())["WorkloadReady"]["reason"] == "Progressing"
+
+
+async def test_a_missing_secret_is_named_and_its_arrival_heals(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant(assistants=[{"name": "helpdesk", "image": "i:1", "envSecrets": ["crm"]}])
+    workload = (await world.reconcile())["WorkloadReady"]
+    assert (workload["reason"], "crm" in workload["message"]) == ("SecretMissing", True)
+    world.apiserver.kubectl("create", "secret", "generic", "crm", "-n", world.tenant, "--from-literal=token=t0psecret")
+    assert (await world.reconcile())["WorkloadReady"]["reason"] == "Progressing"
+    status = await world.status()
+    control = open_bucket(world.aws, world.aws.stores.control, world.credentials)
+    wraps = open_bucket(world.aws, world.aws.stores.keys, world.credentials)
+    key = open_tenant_key(LocalFileKeys(world.keys), "aws-frankfurt", wraps, status["tenantId"], world.zone_name)
+    found = mirror.read(control, key, status["tenantId"], world.zone_name)
+    assert found is not None
+    assert found[1]["secrets"]["crm"] == {"token": "dDBwc2VjcmV0"}
+    sealed = b"".join(control.read(o.name) for o in control.list())
+    assert b"t0psecret" not in sealed
+    assert b"dDBwc2VjcmV0" not in sealed
+
+
+async def test_an_unreachable_store_is_said_and_nothing_is_lost(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    known = await world.status()
+    dead = world.gcp.stores.model_copy(update={"endpoint": "http://127.0.0.1:1"})
+    world.controllers = world.operator()
+    original = sites_module.open_bucket
+
+    def broken(site: Site, name: str, credentials: Path) -> Bucket:
+        return original(site.model_copy(update={"stores": dead}) if site.name == "gcp-frankfurt" else site, name, credentials)
+
+    sites_module.open_bucket = broken  # type: ignore[assignment]
+    try:
+        conditions = await world.reconcile()
+    finally:
+        sites_module.open_bucket = original
+    assert conditions["Ready"]["status"] == "False"
+    assert (await world.status())["tenantId"] == known["tenantId"]
+    world.controllers = world.operator()
+    assert (await world.reconcile())["StorageReady"]["status"] == "True"
+    assert (await world.status())["claim"] == known["claim"]
+
+
+async def test_a_wrong_key_is_said(world: World, tmp_path: Path) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    for name in ("gcp-frankfurt", "aws-frankfurt"):
+        generate(name, tmp_path)
+    world.keys = tmp_path
+    world.controllers = world.operator()
+    conditions = await world.reconcile()
+    assert conditions["EncryptionReady"]["status"] == "False"
+    assert conditions["EncryptionReady"]["reason"] == "KeyUnavailable"
+    assert conditions["Ready"]["status"] == "False"
+
+
+async def test_suspend_changes_nothing(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    world.apply_tenant(suspend=True)
+    world.apiserver.kubectl("delete", "service", "helpdesk", "-n", world.tenant)
+    conditions = await world.reconcile()
+    assert conditions["Reconciling"]["reason"] == "Suspended"
+    assert await world.kube.read("v1", "Service", "helpdesk", world.tenant) is None
+
+
+async def test_deletion_stops_isolates_and_keeps_the_data(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    status = await world.status()
+    before = [world.objects(s) for s in (world.gcp, world.aws)]
+    world.apiserver.kubectl("delete", "assistanttenant", world.tenant, "--wait=false")
+    while await world.controllers.reconcile("AssistantTenant", world.tenant) is not None:
+        continue
+    assert await world.kube.read(API, "AssistantTenant", world.tenant) is None
+    assert [world.objects(s) for s in (world.gcp, world.aws)] == before
+    policies = await world.kube.list("networking.k8s.io/v1", "NetworkPolicy", world.tenant)
+    assert [p["metadata"]["name"] for p in policies] == ["default-deny"]
+    assert await world.kube.read("apps/v1", "Deployment", "helpdesk", world.tenant) is None
+    events = world.apiserver.get("events.events.k8s.io", "-n", "default")["items"]
+    farewell = [e["note"] for e in events if e["reason"] == "Deleted" and e["regarding"]["name"] == world.tenant]
+    assert len(farewell) == 1
+    assert status["storage"]["bucket"] in farewell[0]
+    # The name is free again; the data is not.
+    world.apply_tenant()
+    await world.reconcile()
+    assert (await world.status()).get("tenantId") != status["tenantId"]
+
+
+class CrashError(BaseException):
+    """The process died here."""
+
+
+class Crashing:
+    """A bucket whose process dies before or after the n-th write."""
+
+    def __init__(self, bucket: Bucket, countdown: list[int]) -> None:
+        self._bucket = bucket
+        self._countdown = countdown
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bucket, name)
+
+    def create(self, name: str, data: bytes) -> None:
+        self._countdown[0] -= 1
+        if self._countdown[0] == 0:
+            raise CrashError
+        self._bucket.create(name, data)
+        self._countdown[0] -= 1
+        if self._countdown[0] == 0:
+            raise CrashError
+
+
+async def test_an_operator_that_dies_at_any_store_write_leaves_a_tenant_that_heals(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.apply_zone()
+    live = [f"gcp-live-{world.number}", *(f"gcp-spare-{world.number}-{n}" for n in range(40))]
+    for name in live[1:]:
+        open_bucket(world.gcp, name, world.credentials).create_bucket()
+    died = 0
+    for step in itertools.count(1):
+        countdown = [step]
+
+        def crashing(site: Site, name: str, credentials: Path, countdown: list[int] = countdown) -> Any:
+            return Crashing(open_bucket(site, name, credentials), countdown)
+
+        pool = world.gcp.stores.model_copy(update={"live": world.gcp.stores.live.model_copy(update={"pool": live})})
+        fresh = World.__new__(World)
+        fresh.__dict__.update(world.__dict__, tenant=f"{world.tenant}-{step}", gcp=world.gcp.model_copy(update={"stores": pool}))
+        fresh.zone_name = f"{world.zone_name}-crash"
+        if step == 1:
+            fresh.apply_zone()
+        fresh.apply_tenant()
+        monkeypatch.setattr(sites_module, "open_bucket", crashing)
+        fresh.controllers = fresh.operator()
+        try:
+            await fresh.reconcile()
+            crashed = False
+        except CrashError:
+            crashed = True
+        monkeypatch.setattr(sites_module, "open_bucket", open_bucket)
+        if not crashed:
+            break
+        died += 1
+        fresh.controllers = fresh.operator()
+        for _ in range(2):
+            conditions = await fresh.reconcile()
+        status = await fresh.status()
+        assert conditions["StorageReady"]["status"] == "True", (step, conditions)
+        assert conditions["EncryptionReady"]["status"] == "True", (step, conditions)
+        assert status["role"] == "Active"
+        control = open_bucket(world.aws, world.aws.stores.control, world.credentials)
+        assert claims.read_claim(control, status["tenantId"], 1).holder == "gcp-frankfurt"
+        assert status["tenantId"] in mirror.tenants(control)
+    assert died >= 16
