@@ -1,8 +1,8 @@
 """Claims: who may write a tenant. Create-once, numbered records in the control buckets; the highest number rules.
 
 Odd numbers are written by the zone's first site, even ones by its second, so two sites never collide on a number.
-A claim *stands* when it is in both control buckets, or, where a person declared the source down (mode emergency), in its
-writer's own. Its holder marks it *opened* in its own control bucket once its live bucket is ready. docs/claims.md.
+A claim *stands* when it is in both control buckets, or, where a person declared the source down (mode emergency), in
+its writer's own. Its holder marks it *opened* in its own control bucket once its live bucket is ready. docs/claims.md.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Names:
 
 
 def survey(control: Bucket, tenant: str | None = None) -> Mapping[str, Names]:
-    """Names by tenant, of all tenants or of one, from listings alone. Foreign names are passed over. Raises StoreError."""
+    """Names by tenant, of all tenants or of one, from listings alone; foreign names don't count. Raises StoreError."""
     found: dict[str, dict[str, set[int]]] = defaultdict(lambda: {"claims": set(), "opened": set()})
     for folder in ("claims", "opened"):
         for info in control.list(f"{folder}/{tenant}/" if tenant else f"{folder}/"):
@@ -163,8 +163,7 @@ def read_claim(control: Bucket, tenant: str, n: int) -> Claim:
 def write_claim(claim: Claim, controls: Sequence[Bucket]) -> None:
     """Write a claim into each control bucket in turn, the writer's own first.
 
-    Raises ClaimTakenError where another claim has the number, StoreError; a claim that got only half way is completed
-    later (``complete``).
+    Raises ClaimTakenError where another claim has the number, StoreError; half a write is mended by ``complete``.
     """
     for control in controls:
         if not create_once(control, claim_name(claim.tenant, claim.n), claim.to_bytes()):
@@ -175,7 +174,9 @@ def complete(tenant: str, n: int, source: Bucket, target: Bucket) -> None:
     """Copy a claim's exact bytes to a control bucket that lacks it. Raises ClaimTakenError, StoreError."""
     data = source.read(claim_name(tenant, n))
     if not create_once(target, claim_name(tenant, n), data):
-        raise ClaimTakenError(f"claim {n} of tenant {tenant} at site {target.site} is another one than at {source.site}")
+        raise ClaimTakenError(
+            f"claim {n} of tenant {tenant} at site {target.site} is another one than at {source.site}"
+        )
 
 
 def mark_open(control_own: Bucket, tenant: str, n: int) -> None:
@@ -205,7 +206,7 @@ class Ruling:
 
 
 def judge(zone: ServedZone, claim: Claim, own: Names, peer: Names | None) -> Ruling:
-    """Whether the highest claim stands and is opened; ``peer`` is None where its store was not, or could not be, asked."""
+    """Whether the highest claim stands and is opened; ``peer`` is None where its store was not asked, or not there."""
     writer_is_own = writer(zone.spec, claim.n) == zone.site
     in_own, in_peer = claim.n in own.claims, peer is not None and claim.n in peer.claims
     everywhere = in_own and (zone.peer is None or in_peer)

@@ -43,7 +43,7 @@ class Restored:
     skipped: int = 0
 
 
-def restore(  # noqa: PLR0917
+def restore(
     control: Bucket,
     replica: Bucket,
     live: Bucket,

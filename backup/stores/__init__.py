@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from domicile.api.zone import Cloud, Profile, Site
-from domicile.backup.stores import gcs, s3
+from domicile.backup.stores import gcs, s3, s3_client
 from domicile.backup.stores.base import Bucket, DeniedError
 from domicile.backup.stores.deadlines import Deadlines
 from google.auth.exceptions import GoogleAuthError
@@ -28,7 +28,7 @@ _lock = threading.Lock()
 
 def endpoint(site: Site) -> str:
     """URL of the site's store. Raises ValueError for a site whose endpoint can't be derived."""
-    return gcs.endpoint(site) if site.cloud is Cloud.GCP else s3.endpoint(site)
+    return gcs.endpoint(site) if site.cloud is Cloud.GCP else s3_client.endpoint(site)
 
 
 def open_bucket(site: Site, bucket: str, credentials: Path, deadlines: Deadlines | None = None) -> Bucket:
@@ -69,7 +69,7 @@ def _client(site: Site, account: Path, content: bytes | None, deadlines: Deadlin
             return gcs.client(site, keys, deadlines)
         if keys is None and site.stores.profile is Profile.COMPATIBLE:
             raise DeniedError(f"site {site.name}: {account.name} is missing from the credentials directory")
-        return s3.client(site, keys, deadlines)
+        return s3_client.client(site, keys, deadlines)
     except (ValueError, KeyError, GoogleAuthError):
         # The library's text may quote the secret.
         what = (

@@ -11,14 +11,11 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
-import boto3
 import google_crc32c
 import urllib3
 from botocore import exceptions as boto
-from botocore.config import Config
-from domicile.api.zone import Cloud, Profile, Site
+from domicile.api.zone import Profile, Site
 from domicile.backup.stores.base import (
     AlreadyExistsError,
     BucketFacts,
@@ -31,6 +28,7 @@ from domicile.backup.stores.base import (
 )
 from domicile.backup.stores.deadlines import Deadlines
 from domicile.backup.stores.parts import PART_BYTES, parts
+from domicile.backup.stores.s3_client import endpoint
 
 _MAX_PARTS = 10_000
 _REGION_HEADER = "x-amz-bucket-region"
@@ -55,59 +53,6 @@ _NO_ANSWER = (
 )
 _PUBLIC_GROUPS = ("/groups/global/AllUsers", "/groups/global/AuthenticatedUsers")
 _BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-
-
-def endpoint(site: Site) -> str:
-    """URL of the site's store; of AWS always the regional one (AWS General Reference, S3 endpoints)."""
-    if site.stores.endpoint:
-        return site.stores.endpoint
-    if site.cloud is not Cloud.AWS:
-        raise ValueError(f"site {site.name}: an on-premises store needs stores.endpoint and profile compatible")
-    domain = "amazonaws.eu" if site.region.startswith("eusc-") else "amazonaws.com"
-    return f"https://s3.{site.region}.{domain}"
-
-
-def client(site: Site, keys: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
-    """A thread-safe boto3 client that talks to the site's endpoint only; ``keys`` None: ambient workload identity."""
-    url = endpoint(site)
-    made = boto3.session.Session(
-        aws_access_key_id=None if keys is None else keys["accessKeyId"],
-        aws_secret_access_key=None if keys is None else keys["secretAccessKey"],
-    ).client(
-        "s3",
-        region_name=site.region,
-        endpoint_url=url,
-        config=Config(
-            signature_version="s3v4",
-            connect_timeout=deadlines.connect,
-            read_timeout=deadlines.read,
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=32,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={
-                "addressing_style": "path" if site.stores.profile is Profile.COMPATIBLE else "virtual",
-                "use_accelerate_endpoint": False,
-                "use_arn_region": False,
-                "us_east_1_regional_endpoint": "regional",
-            },
-        ),
-    )
-    host = urlsplit(url).netloc
-
-    def stay_home(request: Any, **_: Any) -> None:
-        target = urlsplit(request.url).netloc
-        if target != host and not target.endswith(f".{host}"):
-            raise DeniedError(f"site {site.name}: refused to follow its store to another endpoint than {host}")
-
-    made.meta.events.register("before-send.s3", stay_home)
-    made.meta.events.register("before-parameter-build.s3", _redirect_nowhere)
-    return made
-
-
-def _redirect_nowhere(context: dict[str, Any], **_: Any) -> None:
-    # botocore would follow a bucket to whatever region the store names, unless it has been redirected once already.
-    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _crc32c(data: bytes) -> str:

@@ -26,7 +26,7 @@ Object = dict[str, Any]
 LABELS = {"app.kubernetes.io/managed-by": "domicile", "domicile.dev/tenant": "watched"}
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 20) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if result := what():

@@ -23,7 +23,7 @@ from domicile.backup.records import Slot
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Entry, Part, Root, Shard
 from domicile.backup.stores.base import UnavailableError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.memory_bucket import MemoryBucket
@@ -75,6 +75,7 @@ def test_what_is_written_is_what_is_read() -> None:
 
 
 @pytest.mark.parametrize("parser", PARSERS)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_parsers_take_the_canonical_form_or_raise(parser: str, data: st.DataObject) -> None:
     good, parse = PARSERS[parser]
@@ -90,7 +91,7 @@ def test_parsers_take_the_canonical_form_or_raise(parser: str, data: st.DataObje
     changed = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     noise = data.draw(st.binary(max_size=64))
     at = data.draw(st.integers(0, len(good)))
-    for bad in (changed, noise, good[:at] + noise + good[at:], good[:at], good.replace(b":", b": ", 1), b"[" * 9999):
+    for bad in (changed, noise, good[:at] + noise + good[at:], good[:at], good.replace(b":", b": ", 1)):
         try:
             result = parse(bad)
         except IntegrityError:
@@ -112,6 +113,7 @@ def test_parsers_take_the_canonical_form_or_raise(parser: str, data: st.DataObje
         b"9" * 5000,
         b"",
         b"-0",
+        b"[" * 9999,
     ],
 )
 def test_only_canonical_json_is_taken(bad: bytes) -> None:
@@ -119,6 +121,7 @@ def test_only_canonical_json_is_taken(bad: bytes) -> None:
         canonical.decode(bad, "it")
 
 
+@settings(deadline=None)
 @given(st.sets(st.text(min_size=1, max_size=6), max_size=40), st.text(min_size=1, max_size=6))
 def test_an_insertion_changes_one_shard(names: set[str], new: str) -> None:
     before, after = (list(snapshot.cut(sorted(each))) for each in (names, names | {new}))

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.memory_bucket import MemoryBucket
 from tests.unit.format_reader import Reader
-from tests.unit.world import KEY, TENANT, ZONE, World
+from tests.unit.world import KEY, TENANT, ZONE, WithoutChecksums, World
 
 # Sizes at which a few hundred bytes already make shared packs, full packs and objects of many parts.
 SMALL = {
@@ -277,3 +277,14 @@ def test_another_live_bucket_is_not_compared_by_version() -> None:
     world.write("a", b"two")
     world.replicate()
     assert world.restored() == {"a": b"two"}
+
+
+def test_an_overwrite_of_equal_size_is_seen_without_checksums() -> None:
+    world = World()
+    world.live = WithoutChecksums("one", "live")
+    world.write("a", b"one")
+    world.write("b", b"two")
+    world.replicate()
+    world.write("a", b"ONE")
+    assert world.replicate().changed == 1
+    assert world.restored() == {"a": b"ONE", "b": b"two"}

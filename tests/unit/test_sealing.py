@@ -65,6 +65,7 @@ def test_we_open_what_stock_tink_encrypts(size: int) -> None:
     assert sealing.unseal(KEY, b"ad", out.kept) == plaintext
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=40), st.data())
 def test_any_change_is_refused(plaintext: bytes, associated: bytes, data: st.DataObject) -> None:
     sealed = sealing.seal(KEY, associated, plaintext)
@@ -83,6 +84,7 @@ def test_any_change_is_refused(plaintext: bytes, associated: bytes, data: st.Dat
         sealing.unseal(bytes(32), associated, sealed)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=4096))
 def test_noise_is_refused(noise: bytes) -> None:
     for data in (noise, bytes((sealing.HEADER,)) + noise):

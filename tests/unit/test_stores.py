@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from domicile.backup.stores import Deadlines, endpoint, open_bucket, s3
+from domicile.backup.stores import Deadlines, endpoint, open_bucket, s3_client
 from domicile.backup.stores.base import AlreadyExistsError, DeniedError, NotFoundError, UnavailableError, create_once
 from domicile.backup.stores.parts import parts
 from hypothesis import given
@@ -41,13 +41,13 @@ def test_clouds_are_spoken_to_at_their_regional_endpoints_only() -> None:
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"])
-@pytest.mark.parametrize("bucket", ["plain-bucket", "dotted.bucket"])
-def test_no_environment_leads_a_client_away(variable: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_environment_leads_a_client_away(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "https://elsewhere.example" if "URL" in variable else "us-east-1")
-    client = s3.client(AWS, KEYS, Deadlines())
-    url = urlsplit(client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"}))
+    client = s3_client.client(AWS, KEYS, Deadlines())
     home = "s3.eu-central-1.amazonaws.com"
-    assert url.netloc in {home, f"{bucket}.{home}"}
+    for bucket, host in (("plain-bucket", f"plain-bucket.{home}"), ("dotted.bucket", home)):
+        url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
+        assert urlsplit(url).netloc == host
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from domicile.backup import records
@@ -10,6 +11,7 @@ from domicile.backup.records import Fence
 from domicile.backup.replicate import Outcome, replicate
 from domicile.backup.restore import Restored, restore
 from domicile.backup.sealing import Sealer
+from domicile.backup.stores.base import ObjectInfo
 
 from tests.memory_bucket import MemoryBucket
 
@@ -17,6 +19,14 @@ TENANT = "ab" * 16
 ZONE = "eu"
 KEY = TenantKey("k1", bytes(range(32)))
 DIGEST = "0" * 64
+
+
+class WithoutChecksums(MemoryBucket):
+    """A bucket whose listing names no checksum, as S3's."""
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        for info in super().list(prefix):
+            yield ObjectInfo(info.name, info.version, info.size)
 
 
 class World:

@@ -1,0 +1,253 @@
+"""The lease agent: a stateless server that reads claims in rounds and answers who may acknowledge writes.
+
+    GET /v1/lease/<tenant id>   200 {"tenant", "epoch", "remainingSeconds"} or 503 {"reason", "message"}
+    GET /healthz /readyz /metrics
+
+It writes to no store and knows no Kubernetes; several run side by side without a leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from aiohttp import web
+from domicile.api import sites
+from domicile.api.sites import ServedZone
+from domicile.backup import claims
+from domicile.backup.claims import Claim, Names
+from domicile.backup.errors import BackupError
+from domicile.backup.stores import Deadlines, open_bucket
+from domicile.backup.stores.base import Bucket, StoreError
+from domicile.gateway.lease import Refusal, ZoneLeases
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+DEADLINES = Deadlines(connect=2.0, read=2.0, retries=0)
+_LISTING_SECONDS = 2.0
+_TENANT = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+def boot_seconds() -> float:
+    """CLOCK_BOOTTIME: unlike the monotonic clock it counts while the machine is suspended (clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Settings(BaseSettings):
+    """Settings of the lease agent: environment variables with the prefix DOMICILE_."""
+
+    model_config = SettingsConfigDict(env_prefix="DOMICILE_", frozen=True, extra="ignore")
+
+    site_file: Annotated[Path, Field(description="The mounted site file.")] = Path("/etc/domicile/sites/sites.json")
+    credentials_dir: Annotated[
+        Path, Field(description="Folder of <site>.json store credentials that can read the control buckets.")
+    ] = Path("/etc/domicile/credentials")
+    port: Annotated[int, Field(description="TCP port; 0 picks a free one.", ge=0, le=65535)] = 8080
+
+
+class ZoneAgent:
+    """Rounds of one zone, and the claims they need."""
+
+    def __init__(
+        self, zone: ServedZone, credentials: Path, clock: Callable[[], float], pool: ThreadPoolExecutor
+    ) -> None:
+        self._zone = zone
+        self._credentials = credentials
+        self._clock = clock
+        self._pool = pool
+        self._claims: dict[tuple[str, int], Claim] = {}
+        self.leases = ZoneLeases(zone)
+        self.last_round: float | None = None
+
+    @property
+    def period(self) -> float:
+        """Seconds between the starts of two rounds."""
+        return min(self._zone.spec.lease_seconds / 6, 5.0)
+
+    async def run(self) -> None:
+        """Rounds until cancelled."""
+        while True:
+            begun = self._clock()
+            await self._round(begun)
+            await asyncio.sleep(max(0.05, self.period - (self._clock() - begun)))
+
+    async def _round(self, begun: float) -> None:
+        own, peer = await asyncio.gather(self._list(self._zone.own.name), self._list(self._peer))
+        now = self._clock()
+        wanted = self._wanted(own, peer)
+        await asyncio.gather(*(self._fetch(tenant, n, own, peer) for tenant, n in wanted))
+        self.leases.round(begun, self._clock(), own, peer, lambda tenant, n: self._claims.get((tenant, n)))
+        if own is not None:
+            self.last_round = now
+
+    @property
+    def _peer(self) -> str | None:
+        return self._zone.peer.name if self._zone.peer else None
+
+    def _wanted(self, own: Mapping[str, Names] | None, peer: Mapping[str, Names] | None) -> list[tuple[str, int]]:
+        highest = {
+            tenant: max(side[tenant].highest for side in (own or {}, peer or {}) if tenant in side)
+            for tenant in {**(own or {}), **(peer or {})}
+        }
+        return [(tenant, n) for tenant, n in highest.items() if n and (tenant, n) not in self._claims]
+
+    def _control(self, site: str) -> Bucket:
+        found = next(s for s in self._zone.spec.sites if s.name == site)
+        return open_bucket(found, found.stores.control, self._credentials, DEADLINES)
+
+    async def _list(self, site: str | None) -> Mapping[str, Names] | None:
+        """The claims in a site's control bucket; None without an answer in time."""
+        if site is None:
+            return None
+        return await self._in_time(lambda: claims.survey(self._control(site)), f"control bucket of {site}")
+
+    async def _fetch(
+        self, tenant: str, n: int, own: Mapping[str, Names] | None, peer: Mapping[str, Names] | None
+    ) -> None:
+        for site, side in ((self._zone.own.name, own), (self._peer, peer)):
+            if site is not None and side is not None and tenant in side and n in side[tenant].claims:
+                found = await self._in_time(partial(self._read, site, tenant, n), f"claim at {site}")
+                if found is not None:
+                    # Create-once, so it may be remembered for ever.
+                    self._claims[tenant, n] = found
+                    return
+
+    def _read(self, site: str, tenant: str, n: int) -> Claim:
+        return claims.read_claim(self._control(site), tenant, n)
+
+    async def _in_time(self, call: Callable[[], _T], what: str) -> _T | None:
+        try:
+            async with asyncio.timeout(_LISTING_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        except (TimeoutError, StoreError, BackupError) as error:
+            log.warning("%s: %s", what, type(error).__name__)
+            return None
+
+
+class Agent:
+    """All served zones; follows the site file."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = boot_seconds) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(32, thread_name_prefix="stores")
+        self._zones: dict[str, tuple[ServedZone, ZoneAgent, asyncio.Task[None]]] = {}
+        self._loaded = False
+        self.registry = CollectorRegistry()
+        self._refused = Counter(
+            "domicile_lease_refusals",
+            "Lease requests that were refused, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._granted = Counter("domicile_lease_grants", "Lease requests that were granted.", registry=self.registry)
+        self._age = Gauge(
+            "domicile_lease_round_age_seconds",
+            "Seconds since a round last read the site's own control bucket.",
+            ["zone"],
+            registry=self.registry,
+        )
+
+    async def follow(self) -> None:
+        """Keep one ZoneAgent for each zone of the site file until cancelled. An unreadable file changes nothing."""
+        try:
+            while True:
+                try:
+                    self._take(sites.load(self._settings.site_file).zones)
+                    self._loaded = True
+                except (OSError, ValidationError) as error:
+                    log.warning("site file %s: %s", self._settings.site_file, type(error).__name__)
+                await asyncio.sleep(1.0)
+        finally:
+            for _, _, task in self._zones.values():
+                task.cancel()
+
+    def _take(self, zones: list[ServedZone]) -> None:
+        wanted = {z.name: z for z in zones}
+        for name in [n for n, (zone, _, _) in self._zones.items() if wanted.get(n) != zone]:
+            self._zones.pop(name)[2].cancel()
+        for name, zone in wanted.items():
+            if name not in self._zones:
+                agent = ZoneAgent(zone, self._settings.credentials_dir, self._clock, self._pool)
+                self._zones[name] = (zone, agent, asyncio.get_running_loop().create_task(agent.run()))
+
+    def _agents(self) -> list[ZoneAgent]:
+        return [agent for _, agent, _ in self._zones.values()]
+
+    async def lease(self, request: web.Request) -> web.Response:
+        """GET /v1/lease/<tenant id>."""
+        tenant = request.match_info["tenant"]
+        if not _TENANT.fullmatch(tenant):
+            return web.json_response({"reason": "BadTenant", "message": "A tenant id has 32 hex digits."}, status=400)
+        refusal = Refusal("NoZone", "This agent serves no zone yet.")
+        for agent in self._agents():
+            answer = agent.leases.remaining(tenant, self._clock())
+            if not isinstance(answer, Refusal):
+                self._granted.inc()
+                return web.json_response(
+                    {"tenant": tenant, "epoch": answer[0].epoch, "remainingSeconds": round(answer[1], 3)}
+                )
+            if answer.reason != "UnknownTenant" or refusal.reason == "NoZone":
+                refusal = answer
+        self._refused.labels(refusal.reason).inc()
+        return web.json_response({"reason": refusal.reason, "message": refusal.message}, status=503)
+
+    async def healthz(self, _request: web.Request) -> web.Response:
+        """Fails once a zone's rounds have ended or hang: an unreachable store is no reason to restart."""
+        broken = [name for name, (_zone, _agent, task) in self._zones.items() if task.done()]
+        return web.json_response({"broken": broken}, status=500 if broken else 200)
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """Ready once replacing an older agent by this one would end nobody's lease."""
+        ready = self._loaded and all(a.leases.settled(self._clock()) for a in self._agents())
+        return web.json_response({"ready": ready}, status=200 if ready else 503)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Prometheus metrics; no label names a tenant."""
+        for name, (_zone, agent, _task) in self._zones.items():
+            if agent.last_round is not None:
+                self._age.labels(name).set(self._clock() - agent.last_round)
+        return web.Response(body=generate_latest(self.registry), content_type="text/plain")
+
+
+def application(settings: Settings) -> web.Application:
+    """The agent's web application."""
+    agent = Agent(settings)
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/v1/lease/{tenant}", agent.lease),
+            web.get("/healthz", agent.healthz),
+            web.get("/readyz", agent.readyz),
+            web.get("/metrics", agent.metrics),
+        ]
+    )
+
+    async def background(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.get_running_loop().create_task(agent.follow())
+        yield
+        task.cancel()
+
+    app.cleanup_ctx.append(background)
+    return app
+
+
+def main() -> int:
+    """Serve until SIGTERM; returns the exit code."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    settings = Settings()
+    web.run_app(application(settings), port=settings.port, access_log=None, print=None)
+    return 0
