@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 NON_ROOT = 65532
+# Raise it when equal input gives other bytes than before: it is part of every key in the cache.
+FORMAT = "1"
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,16 @@ class Config:
         }
 
 
+def scratch_prefix(path: Path) -> str:
+    """How the temporary folders begin that are made beside ``path``, whatever its key."""
+    return f".{path.name.rsplit('-', 1)[0]}-scratch-"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place on success and leaves nothing on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=scratch_prefix(path)) as scratch:
         temporary = Path(scratch) / path.name
         yield temporary
         temporary.replace(path)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from images.archive import Config, write_image, write_layer
+from images.archive import FORMAT, Config, write_image, write_layer
 from images.layers import base, cached, digest, distributions, folder
 from images.sources import (
     ROOT,
@@ -28,6 +29,9 @@ from tests.testbed import build as tools
 
 REGISTRY = "domicile.dev"
 _KEPT = 4
+_IN_USE_SECONDS = 3600.0
+# The first process of a container gets only signals that it blocks or handles.
+_SLEEP = "import signal as s; s.pthread_sigmask(s.SIG_BLOCK, {s.SIGTERM}); s.sigwait({s.SIGTERM})"
 _PYTHON_ENV = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp"}  # noqa: S108
 
 
@@ -50,7 +54,7 @@ def _files_layer(name: str, files: dict[str, Path | bytes], executable: frozense
     for path, content in sorted(files.items()):
         parts += [path, content.read_bytes() if isinstance(content, Path) else content]
     return cached(
-        folder() / "layers" / f"{name}-{digest(*parts, Path(__file__).with_name('archive.py').read_bytes())}.tar",
+        folder() / "layers" / f"{name}-{digest(FORMAT, *parts)}.tar",
         f"layer {name}",
         1,
         lambda path: write_layer(path, files, executable),
@@ -101,7 +105,7 @@ IMAGES = {
     "client": Image(
         "1",
         lambda: [base()],
-        Config(("python3", "-c", "import signal; signal.sigwait({signal.SIGTERM})"), (), _PYTHON_ENV),
+        Config(("python3", "-c", _SLEEP), (), _PYTHON_ENV),
     ),
     "domicile": Image(_version(), _domicile, Config(("/usr/local/bin/domicile",), ("--help",), _PYTHON_ENV)),
     "assistant": Image(_version(), _assistant, Config(("python3", "-P", "-m", "assistant"), (), _PYTHON_ENV)),
@@ -110,11 +114,13 @@ IMAGES = {
 
 
 def _forget_old(name: str) -> None:
-    """Keep the most recently used archives of an image only: each source edit makes one of some 200 MB."""
-    pattern = f"{name}-{'[0-9a-f]' * 16}.tar"
-    for place in (folder(), folder() / "layers"):
-        for old in sorted(place.glob(pattern), key=lambda p: p.stat().st_mtime, reverse=True)[_KEPT:]:
-            old.unlink(missing_ok=True)
+    """Keep an image's last archives, for each edit makes one of some 200 MB, and those that may be in use."""
+    digits = "[0-9a-f]" * 16
+    for pattern in (f"{name}-{digits}.tar", f"layers/{name}-{digits}.tar", f"layers/{name}-packages-{digits}.tar"):
+        used = sorted(((p.stat().st_mtime, p) for p in folder().glob(pattern)), reverse=True)
+        for moment, old in used[_KEPT:]:
+            if time.time() - moment > _IN_USE_SECONDS:
+                old.unlink(missing_ok=True)
 
 
 def image(name: str) -> tuple[Path, str]:
@@ -124,9 +130,7 @@ def image(name: str) -> tuple[Path, str]:
     recipe = IMAGES[name]
     reference = f"{REGISTRY}/{name}:{recipe.version}"
     layers = recipe.layers()
-    key = digest(
-        reference, repr(recipe.config), Path(__file__).with_name("archive.py").read_bytes(), *(p.name for p in layers)
-    )
+    key = digest(FORMAT, reference, repr(recipe.config), *(p.name for p in layers))
     path = cached(
         folder() / f"{name}-{key}.tar",
         f"image {reference}",

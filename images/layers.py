@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from images.archive import NON_ROOT, replacing, write_layer
+from images.archive import NON_ROOT, replacing, scratch_prefix, write_layer
 from tests.testbed.build import cache_dir
 
 SUITE = "bookworm"
@@ -28,7 +28,7 @@ SITE = f"usr/local/lib/python{PYTHON}/{PACKAGES}"
 
 _BASE_OPTIONS = (
     "--variant=essential",
-    "--include=python3,ca-certificates,usr-is-merged",
+    "--include=python3,libstdc++6,ca-certificates,usr-is-merged",
     "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
     "--format=tar",
     *(f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "info", "locale", "zoneinfo")),
@@ -77,6 +77,8 @@ def cached(path: Path, what: str, seconds: int, make: Callable[[Path], None]) ->
         if not path.exists():
             print(f"images: {what} (about {seconds} s)", flush=True)
             begun = time.monotonic()
+            for dead in path.parent.glob(f"{scratch_prefix(path)}*"):
+                shutil.rmtree(dead, ignore_errors=True)
             with replacing(path) as temporary:
                 make(temporary)
             print(f"images: {what} done in {time.monotonic() - begun:.0f} s", flush=True)

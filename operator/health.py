@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -47,6 +48,13 @@ class Health:
         return [f"{part}: silent for {age:.0f} s" for part, age in ages.items() if age > self._limit]
 
 
+def _listener(port: int) -> socket.socket:
+    """One socket for both address families: two of them would get two different free ports."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
+
+
 @asynccontextmanager
 async def serving(health: Health, render_metrics: Callable[[], bytes], port: int) -> AsyncIterator[int]:
     """Serve on all addresses while the context lasts; yields the port. Raises OSError where it is taken."""
@@ -66,8 +74,8 @@ async def serving(health: Health, render_metrics: Callable[[], bytes], port: int
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, port=port)
-        await site.start()
-        yield runner.addresses[0][1]
+        listener = _listener(port)
+        await web.SockSite(runner, listener).start()
+        yield listener.getsockname()[1]
     finally:
         await runner.cleanup()

@@ -89,7 +89,7 @@ class Estate:
 
     def _clusters(self) -> list[Site]:
         """One site of each cluster."""
-        return list({s.cluster.name: s for s in self.testbed.sites.values()}.values())
+        return list({s.cluster.spec.name: s for s in self.testbed.sites.values()}.values())
 
     def install(self, *, replicas: int = 1, **values: Any) -> None:
         """Install Domicile on every cluster; returns once operators and lease agents are ready. ``values`` of the chart."""

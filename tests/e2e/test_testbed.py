@@ -1,8 +1,10 @@
-"""The testbed is what it claims to be: enforced policies, a link that can be cut, outages, and nothing that gets out."""
+"""The testbed is what it claims to be: enforced policies, cuts, outages, and nothing that gets out."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import pytest
 from tests.testbed import cgroups, instance
 from tests.testbed.process import TestbedError, eventually
 from tests.testbed.testbed import Site, Testbed
-from tests.testbed.topology import STORE_PORT, Topology, one_site
+from tests.testbed.topology import EU_AND_US_IN_ONE, STORE_PORT, Topology, one_site
 
 STRAY = "198.51.100.7"  # TEST-NET-2 (RFC 5737)
 NAMESPACE = "walled"
@@ -111,8 +113,8 @@ def test_network_policies_are_enforced(walled: Site) -> None:
 
 
 def test_a_cut_link_stalls_open_connections_and_heals(testbed: Testbed) -> None:
-    near, far = testbed.site("gcp-frankfurt"), testbed.site("aws-frankfurt")
-    command = [*near.nodes[0].enter(), sys.executable, "-c", KEEP_ALIVE, far.store.address, "/health"]
+    near, far = testbed.site("aws-frankfurt"), testbed.site("gcp-frankfurt")
+    command = [*near.nodes[0].enter(), sys.executable, "-c", KEEP_ALIVE, far.store.address, "/storage/v1/b?project=p"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as talk:
         assert talk.stdin
         assert talk.stdout
@@ -137,6 +139,7 @@ def test_a_single_store_can_be_cut_off(testbed: Testbed) -> None:
     site = testbed.site("gcp-frankfurt")
     testbed.cut(site.name, f"store:{site.name}")
     try:
+        assert testbed.network.cuts() == ["gcp-frankfurt | store:gcp-frankfurt"]
         assert not _reaches(site, site.store.address, STORE_PORT)
     finally:
         testbed.heal(site.name, f"store:{site.name}")
@@ -183,6 +186,19 @@ def test_a_killed_site_is_silent_and_returns_with_its_disks(testbed: Testbed) ->
     assert _reaches(near, far.store.address, STORE_PORT)
 
 
+def test_a_container_can_be_paused(walled: Site) -> None:
+    near = _address(walled, "near")
+    fetch = ["python3", "-c", f"import urllib.request as u; u.urlopen('http://{near}:8080', timeout=2)"]
+    pid = walled.cluster.container_pid(NAMESPACE, "near", "main")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(TestbedError, match="timed out"):
+            walled.exec_client(*fetch)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    walled.exec_client(*fetch)
+
+
 def test_what_a_dead_run_left_is_recognised_and_removed() -> None:
     dead = Testbed(Topology((one_site("lost", "aws", "eu-central-1"),)), name="dead", images=(), quiet=True)
     dead.up()
@@ -198,3 +214,30 @@ def test_what_a_dead_run_left_is_recognised_and_removed() -> None:
     finally:
         probe.remove()
     assert instance.Instance(index).leftovers() == []
+
+
+def test_one_cluster_serves_two_regions() -> None:
+    testbed = Testbed(EU_AND_US_IN_ONE, name="worldwide", images=("client", "model-provider"), quiet=True)
+    try:
+        testbed.up()
+        cluster = testbed.clusters["gcp-worldwide"]
+        regions = "jsonpath={.items[*].metadata.labels.topology\\.kubernetes\\.io/region}"
+        assert cluster.kubectl("get", "nodes", "-o", regions).split() == ["europe-west3", "us-central1"]
+        where = {}
+        for site in testbed.sites.values():
+            bucket = site.store.gcs().create_bucket("here")
+            where[site.name] = bucket.location
+            pod = _pod(site.name, testbed.images.built["client"][1])
+            pod["metadata"]["namespace"] = "default"
+            pod["spec"]["nodeSelector"] = {"topology.kubernetes.io/region": site.spec.region}
+            cluster.apply(pod)
+        assert where == {"gcp-frankfurt": "EUROPE-WEST3", "gcp-iowa": "US-CENTRAL1"}
+        cluster.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+        iowa = cluster.kubectl("get", "pod", "gcp-iowa", "-o", "jsonpath={.status.podIP}")
+        reach = ["exec", "gcp-frankfurt", "--", "python3", "-c", CONNECT, iowa, "8080"]
+        assert cluster.kubectl(*reach) == ""
+        testbed.cut("gcp-frankfurt", "gcp-iowa")
+        with pytest.raises(TestbedError, match="timed out"):
+            cluster.kubectl(*reach)
+    finally:
+        testbed.down()

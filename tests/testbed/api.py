@@ -47,7 +47,8 @@ class Api:
         except OSError:
             return False
         conditions = [c for n in nodes for c in n["status"].get("conditions", []) if c["type"] == "Ready"]
-        return sum(c["status"] == "True" and _time(c["lastHeartbeatTime"]) >= since for c in conditions) == count
+        ready = [c for c in conditions if c["status"] == "True" and _time(c["lastHeartbeatTime"]) >= since]
+        return len(ready) == count
 
     def pods_ready(self, namespace: str, selector: str, since: datetime.datetime) -> bool:
         """Whether there are pods with that label and all are ready, with containers that started after ``since``."""

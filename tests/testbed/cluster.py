@@ -182,6 +182,17 @@ class Cluster:
             objects.append(_calico("IPPool", f"pods-{node.number}", pool))
         return objects
 
+    def container_pid(self, namespace: str, pod: str, container: str) -> int:
+        """Process id on this machine of a pod's container, for SIGSTOP and the like. Raises TestbedError."""
+        found = self.api.get(f"/api/v1/namespaces/{namespace}/pods/{pod}")
+        status = found["status"]
+        states = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+        ids = [s["containerID"].rpartition("/")[2] for s in states if s["name"] == container and "containerID" in s]
+        node = next(n for n in self.nodes if n.name == found["spec"]["nodeName"])
+        if not ids:
+            raise TestbedError(f"testbed: pod {namespace}/{pod} has no running container {container!r}")
+        return node.container_pid(ids[0])
+
     def kill(self) -> None:
         """SIGKILL everything of the cluster, pods included, and take its namespaces off the network. Disks stay."""
         cgroups.kill(self.group)

@@ -167,7 +167,7 @@ class ControlPlane:
 
     def start(self) -> None:
         """Start everything and return once the API server is ready."""
-        if not self.network.attached(self.space):
+        if not any(p.alive() for p in self.processes):
             self.network.attach(self.space, self.address)
         assert self.kubeconfig
         self.etcd.start()

@@ -74,7 +74,7 @@ class Instance:
             yield True
 
     def leftovers(self) -> list[str]:
-        """Whatever of the instance the machine still shows: processes, namespaces, links, routes, mounts, groups, files."""
+        """What the machine still shows of it: processes, namespaces, links, routes, mounts, groups, folders."""
         found = [f"process {pid}" for pid in cgroups.pids(self.group)]
         found += [
             f"control group {root / self.group}" for root in cgroups.hierarchies() if (root / self.group).exists()

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.testbed.process import TestbedError, run
 from tests.testbed.topology import Plan
@@ -153,16 +154,17 @@ class Network:
         # The machine may open connections into the instance, but nothing in the instance to the machine.
         return f"""table {_TABLE} {{
           {chr(10).join(counters)}
-          set cut {{ type ipv4_addr . ipv4_addr; flags interval; }}
+          chain cuts {{ }}
           chain forward {{ type filter hook forward priority 0;
-            ip saddr . ip daddr @cut drop
+            jump cuts
             oifname "host" ct state new drop
             {lines}
           }}
         }}"""
 
     def attach(self, name: str, address: str, routes: Iterable[str] = ()) -> None:
-        """Make a namespace with one link to the router, an address and the prefixes that are routed to it."""
+        """Make a namespace anew: one link to the router, an address and the prefixes that are routed to it."""
+        self.detach(name, address)
         gateway, space, link = self.plan.gateway, self.namespace(name), self._wan_link(address)
         self._ip([f"netns add {space}"])
         self._sysctl(name, _ROUTER)
@@ -201,30 +203,33 @@ class Network:
         if self.attached(name):
             run("ip", "netns", "del", self.namespace(name))
 
-    def _pairs(self, a: str, b: str) -> str:
-        pairs = [(x, y) for x in self.plan.addresses(a) for y in self.plan.addresses(b)]
-        return ", ".join(f"{x} . {y}, {y} . {x}" for x, y in pairs)
-
     def cut(self, a: str, b: str) -> None:
         """Drop every packet between two places (site, cluster, ``store:SITE``, ``host``), of open connections, too."""
-        run(*self.enter("wan"), "nft", f"add element {_TABLE} cut {{ {self._pairs(a, b)} }}")
+        first, second = (", ".join(self.plan.addresses(name)) for name in (a, b))
+        if self._pair(a, b) not in self.cuts():
+            rules = [
+                f'add rule {_TABLE} cuts ip saddr {{ {x} }} ip daddr {{ {y} }} drop comment "{self._pair(a, b)}"'
+                for x, y in ((first, second), (second, first))
+            ]
+            run(*self.enter("wan"), "nft", "-f", "-", given="\n".join(rules))
 
     def heal(self, a: str, b: str) -> None:
         """Undo ``cut``; a link that isn't cut stays as it is."""
-        elements = self._pairs(a, b)
-        run(
-            *self.enter("wan"),
-            "nft",
-            "-f",
-            "-",
-            given=f"add element {_TABLE} cut {{ {elements} }}\ndelete element {_TABLE} cut {{ {elements} }}\n",
-        )
+        handles = [r["handle"] for r in self._cut_rules() if r["comment"] == self._pair(a, b)]
+        rules = [f"delete rule {_TABLE} cuts handle {h}" for h in handles]
+        run(*self.enter("wan"), "nft", "-f", "-", given="\n".join(rules))
+
+    @staticmethod
+    def _pair(a: str, b: str) -> str:
+        return " | ".join(sorted((a, b)))
+
+    def _cut_rules(self) -> list[dict[str, Any]]:
+        listed = json.loads(run(*self.enter("wan"), "nft", "-j", "list", "chain", *_TABLE.split(), "cuts"))
+        return [o["rule"] for o in listed["nftables"] if "rule" in o]
 
     def cuts(self) -> list[str]:
-        """The pairs of prefixes between which packets are dropped."""
-        listed = json.loads(run(*self.enter("wan"), "nft", "-j", "list", "set", *_TABLE.split(), "cut"))
-        elements = next(o["set"] for o in listed["nftables"] if "set" in o).get("elem", [])
-        return sorted(" -> ".join(_prefix(p) for p in e["concat"]) for e in elements)
+        """The pairs of places between which packets are dropped, as ``a | b``."""
+        return sorted({r["comment"] for r in self._cut_rules()})
 
     def counters(self) -> Counters:
         """Read all counters."""
@@ -250,12 +255,6 @@ class Network:
         listed = json.loads(run(*self.enter(name), "nft", "-j", "list", "counters", "table", *_TABLE.split()))
         found = [o["counter"] for o in listed["nftables"] if "counter" in o]
         return {c["name"]: Count(c["packets"], c["bytes"]) for c in found}
-
-
-def _prefix(element: str | dict[str, dict[str, str | int]]) -> str:
-    if isinstance(element, str):
-        return element
-    return f"{element['prefix']['addr']}/{element['prefix']['len']}"
 
 
 def remove(index: int) -> None:

@@ -1,7 +1,7 @@
 """A real Kubernetes node: containerd, kubelet, kube-proxy, Calico Felix and its CNI plugin.
 
 Each node is a machine of its own as far as files go: a mount namespace with private /var and /run. When the node's
-processes die so do all its mounts; what it keeps lies in its disk folder. A restart finds an empty /run, as a reboot does.
+processes die so do all its mounts; what it keeps lies in its disk folder. A restart finds /run empty, like a reboot.
 """
 
 from __future__ import annotations
@@ -28,9 +28,19 @@ _SOCKET = "/run/containerd/containerd.sock"
 # A cache that lies under /var is carried over.
 _HOLD = (
     'in=${3#/var/}; if [ "$in" != "$3" ]; then mkdir -p "$1/$in" && mount --bind "$3" "$1/$in" || exit 1; fi; '
+    'cd "$4" && for name in *; do mount --bind "$name" "/proc/sys/$(echo "$name" | tr . /)" || exit 1; done; cd / && '
     'mount --rbind "$1" /var && mount --bind "$2" /run && mkdir -p /run/netns /run/lock /run/containerd && '
     "touch /run/ready && exec sleep infinity"
 )
+# The kubelet would set these for the whole machine; on the node they read as if they were so.
+_KERNEL_SETTINGS = {
+    "vm.overcommit_memory": 1,
+    "vm.panic_on_oom": 0,
+    "kernel.panic": 10,
+    "kernel.panic_on_oops": 1,
+    "kernel.keys.root_maxkeys": 1_000_000,
+    "kernel.keys.root_maxbytes": 25_000_000,
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Node:
     @cached_property
     def holder(self) -> Process:
         """What keeps the node's mount namespace."""
-        folders = [str(self._var), str(self._run), str(cache_dir().resolve())]
+        folders = [str(p) for p in (self._var, self._run, cache_dir().resolve(), self.folder / "sysctl")]
         command = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _HOLD, "sh", *folders]
         return Process(
             f"holder of {self.name}",
@@ -197,8 +207,7 @@ class Node:
         return True
 
     def _boot(self) -> None:
-        if not self.network.attached(self.name):
-            self.network.attach(self.name, self.address, [self.network.plan.pods(self.spec, self.number)])
+        self.network.attach(self.name, self.address, [self.network.plan.pods(self.spec, self.number)])
         shutil.rmtree(self._run, ignore_errors=True)
         self._run.mkdir(parents=True)
         for name in ("lib", "log", "tmp", "cache"):
@@ -220,6 +229,9 @@ class Node:
         for name, text in write.items():
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_text(text)
+        for name, value in _KERNEL_SETTINGS.items():
+            (self.folder / "sysctl").mkdir(exist_ok=True)
+            (self.folder / "sysctl" / name).write_text(f"{value}\n")
         plugins = self.folder / "cni" / "bin"
         plugins.mkdir(exist_ok=True)
         for source in (*_PLUGINS.iterdir(), build("calico")):
@@ -296,6 +308,14 @@ class Node:
         """Start what needs the API server."""
         for process in (self.kubelet, self.felix, self.proxy):
             process.start()
+
+    def container_pid(self, container_id: str) -> int:
+        """Process id on this machine of a running container's first process. Raises TestbedError."""
+        for line in self._ctr("tasks", "list").splitlines():
+            fields = line.split()
+            if fields[0] == container_id and fields[2] == "RUNNING":
+                return int(fields[1])
+        raise TestbedError(f"testbed: {self.name} runs no container {container_id}")
 
     def _ctr(self, *arguments: str) -> str:
         return run(*self.enter(), "ctr", "--address", _SOCKET, "--namespace", "k8s.io", *arguments, seconds=300)

@@ -9,6 +9,7 @@ import base64
 import datetime
 import ipaddress
 import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+# Control plane and nodes of a cluster start at the same time and share its authority.
+_making = threading.RLock()
+
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(0o600)
-    path.write_bytes(data)
+    scratch = path.with_suffix(".new")
+    scratch.touch(0o600)
+    scratch.write_bytes(data)
+    scratch.replace(path)
 
 
 def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -78,8 +84,14 @@ class Authority:
     ) -> tuple[Path, Path]:
         """Paths of a certificate and its key, for clients and for serving ``hosts``; kept once made."""
         certificate, key_path = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        if certificate.exists():
-            return certificate, key_path
+        with _making:
+            if not certificate.exists():
+                self._make(certificate, key_path, common_name, organization, hosts)
+        return certificate, key_path
+
+    def _make(
+        self, certificate: Path, key_path: Path, common_name: str, organization: str, hosts: tuple[str, ...]
+    ) -> None:
         ca, ca_key = self._load()
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)] if organization else []
@@ -93,13 +105,14 @@ class Authority:
             )
         _write(key_path, _key_bytes(key))
         _write(certificate, builder.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-        return certificate, key_path
 
     def kubeconfig(self, name: str, server: str, user: str, organization: str = "") -> Path:
         """Path of a self-contained kubeconfig for a user; kept once made."""
         path = self.folder / f"{name}.kubeconfig"
-        if not path.exists():
-            certificate, key = self.issue(f"client-{name}", user, organization)
+        certificate, key = self.issue(f"client-{name}", user, organization)
+        with _making:
+            if path.exists():
+                return path
             encoded = [base64.b64encode(p.read_bytes()).decode() for p in (self.certificate, certificate, key)]
             config = {
                 "apiVersion": "v1",

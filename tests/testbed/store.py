@@ -113,7 +113,7 @@ class Store:
 
     def up(self) -> None:
         """Start it and return once it answers."""
-        if not self.network.attached(self.space):
+        if not self.process.alive():
             self.network.attach(self.space, self.address)
         self.process.start()
         self.process.wait(self._answers, f"answer of the store of {self.site.name}", 20)

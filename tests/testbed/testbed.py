@@ -201,12 +201,9 @@ class Testbed:
             self.__dict__.pop(name, None)
 
     def _create(self) -> None:
+        self.network.create()
+        # Alive from here on: whoever finds an instance without its anchor removes it.
         self.instance.anchor.start()
-        try:
-            self.network.create()
-        except TestbedError:
-            self.instance.remove()
-            raise
         self._say("network")
 
     def _start(self, clusters: list[str]) -> None:
@@ -238,7 +235,7 @@ class Testbed:
         self._say("down")
 
     def kill(self, name: str) -> None:
-        """SIGKILL a cluster with its pods and all stores of its sites, as an outage does. Disks stay; peers get no answer."""
+        """SIGKILL a cluster with its pods and all its sites' stores, as an outage. Disks stay; peers get no answer."""
         cluster, stores = self._cloud(name)
         with self.instance.lock():
             jobs: list[Callable[[], None]] = [cluster.kill, *(s.kill for s in stores)]

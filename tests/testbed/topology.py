@@ -1,7 +1,7 @@
 """What a testbed consists of, and the address of everything in it.
 
 An instance owns 10.<200+index>.0.0/16. Cluster s has the /20 at third octet 16*s: infrastructure in its first /24 (node
-n at .n, stores from .100, control plane at .250), the pods of node n in the n-th /24, services in the last. The last /20
+n at .n, stores from .100, control plane at .250), pods of node n in the n-th /24, services in the last. The last /20
 joins it all.
 """
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 D = 2
 WORDS = 8  # bit n + WORDS of a listing: a renewed word for claim n
+NEWER = [sum(1 << m | 1 << m + WORDS for m in range(n, WORDS)) for n in range(WORDS)]  # claims from n on
 INITIAL, EMERGENCY = "initial", "emergency"
 
 
@@ -116,21 +117,16 @@ class Model:
         self.served: set[tuple[int, int]] = set()  # (site, claim)
         self._agents: list[Agent] = []
         self._bits: dict[Agent, int] = {}
-        self._steps: dict[tuple[int, Claims, int], tuple[int, Lease | None]] = {}
+        self._steps: dict[tuple[int, Claims], dict[int, tuple[int, Lease | None]]] = {}
         self._closed: dict[tuple[int, Claims, int], tuple[int, frozenset[Lease]]] = {}
         self._ticked: dict[int, int] = {}
+        self._older: dict[int, int] = {}
 
     def _bit(self, agent: Agent) -> int:
         if agent not in self._bits:
             self._bits[agent] = 1 << len(self._agents)
             self._agents.append(agent)
         return self._bits[agent]
-
-    def _members(self, agents: int) -> Iterator[Agent]:
-        while agents:
-            lowest = agents & -agents
-            yield self._agents[lowest.bit_length() - 1]
-            agents ^= lowest
 
     def search(self) -> list[str] | None:
         nothing: Claims = (None,) * (self.highest + 1)
@@ -177,14 +173,23 @@ class Model:
     def _tick(self, site: Site) -> Site:
         agents = self._ticked.get(site.agents)
         if agents is None:
-            agents = 0
-            for agent in self._members(site.agents):
-                rnd = agent.round
-                if rnd is not None:
-                    rnd = rnd._replace(elapsed=rnd.elapsed + 1) if rnd.elapsed + 1 < D else None
-                agents |= self._bit(agent._replace(age=min(agent.age + 1, D) if agent.n else 0, round=rnd))
+            agents, left = 0, site.agents
+            while left:
+                bit = left & -left
+                left ^= bit
+                older = self._older.get(bit)
+                if older is None:
+                    older = self._older[bit] = self._bit(self._older_agent(self._agents[bit.bit_length() - 1]))
+                agents |= older
             self._ticked[site.agents] = agents
         return Site(agents, frozenset(x._replace(left=x.left - 1) for x in site.leases if x.left > 1))
+
+    @staticmethod
+    def _older_agent(agent: Agent) -> Agent:
+        rnd = agent.round
+        if rnd is not None:
+            rnd = rnd._replace(elapsed=rnd.elapsed + 1) if rnd.elapsed + 1 < D else None
+        return agent._replace(age=min(agent.age + 1, D) if agent.n else 0, round=rnd)
 
     def _changes(self, claims: Claims) -> Iterator[tuple[str, Claims]]:
         def put(n: int, claim: Claim) -> Claims:
@@ -196,7 +201,8 @@ class Model:
             n = own + 1 if writer(own + 1) == s else own + 2
             if n <= self.highest and claims[n] is None:
                 # Only its home mints a tenant's random id, and nobody takes over a tenant that their store doesn't know.
-                if last == 0:
+                # A home at the second site is the same history with every number one higher.
+                if last == 0 and s == 0:
                     yield f"initial{s}:{n}", put(n, Claim(INITIAL))
                 elif own and (writer(last) != s or self.rules.leap):
                     yield f"emergency{s}:{n}", put(n, Claim(EMERGENCY))
@@ -229,15 +235,16 @@ class Model:
         started = Agent(born=sum(1 << n for n, c in enumerate(claims) if c and writer(n) != s))
         reached = todo = agents | self._bit(started)
         granted = set()
+        steps = self._steps.setdefault((s, claims), {})
         while todo:
             bit = todo & -todo
-            step = self._steps.get((s, claims, bit))
+            step = steps.get(bit)
             if step is None:
                 following, lease = self._step(s, claims, self._agents[bit.bit_length() - 1])
                 bits = 0
                 for agent in following:
                     bits |= self._bit(agent)
-                step = self._steps[s, claims, bit] = (bits, lease)
+                step = steps[bit] = (bits, lease)
             if step[1]:
                 granted.add(step[1])
             todo = (todo ^ bit) | (step[0] & ~reached)
@@ -275,7 +282,7 @@ class Model:
         rules = self.rules
         n = max(top(own), top(peer or 0), agent.n)
         before = agent.own_seen
-        agent = agent._replace(own_seen=own, peer_read=agent.peer_read or peer is not None)
+        agent = agent._replace(own_seen=own & NEWER[n], peer_read=agent.peer_read or peer is not None)
         if n > agent.n:
             agent = agent._replace(n=n, age=0, peer_has=False, word=False, used=False)
         claim = claims[n]

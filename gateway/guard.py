@@ -1,0 +1,174 @@
+"""The guard: a sidecar that lets an assistant acknowledge only while its site holds the tenant's lease.
+
+    GET /domicile/lease     200 {"tenant", "epoch", "remainingSeconds"} or 503 {"reason", "message"}
+    GET /domicile/healthz   200 while the process works
+    GET /domicile/readyz    200 while the assistant's /readyz answers 200, lease or not
+    anything else           to the assistant, or 503 without a lease
+
+It fails closed, logs no path, header or body, and reads no store and no Kubernetes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from domicile.gateway.holder import Holder, Keeper
+from domicile.gateway.proxy import HEADERS_LIMIT, LINE_LIMIT, Proxy, answer
+
+log = logging.getLogger(__name__)
+
+_TENANT = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_RESERVED = "/domicile"
+
+
+class Settings(NamedTuple):
+    """The guard's settings, environment variables with the prefix DOMICILE_."""
+
+    tenant_id: str
+    lease_url: str
+    upstream: str
+    host: str
+    port: int
+    """0 picks a free one."""
+    body_limit: int
+    """Bytes of a request's body."""
+
+    @classmethod
+    def read(cls, env: Mapping[str, str]) -> Settings:
+        """Settings from the environment. Raises ValueError saying which variable is wrong."""
+        tenant = env.get("DOMICILE_TENANT_ID", "")
+        if not _TENANT.fullmatch(tenant):
+            raise ValueError("DOMICILE_TENANT_ID must have 32 hex digits in lower case")
+        return cls(
+            tenant_id=tenant,
+            lease_url=_url(env, "DOMICILE_LEASE_URL", None),
+            upstream=_url(env, "DOMICILE_UPSTREAM", "http://127.0.0.1:8081"),
+            host=env.get("DOMICILE_HOST", "0.0.0.0"),  # noqa: S104 - the pod's own address
+            port=_number(env, "DOMICILE_PORT", 8080, 65535),
+            body_limit=_number(env, "DOMICILE_BODY_LIMIT", 32 * 2**20, 2**40),
+        )
+
+
+def _url(env: Mapping[str, str], name: str, default: str | None) -> str:
+    value = env.get(name, default or "")
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"{name} must be a URL such as http://host:8080")
+    return value.rstrip("/")
+
+
+def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:
+    value = env.get(name, str(default))
+    if not (value.isascii() and value.isdigit()) or int(value) > most:
+        raise ValueError(f"{name} must be a number from 0 to {most}")
+    return int(value)
+
+
+class Guard:
+    """Routes a request: the guard's own paths, and the assistant's."""
+
+    def __init__(self, tenant: str, holder: Holder, proxy: Proxy) -> None:
+        self._tenant = tenant
+        self._holder = holder
+        self._proxy = proxy
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        path = request.raw_path.partition("?")[0]
+        if path != _RESERVED and not path.startswith(_RESERVED + "/"):
+            return await self._proxy.forward(request)
+        if request.method not in {"GET", "HEAD"}:
+            return answer(404, "NotFound", "The guard has no such page.", close=True)
+        match path:
+            case "/domicile/lease":
+                return self._lease()
+            case "/domicile/healthz":
+                return answer(200, "Alive", "The guard works.")
+            case "/domicile/readyz":
+                if await self._proxy.ready():
+                    return answer(200, "Ready", "The assistant is ready.")
+                return answer(503, "NotReady", "The assistant's /readyz does not answer 200.")
+            case _:
+                return answer(404, "NotFound", "The guard has no such page.", close=True)
+
+    def _lease(self) -> web.Response:
+        remaining = self._holder.remaining()
+        if not remaining:
+            return answer(503, self._holder.refusal.reason, self._holder.refusal.message)
+        body = {"tenant": self._tenant, "epoch": self._holder.epoch, "remainingSeconds": remaining}
+        return web.json_response(body, headers={"Cache-Control": "no-store", "Server": "domicile"})
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until ``stop``; requests under way then have 10 seconds. Raises OSError where the port is taken."""
+    holder = Holder()
+    keeper = Keeper(holder, settings.lease_url, settings.tenant_id)
+    proxy = Proxy(settings.upstream, holder, keeper, settings.body_limit)
+    # The server's own logger would write down parts of a malformed request.
+    silent = logging.getLogger("domicile.gateway.guard.http")
+    silent.disabled = True
+    runner = web.ServerRunner(
+        web.Server(
+            Guard(settings.tenant_id, holder, proxy).handle,
+            handler_cancellation=True,
+            access_log=None,
+            logger=silent,
+            auto_decompress=False,
+            max_line_size=LINE_LIMIT,
+            max_field_size=LINE_LIMIT,
+            max_headers=HEADERS_LIMIT,
+            keepalive_timeout=75.0,
+            lingering_time=2.0,
+        ),
+        shutdown_timeout=10.0,
+    )
+    keeping = asyncio.create_task(keeper.run())
+    keeping.add_done_callback(lambda _: stop.set())
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        log.info("listening on port %d", runner.addresses[0][1])
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+        keeping.cancel()
+        await proxy.close()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+
+
+async def _until_signalled(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(settings, stop)
+
+
+def main() -> int:
+    """Serve until SIGTERM; returns the exit code: 0, 1 where the port is taken, 2 for wrong settings."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    # A library's warnings may quote what a client or the assistant sent.
+    for name in ("aiohttp", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        settings = Settings.read(os.environ)
+    except ValueError as error:
+        log.error("guard: %s", error)  # noqa: TRY400 - the message says all
+        return 2
+    try:
+        asyncio.run(_until_signalled(settings))
+    except OSError as error:
+        log.error("guard: cannot serve: %s", error.strerror)  # noqa: TRY400
+        return 1
+    return 0
