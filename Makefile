@@ -57,7 +57,8 @@ unit: $(EDITABLE)
 	@echo "check: unit tests"
 	@$(BIN)/python -m pytest --quiet tests/unit
 
-check: lint unit ## The inner loop: lint, types, layers, unit tests (below 60 s)
+check: $(EDITABLE) ## The inner loop: lint, types, layers, unit tests (below 60 s)
+	@$(MAKE) --jobs=2 --output-sync=target lint unit
 
 # pytest's closing line comes last, after the coverage that is counted from its run.
 test: ## Set up, build, check and run every test (cold about 45 min on 2 cores, warm below 20)

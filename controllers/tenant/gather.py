@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+
 from domicile.api.common import LABEL_COMPONENT, LABEL_INSTANCE, LABEL_REGION, LABEL_TENANT
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role

@@ -15,7 +15,7 @@ from domicile.backup.errors import BackupError
 from domicile.backup.stores.base import StoreError
 from domicile.controllers.tenant import builders, policies, status
 from domicile.controllers.tenant.gather import Gatherer, with_storage
-from domicile.controllers.tenant.replication import request_replication
+from domicile.controllers.tenant.replication import awaits_snapshot, request_replication
 from domicile.controllers.tenant.storage import Known
 from domicile.controllers.tenant.view import Ownership, Platform, TenantView
 from domicile.controllers.zones import Zones
@@ -126,7 +126,8 @@ class TenantController:
         await patch_status(self._kube, tenant, new.to_wire())
         await self._tell(tenant, view.status.conditions, new.conditions)
         settled = next(c for c in new.conditions if c.type == ConditionType.READY).status == "True"
-        return self._resync if settled or policies.blocking(verdicts) else _WHILE_PROGRESSING
+        waiting = awaits_snapshot(view) or not (settled or policies.blocking(verdicts))
+        return _WHILE_PROGRESSING if waiting else self._resync
 
     async def _tell(self, tenant: Object, old: list[Condition], new: list[Condition]) -> None:
         """One event for each condition whose status or reason changed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from domicile.api.common import FIELD_MANAGER, LABEL_COMPONENT, LABEL_MANAGED_BY
@@ -13,6 +14,7 @@ from domicile.kube.apply import apply
 from domicile.kube.client import Kube
 
 CRON_JOB = "domicile-replicate"
+_PATIENCE = timedelta(minutes=10)
 
 
 async def request_replication(kube: Kube, view: TenantView, requested_at: str | None) -> TenantView:
@@ -32,6 +34,17 @@ async def request_replication(kube: Kube, view: TenantView, requested_at: str | 
     await apply(kube, job(cron_job, view.tenant_id or "", requested_at))
     status = view.status.model_copy(update={"last_handled_replicate_at": requested_at})
     return replace(view, status=status)
+
+
+def awaits_snapshot(view: TenantView) -> bool:
+    """Whether a snapshot was asked for in the last minutes and neither has come nor failed yet."""
+    try:
+        asked = datetime.fromisoformat(view.status.last_handled_replicate_at or "")
+    except ValueError:
+        return False
+    if asked.tzinfo is None or view.now - asked > _PATIENCE or view.replication_failure is not None:
+        return False
+    return view.last_commit is None or view.last_commit.cut_time < asked
 
 
 def job(cron_job: dict[str, Any], tenant: str, requested_at: str) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Command line of the testbed."""
+"""Command line of the testbed: real clouds on one machine, each a Kubernetes cluster with its own object store.
+
+Needs root, and touches nothing of the machine but network namespaces, control groups and one link of its own, the user's
+cache directory and /run/domicile-testbed.
+"""
 
 from __future__ import annotations
 

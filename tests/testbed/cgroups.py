@@ -31,6 +31,7 @@ def create(path: str) -> Path:
         folder = root
         for part in Path(path).parts:
             parent, folder = folder, folder / part
+            _delegate(parent)
             if folder.is_dir():
                 continue
             folder.mkdir(exist_ok=True)
@@ -39,6 +40,16 @@ def create(path: str) -> Path:
                 if root.name == "cpuset" and (folder / name).exists():
                     (folder / name).write_text((parent / name).read_text())
     return hierarchies()[0] / path
+
+
+def _delegate(parent: Path) -> None:
+    # Version 2 gives a group only the controllers that its parent passes on; the kubelet demands them.
+    control = parent / "cgroup.subtree_control"
+    if hierarchies() != (ROOT,) or not control.exists():
+        return
+    for name in (parent / "cgroup.controllers").read_text().split():
+        with suppress(OSError):
+            control.write_text(f"+{name}")
 
 
 def pids(path: str) -> list[int]:

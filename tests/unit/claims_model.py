@@ -38,6 +38,7 @@ class Rules:
     must_stand: bool = True
     must_age: bool = True
     first_needs_peer: bool = True  # the very first claim skips the wait only in a round that read the peer
+    renewed: bool = False  # people renew their word for a claim
     leap: bool = False  # people write an emergency claim over their own site's claim, too
 
 
@@ -207,7 +208,7 @@ class Model:
                 elif own and (writer(last) != s or self.rules.leap):
                     yield f"emergency{s}:{n}", put(n, Claim(EMERGENCY))
         for n, c in enumerate(claims):
-            if c and n == last and not c.word:
+            if c and n == last and not c.word and self.rules.renewed:
                 yield f"word:{n}", put(n, c._replace(word=True))
             if c and not c.copied:
                 yield f"copy:{n}", put(n, c._replace(copied=True))
