@@ -13,10 +13,12 @@ from domicile.api.zone import Site
 from domicile.backup import residency
 from domicile.backup.keys import LocalFileKeys
 from domicile.backup.residency import Finding, Purpose
-from domicile.backup.stores import open_bucket
+from domicile.backup.stores import Deadlines, open_bucket
 from domicile.backup.stores.base import Bucket, BucketFacts, StoreError
 
 FACTS_TTL_SECONDS = 60.0
+SILENCE_TTL_SECONDS = 5.0
+_QUICK = Deadlines(connect=2.0, read=3.0, retries=0)
 
 
 class SiteStores:
@@ -25,6 +27,7 @@ class SiteStores:
     def __init__(self, credentials: Path, keys: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._credentials = credentials
         self._clock = clock
+        self._silence: dict[tuple[str, str], tuple[float, str | None]] = {}
         self._facts: dict[tuple[str, str], tuple[float, BucketFacts | StoreError]] = {}
         self._lock = threading.Lock()
         self.keys = LocalFileKeys(keys)
@@ -40,6 +43,23 @@ class SiteStores:
     def wraps(self, site: Site) -> Bucket:
         """The site's bucket of wrapped keys."""
         return self.bucket(site, site.stores.keys)
+
+    def silence(self, site: Site, *, anew: bool = False) -> str | None:
+        """Why a site's control bucket does not answer, None where it does; remembered for five seconds."""
+        key = (site.name, site.stores.control)
+        with self._lock:
+            known = self._silence.get(key)
+        if anew or known is None or self._clock() - known[0] > SILENCE_TTL_SECONDS:
+            try:
+                bucket = open_bucket(site, site.stores.control, self._credentials, _QUICK)
+                next(iter(bucket.list("claims/")), None)
+                answer = None
+            except StoreError as error:
+                answer = type(error).__name__.removesuffix("Error")
+            known = (self._clock(), answer)
+            with self._lock:
+                self._silence[key] = known
+        return known[1]
 
     def live_credentials(self, bucket: str) -> bytes | None:
         """Static credentials that open one live bucket only, where the development profile has them."""

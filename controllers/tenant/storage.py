@@ -62,23 +62,19 @@ class TenantStorage:
     def observe(self, tenant: str | None) -> Observed:
         """Everything the stores say of a tenant; with None only what they say of themselves."""
         peer_error = self._peer_error()
-        try:
-            live = binding.live_bucket(self._stores.control(self._own), tenant) if tenant else None
-        except StoreError as error:
-            return Observed(
-                self._residency(None, ask_peer=not peer_error),
-                storage_error=self._own_error(error),
-                peer_error=peer_error,
-            )
-        seen = Observed(self._residency(live, ask_peer=not peer_error), peer_error=peer_error, live_bucket=live)
+        seen = Observed(self._residency(None, ask_peer=not peer_error), peer_error=peer_error)
         if tenant is None:
             return seen
         try:
+            live = binding.live_bucket(self._stores.control(self._own), tenant)
+            residency = self._residency(live, ask_peer=not peer_error)
             ruling = self.ruling(tenant, peer_error is None)
-            seen = replace(seen, claim=_claim_view(ruling))
-            seen = self._with_key(seen, tenant)
-            return self._with_commit(seen, tenant)
+            seen = replace(seen, residency=residency, live_bucket=live, claim=_claim_view(ruling))
+            return self._with_commit(self._with_key(seen, tenant), tenant)
         except StoreError as error:
+            if peer_error is None and self._peer and self._stores.silence(self._peer, anew=True):
+                # The peer died since it was last asked: its silence is not this site's fault.
+                return self.observe(tenant)
             return replace(seen, storage_error=self._own_error(error))
 
     def ruling(self, tenant: str, ask_peer: bool) -> Ruling | None:
@@ -95,15 +91,10 @@ class TenantStorage:
         return self._peer is not None and self._peer_error() is None
 
     def _peer_error(self) -> str | None:
-        control = self._peer_control()
-        if control is None or self._peer is None:
+        if self._peer is None:
             return None
-        try:
-            next(iter(control.list("claims/")), None)
-        except StoreError as error:
-            kind = type(error).__name__.removesuffix("Error")
-            return f"The stores of peer site {self._peer.name} don't answer ({kind})."
-        return None
+        silence = self._stores.silence(self._peer)
+        return f"The stores of peer site {self._peer.name} don't answer ({silence})." if silence else None
 
     def _own_error(self, error: StoreError) -> str:
         kind = type(error).__name__.removesuffix("Error")
@@ -113,11 +104,12 @@ class TenantStorage:
         )
 
     def _residency(self, live: str | None, *, ask_peer: bool) -> Residency:
-        findings = list(self._site_findings(self._own))
+        findings = [(self._own.name, f) for f in self._site_findings(self._own)]
         if live:
-            findings += self._stores.findings(self._zone, self._own, live, Purpose.LIVE)
+            found = self._stores.findings(self._zone, self._own, live, Purpose.LIVE)
+            findings += [(self._own.name, f) for f in found]
         if self._peer and ask_peer:
-            findings += self._site_findings(self._peer)
+            findings += [(self._peer.name, f) for f in self._site_findings(self._peer)]
         return _judged(findings)
 
     def _site_findings(self, site: Site) -> list[Finding]:
@@ -244,12 +236,16 @@ def _claim_view(ruling: Ruling | None) -> ClaimView | None:
     return ClaimView(ruling.number, ruling.holder, ruling.stands, ruling.opened, ruling.everywhere)
 
 
-def _judged(findings: list[Finding]) -> Residency:
-    violated = tuple(dict.fromkeys(f.message for f in findings if f.verdict is Verdict.VIOLATED))
-    unknown = tuple(dict.fromkeys(f.message for f in findings if f.verdict is Verdict.UNKNOWN))
-    attested = tuple(dict.fromkeys(f.message for f in findings if f.verdict is Verdict.ATTESTED))
-    if violated:
-        return Residency(Standing.VIOLATED, violated)
-    if unknown:
-        return Residency(Standing.UNKNOWN, unknown)
-    return Residency(Standing.COMPLIANT, attested)
+def _judged(findings: list[tuple[str, Finding]]) -> Residency:
+    """Violations and open questions in full; what people vouch for in one sentence for all buckets."""
+    for verdict, standing in ((Verdict.VIOLATED, Standing.VIOLATED), (Verdict.UNKNOWN, Standing.UNKNOWN)):
+        messages = tuple(dict.fromkeys(f.message for _, f in findings if f.verdict is verdict))
+        if messages:
+            return Residency(standing, messages)
+    attested: dict[str, list[str]] = {}
+    for site, finding in findings:
+        subjects = attested.setdefault(site, [])
+        if finding.verdict is Verdict.ATTESTED and finding.subject not in subjects:
+            subjects.append(str(finding.subject))
+    told = "; ".join(f"{site}: {', '.join(sorted(subjects))}" for site, subjects in attested.items() if subjects)
+    return Residency(Standing.COMPLIANT, (f"Attested by people, not verified: {told}.",) if told else ())

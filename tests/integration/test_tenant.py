@@ -141,7 +141,11 @@ async def world(
 ) -> AsyncIterator[World]:
     monkeypatch.setenv("KUBECONFIG", str(apiserver.kubeconfig))
     apiserver.apply(
-        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/region": "europe-west3"}}}
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/region": "europe-west3"}},
+        }
     )
     kube = await Kube.connect(user_agent=f"tenant-test-{next(_numbers)}-")
     yield World(kube, apiserver, store_sites, keys)
@@ -157,9 +161,9 @@ async def test_a_tenant_comes_into_being(world: World) -> None:
     assert status["role"] == "Active"
     assert status["claim"] == {"number": 1, "holder": "gcp-frankfurt"}
     assert conditions["ResidencyCompliant"]["reason"] == "Attested"
-    assert {k: conditions[k]["status"] for k in ("StorageReady", "EncryptionReady", "NetworkIsolated")} == dict.fromkeys(
-        ("StorageReady", "EncryptionReady", "NetworkIsolated"), "True"
-    )
+    assert {
+        k: conditions[k]["status"] for k in ("StorageReady", "EncryptionReady", "NetworkIsolated")
+    } == dict.fromkeys(("StorageReady", "EncryptionReady", "NetworkIsolated"), "True")
     assert conditions["Ready"]["status"] == "False"
     assert conditions["Reconciling"]["reason"] == "Progressing"
     deployment = world.apiserver.get("deployment", "helpdesk", "-n", world.tenant)
@@ -290,8 +294,13 @@ async def test_an_unreachable_store_is_said_and_nothing_is_lost(world: World) ->
     world.controllers = world.operator()
     original = sites_module.open_bucket
 
-    def broken(site: Site, name: str, credentials: Path) -> Bucket:
-        return original(site.model_copy(update={"stores": dead}) if site.name == "gcp-frankfurt" else site, name, credentials)
+    def broken(site: Site, name: str, credentials: Path, *deadlines: Any) -> Bucket:
+        return original(
+            site.model_copy(update={"stores": dead}) if site.name == "gcp-frankfurt" else site,
+            name,
+            credentials,
+            *deadlines,
+        )
 
     sites_module.open_bucket = broken  # type: ignore[assignment]
     try:
@@ -389,12 +398,16 @@ async def test_an_operator_that_dies_at_any_store_write_leaves_a_tenant_that_hea
     for step in itertools.count(1):
         countdown = [step]
 
-        def crashing(site: Site, name: str, credentials: Path, countdown: list[int] = countdown) -> Any:
-            return Crashing(open_bucket(site, name, credentials), countdown)
+        def crashing(
+            site: Site, name: str, credentials: Path, *deadlines: Any, countdown: list[int] = countdown
+        ) -> Any:
+            return Crashing(open_bucket(site, name, credentials, *deadlines), countdown)
 
         pool = world.gcp.stores.model_copy(update={"live": world.gcp.stores.live.model_copy(update={"pool": live})})
         fresh = World.__new__(World)
-        fresh.__dict__.update(world.__dict__, tenant=f"{world.tenant}-{step}", gcp=world.gcp.model_copy(update={"stores": pool}))
+        fresh.__dict__.update(
+            world.__dict__, tenant=f"{world.tenant}-{step}", gcp=world.gcp.model_copy(update={"stores": pool})
+        )
         fresh.zone_name = f"{world.zone_name}-crash"
         if step == 1:
             fresh.apply_zone()

@@ -1,6 +1,6 @@
 """Command line of the testbed: real clouds on one machine, each a Kubernetes cluster with its own object store.
 
-Needs root, and touches nothing of the machine but network namespaces, control groups and one link of its own, the user's
+Needs root. Touches nothing of the machine but network namespaces, control groups and one link of its own, the user's
 cache directory and /run/domicile-testbed.
 """
 

@@ -25,7 +25,6 @@ from domicile.api.zone import (
     Subject,
 )
 from domicile.api.zone import Site as ZoneSite
-
 from tests.testbed import buckets as prepared
 from tests.testbed.buckets import Buckets
 from tests.testbed.testbed import Site, Testbed

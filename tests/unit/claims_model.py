@@ -201,7 +201,7 @@ class Model:
             own = top(listed(claims, s))
             n = own + 1 if writer(own + 1) == s else own + 2
             if n <= self.highest and claims[n] is None:
-                # Only its home mints a tenant's random id, and nobody takes over a tenant that their store doesn't know.
+                # Only its home mints a tenant's random id; nobody takes over a tenant that their store doesn't know.
                 # A home at the second site is the same history with every number one higher.
                 if last == 0 and s == 0:
                     yield f"initial{s}:{n}", put(n, Claim(INITIAL))
