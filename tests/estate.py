@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tests.testbed.build import build
 from tests.testbed.process import TestbedError, run
@@ -41,6 +41,24 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float, pause: flo
         time.sleep(pause)
 
 
+class Place(Protocol):
+    """A cluster that can be worked with: a site of the testbed, or one of the user's."""
+
+    @property
+    def name(self) -> str:
+        """How messages name it."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """A kubeconfig of it."""
+
+    def kubectl(self, *arguments: str, given: str | None = None, seconds: float = 120) -> str:
+        """Run kubectl. Raises TestbedError."""
+
+    def exec_client(self, *command: str, given: str | None = None, seconds: float = 60) -> str:
+        """Run a command in the client pod. Raises TestbedError."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """What a client got: HTTP status (0: no answer), body, and when, in seconds since its talk began."""
@@ -59,7 +77,9 @@ class Talk:
     cookie: str = ""
     turns: list[Turn] = field(default_factory=list)
 
-    def say(self, site: Site, *steps: tuple[str, str, Object | None], seconds: float = 0, address: str = "") -> list[Turn]:
+    def say(
+        self, site: Place, *steps: tuple[str, str, Object | None], seconds: float = 0, address: str = ""
+    ) -> list[Turn]:
         """Do the steps in the client pod of a site, each retried for ``seconds`` until it succeeds."""
         base = f"http://{address}" if address else f"http://{self.assistant}.{self.tenant}.svc"
         job = {"base": base, "cookie": self.cookie, "steps": steps, "seconds": seconds}
@@ -71,12 +91,64 @@ class Talk:
         self.turns += turns
         return turns
 
-    def ask(self, site: Site, question: str, *, seconds: float = 0) -> Turn:
+    def start(self, site: Place, *, recording: bool = True) -> None:
+        """Start a session, with consent to recording or without."""
+        opened = self.say(site, ("POST", "/api/sessions", None), seconds=60)[0]
+        agreed = {"recording": recording, "version": opened.body["consentVersion"]}
+        self.say(site, ("POST", "/api/consent", agreed), seconds=60)
+
+    def ask(self, site: Place, question: str, *, seconds: float = 0) -> Turn:
         """Ask one question."""
         return self.say(site, ("POST", "/api/chat", {"message": question}), seconds=seconds)[0]
 
 
-class Estate:
+class Watch:
+    """What can be asked of, and ordered from, any cluster with Domicile on it."""
+
+    def plugin(self, site: Place, *arguments: str, seconds: float = 300) -> str:
+        """Run ``kubectl domicile ...`` at a cluster and return its output. Raises TestbedError with its words."""
+        command = ["env", f"KUBECONFIG={site.kubeconfig}", sys.executable, "-m", "domicile.cli.main", *arguments]
+        return run(*command, seconds=seconds)
+
+    def get(self, site: Place, kind: str, name: str, namespace: str = "") -> Object | None:
+        """An object, or None."""
+        where = ["-n", namespace] if namespace else []
+        try:
+            found: Object = json.loads(site.kubectl("get", kind, name, *where, "-o", "json"))
+        except TestbedError as error:
+            if "NotFound" in str(error):
+                return None
+            raise
+        return found
+
+    def conditions(self, site: Place, name: str, kind: str = "assistanttenant") -> dict[str, Object]:
+        """The conditions of a tenant (or another resource) by type; empty where there is none."""
+        found = self.get(site, kind, name) or {}
+        return {c["type"]: c for c in found.get("status", {}).get("conditions", [])}
+
+    def wait_condition(
+        self, site: Place, name: str, kind: str, status: str, seconds: float = 60, reason: str = ""
+    ) -> Object:
+        """The tenant's condition once it has that status (and reason). Raises GaveUpError with all conditions."""
+
+        def look() -> Object | None:
+            found = self.conditions(site, name).get(kind)
+            right = found and found["status"] == status and reason in ("", found["reason"])
+            return found if right else None
+
+        try:
+            return wait_for(f"{kind}={status} {reason} of {name} at {site.name}", look, seconds)
+        except GaveUpError as error:
+            raise GaveUpError(f"{error}: {json.dumps(self.conditions(site, name), indent=1)}") from None
+
+    def status(self, site: Place, name: str) -> Object:
+        """The status of a tenant."""
+        found = self.get(site, "assistanttenant", name) or {}
+        status: Object = found.get("status", {})
+        return status
+
+
+class Estate(Watch):
     """Domicile on a testbed's clusters."""
 
     def __init__(self, testbed: Testbed, *zones: Zone) -> None:
@@ -92,7 +164,7 @@ class Estate:
         return list({s.cluster.spec.name: s for s in self.testbed.sites.values()}.values())
 
     def install(self, *, replicas: int = 1, **values: Any) -> None:
-        """Install Domicile on every cluster; returns once operators and lease agents are ready. ``values`` of the chart."""
+        """Install Domicile everywhere; returns once operators and lease agents are ready. ``values`` of the chart."""
         for site in self._clusters():
             self._install(site, {"operator": {"replicas": replicas}, "leaseAgent": {"replicas": replicas}, **values})
         for site in self._clusters():
@@ -128,46 +200,6 @@ class Estate:
              "--kubeconfig", str(site.kubeconfig), "--namespace", NAMESPACE, "--values", "-"],
             input=json.dumps(values), text=True, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-
-    def plugin(self, site: Site, *arguments: str, seconds: float = 300) -> str:
-        """Run ``kubectl domicile ...`` at a site's cluster and return its output. Raises TestbedError with its words."""
-        command = ["env", f"KUBECONFIG={site.kubeconfig}", sys.executable, "-m", "domicile.cli.main", *arguments]
-        return run(*command, seconds=seconds)
-
-    def get(self, site: Site, kind: str, name: str, namespace: str = "") -> Object | None:
-        """An object, or None."""
-        where = ["-n", namespace] if namespace else []
-        try:
-            found: Object = json.loads(site.kubectl("get", kind, name, *where, "-o", "json"))
-        except TestbedError as error:
-            if "NotFound" in str(error):
-                return None
-            raise
-        return found
-
-    def conditions(self, site: Site, name: str, kind: str = "assistanttenant") -> dict[str, Object]:
-        """The conditions of a tenant (or another resource) by type; empty where there is none."""
-        found = self.get(site, kind, name) or {}
-        return {c["type"]: c for c in found.get("status", {}).get("conditions", [])}
-
-    def wait_condition(self, site: Site, name: str, kind: str, status: str, seconds: float = 60, reason: str = "") -> Object:
-        """The tenant's condition once it has that status (and reason). Raises GaveUpError with all conditions."""
-
-        def look() -> Object | None:
-            found = self.conditions(site, name).get(kind)
-            right = found and found["status"] == status and reason in ("", found["reason"])
-            return found if right else None
-
-        try:
-            return wait_for(f"{kind}={status} {reason} of {name} at {site.name}", look, seconds)
-        except GaveUpError as error:
-            raise GaveUpError(f"{error}: {json.dumps(self.conditions(site, name), indent=1)}") from None
-
-    def status(self, site: Site, name: str) -> Object:
-        """The status of a tenant."""
-        found = self.get(site, "assistanttenant", name) or {}
-        status: Object = found.get("status", {})
-        return status
 
     def live_bucket(self, site: Site, tenant: str) -> str:
         """Name of the tenant's live bucket at a site."""
@@ -213,4 +245,9 @@ def tenant(name: str, zone: str = "eu", **spec: Any) -> Object:
         "access": {"clients": [{"namespace": "clients"}]},
         **spec,
     }
-    return {"apiVersion": "domicile.dev/v1alpha1", "kind": "AssistantTenant", "metadata": {"name": name}, "spec": wanted}
+    return {
+        "apiVersion": "domicile.dev/v1alpha1",
+        "kind": "AssistantTenant",
+        "metadata": {"name": name},
+        "spec": wanted,
+    }

@@ -13,7 +13,7 @@ from domicile.controllers.tenant.view import TenantView
 from domicile.kube.apply import apply
 from domicile.kube.client import Kube
 
-CRON_JOB = "domicile-replicate"
+_REPLICATOR = "domicile-replicate"
 _PATIENCE = timedelta(minutes=10)
 
 
@@ -24,16 +24,23 @@ async def request_replication(kube: Kube, view: TenantView, requested_at: str | 
     """
     if not requested_at or requested_at == view.status.last_handled_replicate_at or view.role is not Role.ACTIVE:
         return view
-    cron_job = await kube.read("batch/v1", "CronJob", CRON_JOB, view.platform.namespace)
+    site = view.zone.site if view.zone else ""
+    name = cron_job_name(site)
+    cron_job = await kube.read("batch/v1", "CronJob", name, view.platform.namespace)
     if cron_job is None:
         failure = (
             "ReplicatorMissing",
-            f"CronJob {CRON_JOB} is missing in {view.platform.namespace}; reinstall the chart.",
+            f"CronJob {name} is missing in {view.platform.namespace}; reinstall the chart with {site} among its sites.",
         )
         return replace(view, replication_failure=failure)
-    await apply(kube, job(cron_job, view.tenant_id or "", requested_at))
+    await apply(kube, job(cron_job, site, view.tenant_id or "", requested_at))
     status = view.status.model_copy(update={"last_handled_replicate_at": requested_at})
     return replace(view, status=status)
+
+
+def cron_job_name(site: str) -> str:
+    """The CronJob whose pods run on nodes of the site's region only; the chart makes one for each site."""
+    return f"{_REPLICATOR}-{site}"
 
 
 def awaits_snapshot(view: TenantView) -> bool:
@@ -47,17 +54,17 @@ def awaits_snapshot(view: TenantView) -> bool:
     return view.last_commit is None or view.last_commit.cut_time < asked
 
 
-def job(cron_job: dict[str, Any], tenant: str, requested_at: str) -> dict[str, Any]:
-    """One run of the replicator for one tenant, from the CronJob's own template."""
+def job(cron_job: dict[str, Any], site: str, tenant: str, requested_at: str) -> dict[str, Any]:
+    """One run of a site's replicator for one tenant, from the CronJob's own template and so in its region."""
     template: dict[str, Any] = cron_job["spec"]["jobTemplate"]
     pod = template["spec"]["template"]
-    container = {**pod["spec"]["containers"][0], "args": ["replicate", "--tenant", tenant]}
+    container = {**pod["spec"]["containers"][0], "args": ["replicate", "--tenant", tenant, "--site", site]}
     digest = hashlib.sha256(f"{tenant} {requested_at}".encode()).hexdigest()[:12]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": f"{CRON_JOB}-{digest}",
+            "name": f"{_REPLICATOR}-{digest}",
             "namespace": cron_job["metadata"]["namespace"],
             "labels": {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_COMPONENT: "replicator"},
         },

@@ -11,18 +11,28 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from domicile.api import sites
+from domicile.api.sites import SiteFile
 from domicile.backup import worker
 
 _LATE = timedelta(hours=1)
 
 
 def run(args: argparse.Namespace) -> int:
-    """The exit codes of ``domicile.backup.worker.run``, and 2 where the site file can't be read."""
+    """The exit codes of ``domicile.backup.worker.run``, and 2 where the site file can't be read or has no zone of the site."""
     try:
         site_file = sites.load(args.sites)
     except (OSError, ValidationError) as error:
         print(f"replicate: {args.sites} is no site file: {error}", file=sys.stderr)
         return 2
+    if args.site:
+        served = sorted({z.site for z in site_file.zones})
+        site_file = SiteFile(zones=[z for z in site_file.zones if z.site == args.site])
+        if not site_file.zones:
+            print(
+                f"replicate: --site {args.site}: no zone in {args.sites} has it here (served: {', '.join(served) or 'none'})",
+                file=sys.stderr,
+            )
+            return 2
     now = scheduled(os.environ.get("DOMICILE_JOB_NAME", ""), datetime.now(UTC))
     return worker.run(site_file, args.credentials, args.keys, args.tenant, now)
 

@@ -16,23 +16,63 @@ app.kubernetes.io/component: {{ .component }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 
-{{/* Regions of the served sites as JSON, and a failure that names what is missing. */}}
-{{- define "domicile.regions" -}}
-{{- $regions := .Values.regions -}}
-{{- if not $regions -}}
-{{- $known := dict -}}
-{{- range $zone := .Values.zones -}}{{- range $site := $zone.sites -}}{{- $_ := set $known $site.name $site.region -}}{{- end -}}{{- end -}}
+{{/* Region of each served site as a JSON object, and a failure that names what is missing or contradicts. */}}
+{{- define "domicile.regionOf" -}}
+{{- $known := deepCopy .Values.regions -}}
+{{- range $zone := .Values.zones -}}{{- range $site := $zone.sites -}}
+{{- $region := get $known $site.name | default $site.region -}}
+{{- if ne $region $site.region -}}
+{{- fail (printf "regions: site %q is given as in %s and as in %s; it can be in one region only" $site.name $region $site.region) -}}
+{{- end -}}
+{{- $_ := set $known $site.name $region -}}
+{{- end -}}{{- end -}}
+{{- $served := dict -}}
 {{- range $name := .Values.sites -}}
 {{- if not (hasKey $known $name) -}}
-{{- fail (printf "sites: no zone in `zones` has a site %q; add the zone, or set `regions` to the region of this cluster" $name) -}}
+{{- fail (printf "sites: no zone in `zones` has a site %q; add the zone, or set `regions.%s` to the region of its nodes" $name $name) -}}
 {{- end -}}
-{{- $regions = append $regions (get $known $name) -}}
+{{- $_ := set $served $name (get $known $name) -}}
 {{- end -}}
-{{- end -}}
-{{ $regions | uniq | toJson }}
+{{ $served | toJson }}
 {{- end -}}
 
-{{/* What every pod of ours has; dict "root" $ "component" name "serviceAccount" name. */}}
+{{/* Regions of all served sites, as a JSON array. */}}
+{{- define "domicile.regions" -}}
+{{ values (include "domicile.regionOf" . | fromJson) | uniq | sortAlpha | toJson }}
+{{- end -}}
+
+{{/* Regions whose nodes may run the operator, which handles the keys of all served sites: never a guess. */}}
+{{- define "domicile.operatorRegions" -}}
+{{- $all := include "domicile.regions" . | fromJsonArray -}}
+{{- $chosen := .Values.operator.regions | default list -}}
+{{- if and (not $chosen) (gt (len $all) 1) -}}
+{{- fail (printf "operator.regions: the sites are in several regions (%s) and the operator handles the tenant keys of all of them; say in which of these regions it may run" (join ", " $all)) -}}
+{{- end -}}
+{{- range $chosen -}}
+{{- if not (has . $all) -}}
+{{- fail (printf "operator.regions: %s is the region of no site of this cluster (%s)" . (join ", " $all)) -}}
+{{- end -}}
+{{- end -}}
+{{ $chosen | default $all | toJson }}
+{{- end -}}
+
+{{/* Name of a site's own Secret; dict "root" $ "secret" name or "" "site" name. A cluster of one site has no suffix. */}}
+{{- define "domicile.siteSecret" -}}
+{{- if .secret -}}
+{{ ternary .secret (printf "%s-%s" .secret .site) (eq (len .root.Values.sites) 1) }}
+{{- end -}}
+{{- end -}}
+
+{{/* Secrets of all sites as a JSON array; dict "root" $ "secret" name or "". */}}
+{{- define "domicile.siteSecrets" -}}
+{{- $names := list -}}
+{{- range $site := .root.Values.sites -}}
+{{- $names = append $names (include "domicile.siteSecret" (dict "root" $.root "secret" $.secret "site" $site)) -}}
+{{- end -}}
+{{ $names | compact | toJson }}
+{{- end -}}
+
+{{/* What every pod of ours has; dict "root" $ "component" name "serviceAccount" name "regions" JSON array. */}}
 {{- define "domicile.pod" -}}
 serviceAccountName: {{ .serviceAccount }}
 automountServiceAccountToken: {{ eq .component "operator" }}
@@ -55,7 +95,7 @@ affinity:
         - matchExpressions:
             - key: topology.kubernetes.io/region
               operator: In
-              values: {{ include "domicile.regions" .root }}
+              values: {{ .regions }}
 {{- end -}}
 
 {{- define "domicile.spread" -}}
@@ -105,7 +145,7 @@ readinessProbe:
   timeoutSeconds: 4
 {{- end -}}
 
-{{/* Mounts and volumes; dict "sites" bool "credentials" secret name or "" "keys" secret name or "". */}}
+{{/* Mounts and volumes; dict "sites" bool, "credentials" and "keys" lists of Secrets, "tmp" size. */}}
 {{- define "domicile.mounts" -}}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
@@ -130,10 +170,20 @@ volumes:
   {{- end }}
   {{- with .credentials }}
   - name: credentials
-    secret: {secretName: {{ . }}, defaultMode: 0440}
+    projected:
+      defaultMode: 0440
+      sources:
+        {{- range . }}
+        - secret: {name: {{ . }}}
+        {{- end }}
   {{- end }}
   {{- with .keys }}
   - name: keys
-    secret: {secretName: {{ . }}, defaultMode: 0440}
+    projected:
+      defaultMode: 0440
+      sources:
+        {{- range . }}
+        - secret: {name: {{ . }}}
+        {{- end }}
   {{- end }}
 {{- end -}}
