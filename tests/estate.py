@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -175,17 +174,15 @@ class Estate(Watch):
         own = [s.name for s in self.testbed.topology.cluster_of(site.name).sites]
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         site.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
-        here = [(z, name) for z in self.zones.values() for name in own if name in z.buckets]
-        credentials = [p for z, name in here for p in sorted(z.credentials(name).glob("*.json"))]
-        keys = [p for z, name in here for p in sorted(z.keys(name).glob("*.json"))]
-        for name, files in (
-            ("domicile-credentials", credentials),
-            ("domicile-lease-credentials", [p for p in credentials if not p.name.startswith("live-")]),
-            ("domicile-keys", keys),
-        ):
-            meta = {"name": name, "namespace": NAMESPACE}
-            data = {p.name: p.read_text() for p in files}
-            site.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data})
+        lease: list[Path] = []
+        for name in own:
+            zones = [z for z in self.zones.values() if name in z.buckets]
+            credentials = [p for z in zones for p in z.credentials(name).glob("*.json")]
+            suffix = f"-{name}" if len(own) > 1 else ""
+            self._secret(site, f"domicile-credentials{suffix}", credentials)
+            self._secret(site, f"domicile-keys{suffix}", [p for z in zones for p in z.keys(name).glob("*.json")])
+            lease += [p for p in credentials if not p.name.startswith("live-")]
+        self._secret(site, "domicile-lease-credentials", lease)
         server = site.cluster.control_plane.server.removeprefix("https://")
         address, _, port = server.partition(":")
         values = {
@@ -195,11 +192,18 @@ class Estate(Watch):
             "networkPolicy": {"apiServer": {"cidrs": [f"{address}/32"], "ports": [int(port)]}},
             **values,
         }
-        subprocess.run(
-            [str(build("helm")), "upgrade", "--install", "domicile", str(ROOT / "charts" / "domicile"),
-             "--kubeconfig", str(site.kubeconfig), "--namespace", NAMESPACE, "--values", "-"],
-            input=json.dumps(values), text=True, check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        run(
+            str(build("helm")),
+            *("upgrade", "--install", "domicile", str(ROOT / "charts" / "domicile")),
+            *("--kubeconfig", str(site.kubeconfig), "--namespace", NAMESPACE, "--values", "-"),
+            given=json.dumps(values),
+        )
+
+    @staticmethod
+    def _secret(site: Site, name: str, files: Sequence[Path]) -> None:
+        meta = {"name": name, "namespace": NAMESPACE}
+        data = {p.name: p.read_text() for p in sorted(files)}
+        site.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data})
 
     def live_bucket(self, site: Site, tenant: str) -> str:
         """Name of the tenant's live bucket at a site."""

@@ -76,7 +76,9 @@ def _replicate(command: argparse.ArgumentParser) -> None:
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("--due", action="store_true", help="the tenants whose minute of the hour this is")
     which.add_argument("--tenant", metavar="ID", help="one tenant by id")
-    command.add_argument("--site", metavar="NAME", help="only zones that this site serves (default: all of the site file)")
+    command.add_argument(
+        "--site", metavar="NAME", help="only zones that this site serves (default: all of the site file)"
+    )
     command.add_argument("--sites", type=Path, default=ETC / "sites" / "sites.json", help="site file")
     command.add_argument("--credentials", type=Path, default=ETC / "credentials", help="folder of store credentials")
     command.add_argument("--keys", type=Path, default=ETC / "keys", help="folder of the sites' keys")

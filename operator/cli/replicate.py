@@ -18,7 +18,7 @@ _LATE = timedelta(hours=1)
 
 
 def run(args: argparse.Namespace) -> int:
-    """The exit codes of ``domicile.backup.worker.run``, and 2 where the site file can't be read or has no zone of the site."""
+    """The exit codes of ``domicile.backup.worker.run``, and 2 where the site file can't be read or lacks the site."""
     try:
         site_file = sites.load(args.sites)
     except (OSError, ValidationError) as error:
@@ -28,8 +28,9 @@ def run(args: argparse.Namespace) -> int:
         served = sorted({z.site for z in site_file.zones})
         site_file = SiteFile(zones=[z for z in site_file.zones if z.site == args.site])
         if not site_file.zones:
+            known = ", ".join(served) or "none"
             print(
-                f"replicate: --site {args.site}: no zone in {args.sites} has it here (served: {', '.join(served) or 'none'})",
+                f"replicate: --site {args.site}: no zone in {args.sites} is served by it, only by {known}",
                 file=sys.stderr,
             )
             return 2

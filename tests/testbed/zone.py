@@ -81,26 +81,30 @@ def create_zone(
     pool: int = 6,
     lease_seconds: int = 30,
     on_partition: OnPartition = OnPartition.SERVE,
+    suffix: str = "",
 ) -> Zone:
-    """Prepare the stores of one or two running sites for a zone, or find them prepared."""
+    """Prepare the stores of one or two running sites for a zone, or find them prepared.
+
+    Zones of the same sites need a ``suffix`` each: it keeps their buckets and keys apart.
+    """
     members = [testbed.site(s) for s in sites]
     folder = testbed.state / "zones" / name
-    names = {s.name: Buckets.of(s.name, pool) for s in members}
+    names = {s.name: Buckets.of(f"{s.name}{suffix}", pool) for s in members}
     for site in members:
         prepared.create(site.store, names[site.name])
         peers = [s.name for s in members if s is not site]
         if not site.spec.is_gcs:
-            accounts = prepared.grant(site.store, names[site.name], peers, folder / "accounts" / site.name)
+            accounts = prepared.grant(site.store, names[site.name], peers, folder.parent / "accounts" / site.name)
             for account, path in accounts.items():
                 holder = account if account in peers else site.name
                 file = f"{account}.json" if account.startswith("live-") else f"{site.name}.json"
                 _copy(path, folder / "credentials" / holder / file)
         (folder / "credentials" / site.name).mkdir(parents=True, exist_ok=True)
-    _keys(folder / "keys", list(sites))
+    _keys(folder / "keys", list(sites), suffix)
     spec = ResidencyZoneSpec(
         jurisdiction=jurisdiction,
         allowed_regions=_regions(members),
-        sites=[_site(s, names[s.name]) for s in members],
+        sites=[_site(s, names[s.name], suffix) for s in members],
         lease_seconds=lease_seconds,
         on_partition=on_partition,
         model_providers=[MODEL_PROVIDER],
@@ -116,7 +120,7 @@ def _regions(members: list[Site]) -> list[AllowedRegions]:
     return [AllowedRegions(cloud=Cloud(c), regions=sorted(set(r))) for c, r in clouds.items()]
 
 
-def _site(site: Site, names: Buckets) -> ZoneSite:
+def _site(site: Site, names: Buckets, suffix: str) -> ZoneSite:
     stores = Stores(
         profile=Profile.COMPATIBLE,
         endpoint=site.store.endpoint,
@@ -126,7 +130,7 @@ def _site(site: Site, names: Buckets) -> ZoneSite:
         live=LiveBuckets(pool=list(names.live)),
     )
     cloud = Cloud(site.spec.cloud)
-    return ZoneSite(name=site.name, cloud=cloud, region=site.spec.region, stores=stores, key=SiteKey(name=site.name))
+    return ZoneSite(name=site.name, cloud=cloud, region=site.spec.region, stores=stores, key=SiteKey(name=f"{site.name}{suffix}"))
 
 
 def _attestations(site: Site) -> list[Attestation]:
@@ -143,16 +147,17 @@ def _attestations(site: Site) -> list[Attestation]:
     ]
 
 
-def _keys(folder: Path, sites: list[str]) -> None:
+def _keys(folder: Path, sites: list[str], suffix: str) -> None:
     from domicile.backup.keys import generate
 
     for site in sites:
-        if not (folder / site / f"{site}.public.json").exists():
-            generate(site, folder / site)
+        if not (folder / site / f"{site}{suffix}.public.json").exists():
+            generate(f"{site}{suffix}", folder / site)
     for holder in sites:
         for site in sites:
             if site != holder:
-                _copy(folder / site / f"{site}.public.json", folder / holder / f"{site}.public.json")
+                public = f"{site}{suffix}.public.json"
+                _copy(folder / site / public, folder / holder / public)
 
 
 def _copy(source: Path, target: Path) -> None:
