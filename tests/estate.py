@@ -197,6 +197,7 @@ class Estate(Watch):
             *("upgrade", "--install", "domicile", str(ROOT / "charts" / "domicile")),
             *("--kubeconfig", str(site.kubeconfig), "--namespace", NAMESPACE, "--values", "-"),
             given=json.dumps(values),
+            seconds=180,
         )
 
     @staticmethod

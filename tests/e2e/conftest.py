@@ -1,4 +1,4 @@
-"""Two real clouds for all end-to-end tests of a session.
+"""Two real clouds for all end-to-end tests of a session, with Domicile installed.
 
 DOMICILE_KEEP_TESTBED=1 leaves them up and takes them over the next time, for work on a test.
 """
@@ -6,13 +6,18 @@ DOMICILE_KEEP_TESTBED=1 leaves them up and takes them over the next time, for wo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 
 import pytest
+from domicile.api.zone import OnPartition
 
+from tests.estate import Estate
 from tests.testbed.testbed import Testbed
+from tests.testbed.zone import create_zone
 
 KEEP = bool(os.environ.get("DOMICILE_KEEP_TESTBED"))
+LEASE_SECONDS = 6
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +32,27 @@ def testbed() -> Iterator[Testbed]:
     finally:
         if not KEEP:
             testbed.down()
+
+
+@pytest.fixture(scope="session")
+def estate(testbed: Testbed) -> Estate:
+    """Domicile in both clouds, two of each part, short leases; zone ``strict`` stops on partition, ``eu`` goes on."""
+    eu = create_zone(testbed, pool=60 if KEEP else 12, lease_seconds=LEASE_SECONDS)
+    strict = create_zone(
+        testbed,
+        "strict",
+        pool=20 if KEEP else 3,
+        lease_seconds=LEASE_SECONDS,
+        on_partition=OnPartition.STOP,
+        suffix="-strict",
+    )
+    estate = Estate(testbed, eu, strict)
+    estate.install(replicas=2)
+    return estate
+
+
+@pytest.fixture(scope="session")
+def named() -> Callable[[str], str]:
+    """Names of this session's own: a tenant's name is its identity, and its data outlives it."""
+    token = secrets.token_hex(3)
+    return lambda word: f"{word}-{token}"

@@ -151,13 +151,16 @@ class Network:
                     f"ip saddr {address} ip daddr {{ {block} }} counter name from/{pair}",
                 ]
         lines = "\n".join(rules)
+        stores = ", ".join(self.plan.store(s) for s in self.plan.topology.sites)
         # The machine may open connections into the instance, but nothing in the instance to the machine.
         return f"""table {_TABLE} {{
           {chr(10).join(counters)}
+          set callers {{ type ipv4_addr . ipv4_addr; flags dynamic; size 4096; }}
           chain cuts {{ }}
           chain forward {{ type filter hook forward priority 0;
             jump cuts
             oifname "host" ct state new drop
+            ip daddr {{ {stores} }} update @callers {{ ip saddr . ip daddr }}
             {lines}
           }}
         }}"""
@@ -239,6 +242,13 @@ class Network:
             direction, source, store = name.split("/")
             (towards if direction == "to" else away)[source, store] = count
         return Counters(towards, away, self._read("outside")["reached"])
+
+    def callers(self, store: str) -> set[str]:
+        """Every address from which a packet was sent to a site's store since the instance came up."""
+        address = self.plan.store(next(s for s in self.plan.topology.sites if s.name == store))
+        listed = json.loads(run(*self.enter("wan"), "nft", "-j", "list", "set", *_TABLE.split(), "callers"))
+        pairs = [e["concat"] for e in next(o["set"] for o in listed["nftables"] if "set" in o).get("elem", [])]
+        return {source for source, target in pairs if target == address}
 
     def outside_flows(self) -> dict[str, Count]:
         """What reached the outside, by "source -> destination"."""

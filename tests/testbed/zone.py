@@ -130,7 +130,9 @@ def _site(site: Site, names: Buckets, suffix: str) -> ZoneSite:
         live=LiveBuckets(pool=list(names.live)),
     )
     cloud = Cloud(site.spec.cloud)
-    return ZoneSite(name=site.name, cloud=cloud, region=site.spec.region, stores=stores, key=SiteKey(name=f"{site.name}{suffix}"))
+    return ZoneSite(
+        name=site.name, cloud=cloud, region=site.spec.region, stores=stores, key=SiteKey(name=f"{site.name}{suffix}")
+    )
 
 
 def _attestations(site: Site) -> list[Attestation]:

@@ -193,10 +193,11 @@ class TwoSites(RuleBasedStateMachine):
             site.blind = peer is None
         self.ask(index, 0.5)
 
-    @rule(index=st.integers(0, 1), peer_lost=st.booleans())
-    def whole_round(self, index: int, peer_lost: bool) -> None:
-        self.begin(index, own_lost=False)
-        self.finish(index, peer_lost)
+    @rule(cut_off=st.tuples(st.booleans(), st.booleans()))
+    def both_rounds(self, cut_off: tuple[bool, bool]) -> None:
+        for index in (0, 1):
+            self.begin(index, own_lost=False)
+            self.finish(index, cut_off[index])
 
     @rule(index=st.integers(0, 1), network=st.sampled_from([0.1, 3.0]))
     def ask(self, index: int, network: float) -> None:
