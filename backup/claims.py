@@ -7,6 +7,7 @@ its writer's own. Its holder marks it *opened* in its own control bucket once it
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
@@ -24,7 +25,7 @@ from domicile.backup.stores.base import Bucket, NotFoundError, create_once
 
 VERSION = 1
 MAX_CLAIM_BYTES = 4096
-_NAME = re.compile(r"(claims|opened)/([0-9a-f]{32})/([0-9]{10})", re.ASCII)
+_NAME = re.compile(r"(claims|opened|words)/([0-9a-f]{32})/([0-9]{10})(?:/([0-9a-f]{32}))?", re.ASCII)
 
 
 class ClaimTakenError(BackupError):
@@ -137,6 +138,11 @@ class Names:
 
     claims: frozenset[int] = frozenset()
     opened: frozenset[int] = frozenset()
+    words: frozenset[tuple[int, str]] = frozenset()
+
+    def words_on(self, n: int) -> frozenset[str]:
+        """Ids of the words that people gave on a claim."""
+        return frozenset(word for number, word in self.words if number == n)
 
     @property
     def highest(self) -> int:
@@ -146,13 +152,19 @@ class Names:
 
 def survey(control: Bucket, tenant: str | None = None) -> Mapping[str, Names]:
     """Names by tenant, of all tenants or of one, from listings alone; foreign names don't count. Raises StoreError."""
-    found: dict[str, dict[str, set[int]]] = defaultdict(lambda: {"claims": set(), "opened": set()})
-    for folder in ("claims", "opened"):
+    numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
+    words: dict[str, set[tuple[int, str]]] = defaultdict(set)
+    for folder in ("claims", "opened", "words"):
         for info in control.list(f"{folder}/{tenant}/" if tenant else f"{folder}/"):
             match = _NAME.fullmatch(info.name)
-            if match:
-                found[match[2]][match[1]].add(int(match[3]))
-    return {t: Names(frozenset(n["claims"]), frozenset(n["opened"])) for t, n in found.items()}
+            if match and match[4] and folder == "words":
+                words[match[2]].add((int(match[3]), match[4]))
+            elif match and not match[4] and folder != "words":
+                numbers[match[2], folder].add(int(match[3]))
+    tenants = {t for t, _ in numbers} | set(words)
+    return {
+        t: Names(frozenset(numbers[t, "claims"]), frozenset(numbers[t, "opened"]), frozenset(words[t])) for t in tenants
+    }
 
 
 def read_claim(control: Bucket, tenant: str, n: int) -> Claim:
@@ -183,6 +195,15 @@ def mark_open(control_own: Bucket, tenant: str, n: int) -> None:
     """Say that this site, which holds claim ``n``, is ready to serve. Repeating it is harmless."""
     mark = json.dumps({"writeId": secrets.token_hex(16)}).encode()
     create_once(control_own, opened_name(tenant, n), mark)
+
+
+def give_word(control_own: Bucket, tenant: str, n: int, request_id: str) -> None:
+    """Put down a person's word that the peer is down, on this site's own claim ``n``. Once for each order.
+
+    Lease agents that run at that moment go on without the peer's control bucket.
+    """
+    word = hashlib.sha256(request_id.encode()).hexdigest()[:32]
+    create_once(control_own, f"words/{tenant}/{n:010d}/{word}", canonical.encode({"requestId": request_id}))
 
 
 @dataclass(frozen=True, slots=True)

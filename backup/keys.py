@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import tink
+from tink import hybrid, secret_key_access
+
 from domicile.backup.errors import BackupError, WrongKeyError
 from domicile.backup.stores.base import AlreadyExistsError, Bucket, NotFoundError
-from tink import hybrid, secret_key_access
 
 SECRET_BYTES = 32
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

@@ -31,12 +31,10 @@ def publish(controls: Sequence[Bucket], key: TenantKey, tenant: str, zone: str, 
     scope = Scope(tenant, zone, Sealer(key.key_id, key.secret))
     revs = [_newest(control, tenant) for control in controls]
     rev = max(revs, default=0)
-    for control, at in zip(controls, revs, strict=True):
-        if rev and at == rev:
-            data = control.read(_path(tenant, rev))
-            if _open(scope, rev, data) == document:
-                break
-    else:
+    # Two sites that were cut off from each other may both have written this revision: then only a further one mends it.
+    newest = {control.read(_path(tenant, rev)) for control, at in zip(controls, revs, strict=True) if rev and at == rev}
+    data = newest.pop() if len(newest) == 1 else None
+    if data is None or _open(scope, rev, data) != document:
         rev += 1
         data = _seal(scope, rev, document)
     for control, at in zip(controls, revs, strict=True):

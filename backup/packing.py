@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import google_crc32c
+
 from domicile.backup import snapshot
 from domicile.backup.errors import IntegrityError
 from domicile.backup.snapshot import LARGE_BYTES, PACK_BYTES, PART_BYTES, Entry, Part, Scope

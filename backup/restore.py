@@ -13,6 +13,7 @@ from datetime import datetime
 from itertools import pairwise
 
 import google_crc32c
+
 from domicile.backup import records, snapshot
 from domicile.backup.canonical import parse_time
 from domicile.backup.errors import IntegrityError, LiveNotEmptyError, NoSnapshotError
@@ -20,7 +21,7 @@ from domicile.backup.keys import TenantKey
 from domicile.backup.records import Slot
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import LARGE_BYTES, PACK_BYTES, Entry, Part, Root, Scope
-from domicile.backup.stores.base import Bucket, NotFoundError, ObjectInfo
+from domicile.backup.stores.base import Bucket, NotFoundError, ObjectInfo, create_once
 
 _WORKERS = 16
 _RUNS_AHEAD = 3
@@ -67,10 +68,21 @@ def restore(
     there = _require_subset(live, entries)
 
     def write(entry: Entry, chunks: Iterator[bytes]) -> None:
-        live.write(entry.name, chunks, entry.size)
+        if entry.size > LARGE_BYTES:
+            live.write(entry.name, chunks, entry.size)
+        elif not create_once(live, entry.name, b"".join(chunks)):
+            # A restore that was thought dead must not undo what was written since.
+            raise LiveNotEmptyError(f"live bucket {live.name} of site {live.site} was written to during the restore")
 
     _fetch(replica, scope, [entry for entry in entries if entry.name not in there], write)
     return _result(commit, root, len(there))
+
+
+def require_restorable(control: Bucket, replica: Bucket, live: Bucket, key: TenantKey, tenant: str, zone: str) -> None:
+    """Raise as ``restore`` would for what ``live`` holds already; reads no pack, nothing at all where it is empty."""
+    if next(iter(live.list()), None) is not None:
+        scope = Scope(tenant, zone, Sealer(key.key_id, key.secret))
+        _require_subset(live, _entries(replica, scope, _open(control, replica, scope, None, None)[1]))
 
 
 def verify(

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from domicile.backup.errors import IntegrityError, WrongKeyError
 
 FORMAT_VERSION = 1

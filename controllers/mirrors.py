@@ -13,7 +13,7 @@ from domicile.backup import mirror
 from domicile.backup.errors import BackupError
 from domicile.backup.stores.base import StoreError
 from domicile.controllers.zones import Zones
-from domicile.kube.client import ConflictError, Kube, object_path
+from domicile.kube.client import ConflictError, Kube, KubeError, object_path
 from domicile.kube.status import patch_status
 
 Object = dict[str, Any]
@@ -42,7 +42,7 @@ class MirrorController:
         by_id = {(t.get("status") or {}).get("tenantId"): t for t in tenants.values()}
         for tenant_id in ids:
             here = by_id.get(tenant_id)
-            if here is not None and not _follows(here, zone):
+            if here is not None and not _stands_by(here, zone):
                 continue
             try:
                 document = await asyncio.to_thread(storage.mirrored, tenant_id)
@@ -51,14 +51,31 @@ class MirrorController:
                 continue
             if document is None:
                 continue
-            if here is not None:
-                await self._update(here, document)
-            elif document["spec"].get("homeSite") != zone.site:
-                await self._adopt(zone, tenant_id, document, tenants.get(document["name"]))
+            try:
+                await self._heed(zone, tenant_id, document, here, tenants)
+            except KubeError as error:
+                # One tenant that the API server won't have must not keep the others from their standby.
+                log.warning("mirrored tenant refused", extra={"tenant_id": tenant_id, "error": type(error).__name__})
+
+    async def _heed(
+        self, zone: ServedZone, tenant_id: str, document: Object, here: Object | None, tenants: dict[str, Object]
+    ) -> None:
+        if document.get("deleted"):
+            if here is not None and _home(here, zone) != zone.site:
+                await self._release(here)
+        elif here is not None:
+            await self._update(here, document)
+        elif document["spec"].get("homeSite") != zone.site:
+            await self._adopt(zone, tenant_id, document, tenants.get(document["name"]))
 
     async def _adopt(self, zone: ServedZone, tenant_id: str, document: Object, tenant: Object | None) -> None:
         tenant = tenant or await self._create(document)
-        if tenant is None or tenant["spec"]["zone"] != zone.name:
+        if (
+            tenant is None
+            or tenant["spec"]["zone"] != zone.name
+            or _home(tenant, zone) != document["spec"].get("homeSite")
+        ):
+            # One that starts elsewhere is another tenant of the same name.
             return
         status = AssistantTenantStatus.model_validate(tenant.get("status") or {})
         if status.tenant_id is None:
@@ -66,7 +83,15 @@ class MirrorController:
             adopted = status.model_copy(update={"tenant_id": tenant_id})
             await patch_status(self._kube, tenant, adopted.to_wire())
 
+    async def _release(self, tenant: Object) -> None:
+        """Its tenant was deleted where it was active: the name may come to stand for another, the data never."""
+        known = AssistantTenantStatus.model_validate(tenant["status"])
+        nobody = AssistantTenantStatus(observed_generation=known.observed_generation, conditions=known.conditions)
+        await patch_status(self._kube, tenant, nobody.to_wire())
+
     async def _update(self, tenant: Object, document: Object) -> None:
+        if LABEL_MIRRORED not in (tenant["metadata"].get("labels") or {}):
+            return
         if tenant["spec"] != document["spec"]:
             await self._kube.request("PUT", object_path(tenant), {**tenant, "spec": document["spec"]})
 
@@ -84,7 +109,10 @@ class MirrorController:
             return None
 
 
-def _follows(tenant: Object, zone: ServedZone) -> bool:
-    """Whether the mirror made this object and rules it: only what we created, and only while another site is active."""
-    mirrored = LABEL_MIRRORED in (tenant["metadata"].get("labels") or {})
-    return mirrored and (tenant.get("status") or {}).get("activeSite") not in {None, zone.site}
+def _home(tenant: Object, zone: ServedZone) -> str:
+    return str(tenant["spec"].get("homeSite") or zone.spec.sites[0].name)
+
+
+def _stands_by(tenant: Object, zone: ServedZone) -> bool:
+    """Whether the mirror speaks to this object: only while another site is active. It rules only what it made."""
+    return (tenant.get("status") or {}).get("activeSite") not in {None, zone.site}

@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
 from domicile.api import sites
 from domicile.api.sites import ServedZone
 from domicile.backup import claims
@@ -28,9 +32,6 @@ from domicile.backup.errors import BackupError
 from domicile.backup.stores import Deadlines, open_bucket
 from domicile.backup.stores.base import Bucket, StoreError
 from domicile.gateway.lease import Refusal, ZoneLeases
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 log = logging.getLogger(__name__)
 

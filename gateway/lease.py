@@ -37,16 +37,22 @@ class Refusal:
 
 
 _UNKNOWN = Refusal("UnknownTenant", "No claim of this tenant is known here.")
+# What a round couldn't find out takes nothing away: a lease of the same claim runs out by itself.
+_UNTOLD = frozenset({"ClaimUnreadable", "PeerNotRead", "PeerUnreachable", "ClaimTooNew"})
 _EXPIRED = Refusal("RoundsFail", "The site's own control bucket has not answered for a whole lease.")
 
 
 @dataclass(slots=True)
 class _Seen:
-    """The highest claim of a tenant and what was learnt of it. ``since``: when it was first seen."""
+    """The highest claim of a tenant and what was learnt of it. ``since``: when it was first seen.
+
+    ``word``: a person vouched, while this agent ran, that the peer is down. What was merely found may be long overtaken.
+    """
 
     n: int
     since: float
     at_peer: bool = False
+    word: bool = False
     answer: Lease | Refusal = field(default=_UNKNOWN)
 
 
@@ -59,6 +65,7 @@ class ZoneLeases:
         self._seen: dict[str, _Seen] = {}
         self._peer_read = zone.peer is None
         self._begun: float | None = None
+        self._own: Mapping[str, Names] | None = None
         self._empty_at_first = True
 
     def round(
@@ -80,7 +87,11 @@ class ZoneLeases:
             there = peer.get(tenant, Names()) if peer is not None else None
             self._note(tenant, now, here, there)
             if here is not None:
-                self._seen[tenant].answer = self._judge(tenant, start, now, here, there, read_claim)
+                seen, answer = self._seen[tenant], self._judge(tenant, start, now, here, there, read_claim)
+                running = isinstance(seen.answer, Lease) and seen.answer.until > now
+                if not (running and isinstance(answer, Refusal) and answer.reason in _UNTOLD):
+                    seen.answer = answer
+        self._own = own if own is not None else self._own
         if own is not None and self._begun is None:
             self._begun = now
             self._empty_at_first = not own and not peer
@@ -102,15 +113,16 @@ class ZoneLeases:
             return Refusal("ClaimUnreadable", f"Claim {seen.n} could not be read at any store.")
         if claim.holder != zone.site:
             return Refusal("NotHolder", f"Claim {claim.n} gives the tenant to {claim.holder or 'no site'}.")
-        word = claim.mode is Mode.EMERGENCY and claim.n in here.claims
-        if not (word or (claim.n in here.claims and (seen.at_peer or zone.peer is None))):
+        declared = claim.n in here.claims and (claim.mode is Mode.EMERGENCY or bool(here.words_on(claim.n)))
+        self._hear(tenant, claim, here, there)
+        if not (declared or (claim.n in here.claims and (seen.at_peer or zone.peer is None))):
             return Refusal("ClaimDoesNotStand", f"Claim {claim.n} is not in both control buckets.")
         if claim.n not in here.opened:
             return Refusal("NotOpened", f"The live bucket is not ready yet under claim {claim.n}.")
         alone = there is None and zone.peer is not None
-        if alone and not word and not self._peer_read:
+        if alone and not seen.word and not self._peer_read:
             return Refusal("PeerNotRead", "This agent is new and could not read the peer's control bucket yet.")
-        if alone and not word and zone.spec.on_partition is OnPartition.STOP:
+        if alone and not seen.word and zone.spec.on_partition is OnPartition.STOP:
             return Refusal(
                 "PeerUnreachable", "The peer's control bucket does not answer, and the zone stops on partition."
             )
@@ -118,6 +130,17 @@ class ZoneLeases:
         if not first and now - seen.since < self._length * DRIFT:
             return Refusal("ClaimTooNew", f"Claim {claim.n} must have been seen for a whole lease before it is served.")
         return Lease(claim.n, start + self._length)
+
+    def _hear(self, tenant: str, claim: Claim, here: Names, there: Names | None) -> None:
+        """Note a person's word: an own emergency claim, or a word on the claim, that appeared while this agent ran."""
+        seen = self._seen[tenant]
+        if self._own is not None:
+            before = self._own.get(tenant, Names())
+            taken_over = claim.mode is Mode.EMERGENCY and claim.n in here.claims - before.claims
+            seen.word = seen.word or taken_over or bool(here.words_on(claim.n) - before.words_on(claim.n))
+        if there is not None and self._zone.spec.on_partition is OnPartition.STOP:
+            # The peer is back: its next silence needs a new word.
+            seen.word = False
 
     def remaining(self, tenant: str, now: float) -> tuple[Lease, float] | Refusal:
         """The lease and its remaining seconds, or why there is none."""
@@ -130,7 +153,11 @@ class ZoneLeases:
         return (seen.answer, left) if left > 0 else _EXPIRED
 
     def settled(self, now: float) -> bool:
-        """Whether replacing an older agent by this one would end nobody's lease: it has watched for a whole lease."""
+        """Whether replacing an older agent by this one would end nobody's lease.
+
+        It has watched for a whole lease, and has read the peer or grants on a person's word.
+        """
         if self._begun is None:
             return False
-        return self._empty_at_first or now - self._begun >= self._length * DRIFT
+        knows = self._peer_read or any(isinstance(s.answer, Lease) for s in self._seen.values())
+        return self._empty_at_first or (knows and now - self._begun >= self._length * DRIFT)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import google_crc32c
+
 from domicile.backup.stores.base import (
     AlreadyExistsError,
     BucketFacts,

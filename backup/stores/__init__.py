@@ -9,11 +9,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from google.auth.exceptions import GoogleAuthError
+
 from domicile.api.zone import Cloud, Profile, Site
 from domicile.backup.stores import gcs, s3, s3_client
 from domicile.backup.stores.base import Bucket, DeniedError
 from domicile.backup.stores.deadlines import Deadlines
-from google.auth.exceptions import GoogleAuthError
 
 __all__ = ["Deadlines", "endpoint", "open_bucket"]
 

@@ -16,6 +16,14 @@ from typing import Any, TypeVar
 import google.auth
 import requests
 import urllib3
+from google.api_core import exceptions as api
+from google.auth import exceptions as auth
+from google.auth.credentials import AnonymousCredentials
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from google.oauth2 import service_account
+
 from domicile.api.zone import Profile, Site
 from domicile.backup.stores.base import (
     AlreadyExistsError,
@@ -29,13 +37,6 @@ from domicile.backup.stores.base import (
 )
 from domicile.backup.stores.deadlines import Deadlines
 from domicile.backup.stores.parts import PART_BYTES, parts
-from google.api_core import exceptions as api
-from google.auth import exceptions as auth
-from google.auth.credentials import AnonymousCredentials
-from google.auth.transport.requests import AuthorizedSession
-from google.cloud import storage
-from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-from google.oauth2 import service_account
 
 _SCOPES = ["https://www.googleapis.com/auth/devstorage.full_control"]
 _FACT_FIELDS = (

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import google_crc32c
 import urllib3
 from botocore import exceptions as boto
+
 from domicile.api.zone import Profile, Site
 from domicile.backup.stores.base import (
     AlreadyExistsError,

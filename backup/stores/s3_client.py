@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+
 from domicile.api.zone import Cloud, Profile, Site
 from domicile.backup.stores.base import DeniedError
 from domicile.backup.stores.deadlines import Deadlines

@@ -60,11 +60,11 @@ def take_over(
     if ruling is None:
         raise RefusedError("no claim of the tenant is known here; it was never replicated to this site")
     if ruling.holder == zone.site and ruling.opened:
-        if ruling.claim.request_id == request_id:
-            # An earlier leader opened it and did not live to say so.
-            report(Progress(Phase.OPENED, ruling.number, ruling.claim.base_commit))
-            return
-        raise RefusedError(f"{zone.site} holds the tenant already; there is nothing to take over")
+        # The tenant is here already: what the order adds is the person's word that the other site is down.
+        if not spec.dry_run:
+            claims.give_word(control, tenant, ruling.number, request_id)
+        report(Progress(Phase.REHEARSED if spec.dry_run else Phase.OPENED, ruling.number, ruling.claim.base_commit))
+        return
     live = binding.live_bucket(control, tenant)
     if live is None:
         raise RefusedError(f"no live bucket is bound at {zone.site}; wait until the standby's StorageReady is True")
@@ -79,6 +79,9 @@ def take_over(
             f"the newest snapshot is {rpo:.0f} s old and acceptedDataLossSeconds is {spec.accepted_data_loss_seconds};"
             " accept more, or bring the source back"
         )
+    replica, bucket = stores.bucket(zone.own, zone.own.stores.replica), stores.bucket(zone.own, live)
+    # Before the claim: from there on nobody serves until the restore is through.
+    restore.require_restorable(control, replica, bucket, key, tenant, zone.name)
     if spec.dry_run:
         report(Progress(Phase.REHEARSED, commit_seq=commit.seq, rpo_seconds=rpo))
         return
@@ -87,10 +90,7 @@ def take_over(
     report(Progress(Phase.CLAIMED, claim.number, commit.seq, rpo))
     base = records.fence(control, tenant, claim.number, sealer(key)).commit or commit
     report(Progress(Phase.FENCED, claim.number, base.seq, rpo))
-    replica = stores.bucket(zone.own, zone.own.stores.replica)
-    restored = restore.restore(
-        control, replica, stores.bucket(zone.own, live), key, tenant, zone.name, known_seq=known_seq
-    )
+    restored = restore.restore(control, replica, bucket, key, tenant, zone.name, known_seq=known_seq)
     rpo = (started - restored.cut_time).total_seconds()
     report(Progress(Phase.RESTORED, claim.number, restored.seq, rpo))
     sleep(max(0.0, zone.spec.lease_seconds * DRIFT - (time.monotonic() - waited_from)))

@@ -117,7 +117,8 @@ def store_secret(view: TenantView, credentials: bytes) -> Object:
 
 def mirrored_secret(view: TenantView, name: str, data: Mapping[str, str]) -> Object:
     """A Secret that an assistant names, as the tenant's active site sealed it for this one."""
-    return _object("v1", "Secret", view.name, name, _labels(view)) | {"type": "Opaque", "data": dict(data)}
+    labels = _labels(view) | {LABEL_TENANT_ID: view.tenant_id or ""}
+    return _object("v1", "Secret", view.name, name, labels) | {"type": "Opaque", "data": dict(data)}
 
 
 def service(view: TenantView, assistant: Assistant) -> Object:
@@ -193,7 +194,7 @@ def deployment(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
             "topologySpreadConstraints": [
                 _spread(k, selector) for k in (LABEL_TOPOLOGY_ZONE, "kubernetes.io/hostname")
             ],
-            "containers": [{"name": "assistant", "resources": _resources("50m", "256Mi")}],
+            "containers": [{"name": "assistant", "resources": _resources("50m", "2", "256Mi")}],
         }
     }
     return _object("apps/v1", "Deployment", view.name, assistant.name, labels) | {
@@ -224,10 +225,11 @@ def _probe(path: str, port: int, *, period: int = 10, failures: int = 3) -> Obje
     }
 
 
-def _resources(cpu: str, memory: str) -> Object:
+def _resources(cpu: str, cpu_limit: str, memory: str) -> Object:
+    # The limit bounds what one tenant can take from the others on its node.
     return {
         "requests": {"cpu": cpu, "memory": memory, "ephemeral-storage": "64Mi"},
-        "limits": {"memory": memory, "ephemeral-storage": "64Mi"},
+        "limits": {"cpu": cpu_limit, "memory": memory, "ephemeral-storage": "64Mi"},
     }
 
 
@@ -248,7 +250,7 @@ def _guard(view: TenantView) -> Object:
         "startupProbe": _probe("/domicile/healthz", GUARD_PORT, period=1, failures=60),
         "readinessProbe": _probe("/domicile/readyz", GUARD_PORT, period=2),
         "livenessProbe": _probe("/domicile/healthz", GUARD_PORT, failures=6),
-        "resources": _resources("20m", "128Mi"),
+        "resources": _resources("20m", "1", "128Mi"),
         "securityContext": dict(_RESTRICTED),
     }
 

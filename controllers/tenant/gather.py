@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from domicile.api.common import LABEL_COMPONENT, LABEL_INSTANCE, LABEL_REGION, LABEL_TENANT
+from domicile.api.common import LABEL_COMPONENT, LABEL_INSTANCE, LABEL_REGION, LABEL_TENANT, LABEL_TENANT_ID
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role
 from domicile.controllers.tenant import builders
@@ -63,7 +63,7 @@ class Gatherer:
         )
         if served is None:
             return view
-        observed = await asyncio.to_thread(self._zones.storage(served).observe, status.tenant_id)
+        observed = await asyncio.to_thread(self._zones.storage(served).observe, status.tenant_id, status.last_commit)
         return await self._with_cluster(with_storage(view, observed, self._zones), served)
 
     @staticmethod
@@ -88,16 +88,17 @@ class Gatherer:
         secrets, deployments, policies, pods = await asyncio.gather(
             self._missing_secrets(view),
             kube.list("apps/v1", "Deployment", name, labels=f"{LABEL_TENANT}={name}"),
-            kube.list("networking.k8s.io/v1", "NetworkPolicy", name, labels=f"{LABEL_TENANT}={name}"),
+            kube.list("networking.k8s.io/v1", "NetworkPolicy", name),
             kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT}=assistant"),
         )
-        present = {p["metadata"]["name"] for p in policies}
+        present, ours = {p["metadata"]["name"] for p in policies}, _policy_names(view)
         return replace(
             view,
             missing_secrets=secrets,
             mirrored_secrets=await self._mirrored(view, served) if secrets else {},
             workloads={d["metadata"]["name"]: _workload(d, pods) for d in deployments},
-            policies_missing=tuple(n for n in _policy_names(view) if n not in present),
+            policies_missing=tuple(n for n in ours if n not in present),
+            policies_foreign=tuple(sorted({p["metadata"]["name"] for p in policies if _opens(p)} - set(ours))),
             lease_refusal=await self._lease_refusal(view) if view.role is Role.ACTIVE else None,
             replication_failure=await self._replication_failure(view),
         )
@@ -105,7 +106,7 @@ class Gatherer:
     async def _missing_secrets(self, view: TenantView) -> tuple[str, ...]:
         names = sorted({s for a in view.spec.assistants for s in a.env_secrets})
         found = await asyncio.gather(*(self._kube.read("v1", "Secret", n, view.name) for n in names))
-        return tuple(n for n, secret in zip(names, found, strict=True) if secret is None)
+        return tuple(n for n, secret in zip(names, found, strict=True) if secret is None or _of_another(secret, view))
 
     async def _mirrored(self, view: TenantView, served: ServedZone) -> Mapping[str, Mapping[str, str]]:
         if view.tenant_id is None or view.key_id is None:
@@ -167,6 +168,16 @@ def _ownership(namespace: Object | None, tenant: str) -> Ownership:
 
 def _policy_names(view: TenantView) -> list[str]:
     return [p["metadata"]["name"] for p in builders.network_policies(view)]
+
+
+def _of_another(secret: Object, view: TenantView) -> bool:
+    """Whether we mirrored the Secret for an earlier tenant of the same name."""
+    owner: str | None = secret["metadata"].get("labels", {}).get(LABEL_TENANT_ID)
+    return owner is not None and owner != view.tenant_id
+
+
+def _opens(policy: Object) -> bool:
+    return bool(policy["spec"].get("ingress") or policy["spec"].get("egress"))
 
 
 def _workload(deployment: Object, pods: list[Object]) -> Workload:

@@ -225,6 +225,18 @@ def policies_applied(view: TenantView) -> Verdict | None:
     )
 
 
+def no_other_openings(view: TenantView) -> Verdict | None:
+    """Network policies only ever add: one of somebody else opens what ours deny."""
+    if not view.policies_foreign:
+        return None
+    return _no(
+        ConditionType.NETWORK_ISOLATED,
+        "ForeignPolicies",
+        f"Network policies of others in namespace {view.name} open more than the tenant's own:"
+        f" {', '.join(view.policies_foreign)}. Remove them.",
+    )
+
+
 def network_fine(_: TenantView) -> Verdict:
     """Policies stand; that the cluster's network enforces them is not probed yet, and the message says so."""
     return Verdict(
@@ -244,6 +256,11 @@ def secrets_present(view: TenantView) -> Verdict | None:
         "SecretMissing",
         f"Create the missing Secrets in namespace {view.name}: {', '.join(view.missing_secrets)}.",
     )
+
+
+def objects_accepted(view: TenantView) -> Verdict | None:
+    """The API server must take what is built, a user's pod template included."""
+    return None if view.refusal is None else _no(ConditionType.WORKLOAD_READY, "Refused", view.refusal)
 
 
 def nodes_in_region(view: TenantView) -> Verdict | None:
@@ -322,8 +339,17 @@ CHAINS: tuple[tuple[Rule, ...], ...] = (
     (zone_exists, zone_served, home_site_known, model_in_zone, stores_at_home, residency_fine),
     (storage_answers, live_bucket_bound, claim_stands, storage_fine),
     (key_opens, encryption_fine),
-    (store_reachable_by_pods, policies_applied, network_fine),
-    (namespace_free, secrets_present, nodes_in_region, standby, pods_ready, lease_granted, workload_fine),
+    (store_reachable_by_pods, policies_applied, no_other_openings, network_fine),
+    (
+        namespace_free,
+        secrets_present,
+        objects_accepted,
+        nodes_in_region,
+        standby,
+        pods_ready,
+        lease_granted,
+        workload_fine,
+    ),
     (replicated,),
 )
 
@@ -375,8 +401,7 @@ def ready(view: TenantView, verdicts: tuple[Verdict, ...]) -> Verdict:
     by_type = {v.type: v for v in verdicts}
     for kind in _READY_NEEDS:
         verdict = by_type[kind]
-        unverified = kind is ConditionType.RESIDENCY_COMPLIANT and verdict.status == "Unknown" and not verdict.blocks
-        if verdict.status != "True" and not unverified:
+        if verdict.status != "True" and verdict.reason != "PeerNotVerified":
             return Verdict(ConditionType.READY, "False", verdict.reason, verdict.message)
     if view.role is Role.STANDBY:
         return Verdict(ConditionType.READY, "True", "Standby", by_type[ConditionType.WORKLOAD_READY].message)

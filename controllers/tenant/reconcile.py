@@ -20,7 +20,7 @@ from domicile.controllers.tenant.storage import Known
 from domicile.controllers.tenant.view import Ownership, Platform, TenantView
 from domicile.controllers.zones import Zones
 from domicile.kube.apply import apply
-from domicile.kube.client import Kube
+from domicile.kube.client import InvalidError, Kube
 from domicile.kube.events import Events
 from domicile.kube.status import add_finalizer, patch_status, remove_finalizer
 
@@ -94,7 +94,7 @@ class TenantController:
                 known = Known(view.live_bucket, view.claim, view.peer_error is None)
                 if not await asyncio.to_thread(storage.provision, view.tenant_id or "", document, known, home=home):
                     break
-                observed = await asyncio.to_thread(storage.observe, view.tenant_id)
+                observed = await asyncio.to_thread(storage.observe, view.tenant_id, view.status.last_commit)
                 view = with_storage(view, observed, self._zones)
         except (StoreError, BackupError) as error:
             log.warning("provisioning failed", extra={"tenant_id": view.tenant_id, "error": type(error).__name__})
@@ -113,12 +113,24 @@ class TenantController:
         }
 
     async def _apply(self, view: TenantView) -> TenantView:
-        if view.live_bucket is None or view.tenant_id is None:
+        if view.live_bucket is not None and view.tenant_id is not None:
+            built = builders.build(view)
+        elif view.namespace is Ownership.OURS:
+            # The stores don't say what should run; that it stays isolated needs no store.
+            built = [builders.namespace(view), *builders.network_policies(view)]
+        else:
             return view
-        for wanted in builders.build(view):
-            await apply(self._kube, wanted)
+        refusal = None
+        for wanted in built:
+            try:
+                await apply(self._kube, wanted)
+            except InvalidError as error:
+                # Its text quotes values, and those of a Secret are nobody's business.
+                why = "" if wanted["kind"] == "Secret" else f": {error}"
+                refusal = f"The API server refuses {wanted['kind']} {wanted['metadata']['name']}{why}"
+                break
         # Seen anew, so that the status speaks of what is there now.
-        return await self._gatherer.refresh(view)
+        return replace(await self._gatherer.refresh(view), refusal=refusal)
 
     async def _report(self, tenant: Object, view: TenantView) -> float:
         verdicts = policies.judge(view)
@@ -169,6 +181,14 @@ class TenantController:
             if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT}=assistant"):
                 return _WHILE_PROGRESSING
         known = AssistantTenantStatus.model_validate(tenant.get("status") or {})
+        zone = await self._zones.served(tenant["spec"]["zone"])
+        if zone is not None and known.tenant_id is not None:
+            try:
+                await asyncio.to_thread(self._zones.storage(zone).retire, known.tenant_id, name)
+            except BackupError as error:
+                log.warning(
+                    "deletion not mirrored", extra={"tenant_id": known.tenant_id, "error": type(error).__name__}
+                )
         await self._events.post(tenant, "Deleted", _farewell(known))
         await remove_finalizer(self._kube, tenant, FINALIZER)
         return None

@@ -6,7 +6,8 @@ crash at any point.
 
 from __future__ import annotations
 
-import uuid
+import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from domicile.backup.keys import TenantKey, mint_tenant_key, open_tenant_key
 from domicile.backup.records import Slot
 from domicile.backup.residency import Finding, Purpose, Verdict
 from domicile.backup.sealing import Sealer
-from domicile.backup.stores.base import Bucket, NotFoundError, StoreError
+from domicile.backup.stores.base import AlreadyExistsError, Bucket, NotFoundError, StoreError
 from domicile.controllers.sites import SiteStores
 from domicile.controllers.tenant.view import ClaimView, Residency, Standing
 
@@ -59,8 +60,11 @@ class TenantStorage:
         self._own = zone.own
         self._peer = zone.peer
 
-    def observe(self, tenant: str | None) -> Observed:
-        """Everything the stores say of a tenant; with None only what they say of themselves."""
+    def observe(self, tenant: str | None, known: CommitStatus | None = None) -> Observed:
+        """Everything the stores say of a tenant; with None only what they say of themselves.
+
+        ``known`` is the newest commit seen before: a chain that ends below it was rolled back.
+        """
         peer_error = self._peer_error()
         seen = Observed(self._residency(None, ask_peer=not peer_error), peer_error=peer_error)
         if tenant is None:
@@ -70,11 +74,11 @@ class TenantStorage:
             residency = self._residency(live, ask_peer=not peer_error)
             ruling = self.ruling(tenant, peer_error is None)
             seen = replace(seen, residency=residency, live_bucket=live, claim=_claim_view(ruling))
-            return self._with_commit(self._with_key(seen, tenant), tenant)
+            return self._with_commit(self._with_key(seen, tenant), tenant, known)
         except StoreError as error:
             if peer_error is None and self._peer and self._stores.silence(self._peer, anew=True):
                 # The peer died since it was last asked: its silence is not this site's fault.
-                return self.observe(tenant)
+                return self.observe(tenant, known)
             return replace(seen, storage_error=self._own_error(error))
 
     def ruling(self, tenant: str, ask_peer: bool) -> Ruling | None:
@@ -133,7 +137,7 @@ class TenantStorage:
         own = self._own
         return open_tenant_key(self._stores.keys, own.key.name, self._stores.wraps(own), tenant, self._zone.name)
 
-    def _with_commit(self, seen: Observed, tenant: str) -> Observed:
+    def _with_commit(self, seen: Observed, tenant: str, known: CommitStatus | None) -> Observed:
         # The holder's snapshots lie at the peer; where that is out of reach its own echo tells which one was the last.
         holder = seen.claim.holder if seen.claim else None
         if seen.key is None or self._peer is None:
@@ -144,7 +148,8 @@ class TenantStorage:
             if target is self._peer and seen.peer_error is not None:
                 commit = records.highest_echo(control, tenant)
             else:
-                commit = records.tip(self._stores.control(target), tenant, sealer(seen.key)).commit
+                least = known.seq if known and known.target == target.name else None
+                commit = records.tip(self._stores.control(target), tenant, sealer(seen.key), known_seq=least).commit
         except BackupError as error:
             return replace(seen, replica_error=(type(error).__name__.removesuffix("Error"), str(error)))
         return seen if commit is None else replace(seen, last_commit=_commit_status(commit, target.name))
@@ -153,6 +158,22 @@ class TenantStorage:
         """The newest sealed mirror of the tenant in this site's control bucket. Raises StoreError, IntegrityError."""
         found = mirror.read(self._stores.control(self._own), self.open_key(tenant), tenant, self._zone.name)
         return found[1] if found else None
+
+    def retire(self, tenant: str, name: str) -> None:
+        """Say in the mirror that the tenant was deleted, where this site is its active one. The data stays.
+
+        Raises StoreError, BackupError; safe to repeat.
+        """
+        control, ask_peer = self._stores.control(self._own), self.peer_answers()
+        ruling = self.ruling(tenant, ask_peer)
+        if ruling is None or ruling.holder != self._own.name:
+            return
+        controls = [control, *([c] if ask_peer and (c := self._peer_control()) else [])]
+        try:
+            key = self.open_key(tenant)
+        except NotFoundError:
+            return
+        mirror.publish(controls, key, tenant, self._zone.name, {"name": name, "deleted": True})
 
     def provision(self, tenant: str, document: dict[str, Any], known: Known, *, home: bool) -> bool:
         """Bring the tenant into being at this site, as far as its role goes; True if something was added.
@@ -178,11 +199,14 @@ class TenantStorage:
     def _bind(self, control: Bucket, tenant: str) -> str:
         source = self._own.stores.live
         if source.create_prefix is not None:
-            name = f"{source.create_prefix}-{uuid.uuid4().hex[:20]}"
-            self._stores.bucket(self._own, name).create_bucket()
+            # One name for each tenant and site: a second try finds the first one's bucket, and makes no other.
+            name = f"{source.create_prefix}-{hashlib.sha256(f'{self._own.name} {tenant}'.encode()).hexdigest()[:20]}"
+            with suppress(AlreadyExistsError):
+                self._stores.bucket(self._own, name).create_bucket()
             candidates = [name]
         else:
-            taken = binding.taken(control)
+            stores = self._own.stores
+            taken = binding.taken(control) | {stores.control, stores.keys, stores.replica}
             candidates = [name for name in source.pool or [] if name not in taken]
         for name in candidates:
             findings = self._stores.findings(self._zone, self._own, name, Purpose.LIVE)

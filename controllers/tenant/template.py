@@ -33,8 +33,8 @@ def merge_template(defaults: Object, users: Object, ours: Object, region: str) -
     fields that could leave the region or the confinement are dropped.
     """
     wanted = {
-        "metadata": {k: v for k, v in users.get("metadata", {}).items() if k in {"labels", "annotations"}},
-        "spec": {k: v for k, v in users.get("spec", {}).items() if k not in _FORBIDDEN},
+        "metadata": {k: v for k, v in (users.get("metadata") or {}).items() if v and k in {"labels", "annotations"}},
+        "spec": {k: v for k, v in (users.get("spec") or {}).items() if v is not None and k not in _FORBIDDEN},
     }
     for containers in ("containers", "initContainers"):
         # A merged guard would run the user's command or environment under the guard's name.
@@ -46,7 +46,8 @@ def merge_template(defaults: Object, users: Object, ours: Object, region: str) -
 
 
 def _merge(base: Any, over: Any, field: str = "") -> Any:
-    if isinstance(base, dict) and isinstance(over, dict):
+    # A handler is one whole: with a user's host or headers in it, a probe would ask somebody else.
+    if isinstance(base, dict) and isinstance(over, dict) and field != "httpGet":
         merged = {k: copy.deepcopy(v) for k, v in base.items()}
         for name, value in over.items():
             merged[name] = _merge(merged[name], value, name) if name in merged else copy.deepcopy(value)
@@ -73,10 +74,12 @@ def _merge_named(base: list[Any], over: list[Any], key: str) -> list[Any]:
 def _pin(spec: Object, region: str) -> None:
     """Require the region in every alternative of the node affinity: terms are ORed, expressions in a term are ANDed."""
     expression = {"key": LABEL_REGION, "operator": "In", "values": [region]}
-    affinity = spec.setdefault("affinity", {}).setdefault("nodeAffinity", {})
-    required = affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
-    terms = required.get("nodeSelectorTerms") or [{}]
-    required["nodeSelectorTerms"] = [
-        term | {"matchExpressions": [e for e in term.get("matchExpressions", []) if e != expression] + [expression]}
-        for term in terms
+    affinity: Object = spec.get("affinity") or {}
+    node: Object = affinity.get("nodeAffinity") or {}
+    required: Object = node.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms = [
+        term | {"matchExpressions": [e for e in term.get("matchExpressions") or [] if e != expression] + [expression]}
+        for term in required.get("nodeSelectorTerms") or [{}]
     ]
+    node = node | {"requiredDuringSchedulingIgnoredDuringExecution": required | {"nodeSelectorTerms": terms}}
+    spec["affinity"] = affinity | {"nodeAffinity": node}

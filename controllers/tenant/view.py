@@ -99,6 +99,8 @@ class TenantView:
     lease_refusal: str | None = None
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     policies_missing: tuple[str, ...] = ()
+    policies_foreign: tuple[str, ...] = ()
+    refusal: str | None = None
     last_commit: CommitStatus | None = None
     replica_error: tuple[str, str] | None = None
     replication_failure: tuple[str, str] | None = None

@@ -37,9 +37,9 @@ class Condition(Model):
     reason: Annotated[str, Field(description="Machine-readable cause, CamelCase, always set.", max_length=63)]
     message: Annotated[str, Field(description="What is so, where, and what to do next.", max_length=1024)]
     observed_generation: Annotated[int, Field(description="Generation of the spec this was judged on.")] = 0
-    last_transition_time: Annotated[
-        datetime | None, Field(description="When status last changed (RFC 3339, UTC).")
-    ] = None
+    last_transition_time: Annotated[datetime | None, Field(description="When status last changed (RFC 3339, UTC).")] = (
+        None
+    )
 
 
 Conditions = Annotated[

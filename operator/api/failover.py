@@ -76,13 +76,16 @@ class FailoverSpec(Model):
     source_is_down: Annotated[
         str,
         Field(
-            description="How you know that the source no longer serves. Without a witness this word replaces its store's.",
+            description="How you know that the source no longer serves. Without a witness this word replaces its"
+            " store's.",
             min_length=10,
             max_length=512,
         ),
     ]
     dry_run: Annotated[bool, Field(description="Report what would happen; write nothing to any store.")] = False
-    requested_by: Annotated[str, Field(description="Role or ticket behind the order, no person's name.", max_length=128)] = ""
+    requested_by: Annotated[
+        str, Field(description="Role or ticket behind the order, no person's name.", max_length=128)
+    ] = ""
 
 
 class PhaseTime(Model):
@@ -97,7 +100,9 @@ class TenantTakeover(Model):
 
     tenant: Annotated[DnsLabel, Field(description="Name of the tenant.")]
     phase: Annotated[Phase, Field(description="The last step that was reached.")]
-    started_at: Annotated[datetime | None, Field(description="When the take-over of the tenant began (RFC 3339, UTC).")] = None
+    started_at: Annotated[
+        datetime | None, Field(description="When the take-over of the tenant began (RFC 3339, UTC).")
+    ] = None
     claim: Annotated[int | None, Field(description="Number of the claim that was written.")] = None
     commit_seq: Annotated[int | None, Field(description="Commit slot of the snapshot that was restored.")] = None
     rpo_seconds: Annotated[

@@ -25,13 +25,17 @@ class Assistant(Model):
 
     name: Annotated[DnsLabel, Field(description="Name of the assistant.")]
     image: Annotated[
-        str, Field(description="Image under the assistant contract (docs/assistant-contract.md).", min_length=1, max_length=512)
+        str,
+        Field(
+            description="Image under the assistant contract (docs/assistant-contract.md).", min_length=1, max_length=512
+        ),
     ]
     replicas: Annotated[int, Field(description="Pods at the active site; the standby has none.", ge=1, le=100)] = 2
     env_secrets: Annotated[
         list[DnsLabel],
         Field(
-            description="Secrets in the tenant's namespace whose keys become environment variables; mirrored sealed to the peer.",
+            description="Secrets in the tenant's namespace whose keys become environment variables; mirrored sealed"
+            " to the peer.",
             max_length=16,
             json_schema_extra=LIST_SET,
         ),
@@ -39,8 +43,8 @@ class Assistant(Model):
     pod_template: Annotated[
         dict[str, Any],
         Field(
-            description="A pod template (metadata, spec) merged into ours. Region, guard, security context and service account"
-            " always win.",
+            description="A pod template (metadata, spec) merged into ours. Region, guard, security context and"
+            " service account always win.",
             json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
         ),
     ] = {}
@@ -77,7 +81,9 @@ class Replication(Model):
 
     max_age_seconds: Annotated[
         int,
-        Field(description="ReplicationHealthy turns False when the newest snapshot is older (seconds).", ge=60, le=604800),
+        Field(
+            description="ReplicationHealthy turns False when the newest snapshot is older (seconds).", ge=60, le=604800
+        ),
     ] = 7200
 
 
@@ -91,7 +97,8 @@ class AssistantTenantSpec(Model):
         frozen=True,
         json_schema_extra=validations(
             cel(
-                "has(self.homeSite) == has(oldSelf.homeSite) && (!has(self.homeSite) || self.homeSite == oldSelf.homeSite)",
+                "has(self.homeSite) == has(oldSelf.homeSite)"
+                " && (!has(self.homeSite) || self.homeSite == oldSelf.homeSite)",
                 "homeSite is immutable: use a Failover to move the tenant",
             )
         ),
@@ -131,7 +138,9 @@ class CommitStatus(Model):
 
     seq: Annotated[int, Field(description="Number of the commit slot.")]
     epoch: Annotated[int, Field(description="Number of the claim under which it was written.")]
-    cut_time: Annotated[datetime, Field(description="Start of the listing that the snapshot was cut from (RFC 3339, UTC).")]
+    cut_time: Annotated[
+        datetime, Field(description="Start of the listing that the snapshot was cut from (RFC 3339, UTC).")
+    ]
     target: Annotated[str, Field(description="Site that holds the snapshot.")]
 
 

@@ -61,7 +61,8 @@ class AllowedRegions(Model):
     regions: Annotated[
         list[Region],
         Field(
-            description="Exact region names. Prefixes and multi-regions don't exist here: what isn't listed is outside.",
+            description="Exact region names. Prefixes and multi-regions don't exist here: what isn't listed is"
+            " outside.",
             min_length=1,
             max_length=64,
             json_schema_extra=LIST_SET,
@@ -85,7 +86,8 @@ class LiveBuckets(Model):
     pool: Annotated[
         list[BucketName] | None,
         Field(
-            description="Prepared buckets with opaque names; each serves one tenant and is never given to a second one.",
+            description="Prepared buckets with opaque names; each serves one tenant and is never given to a second"
+            " one.",
             min_length=1,
             max_length=10000,
             json_schema_extra=LIST_SET,
@@ -124,7 +126,8 @@ class Stores(Model):
     endpoint: Annotated[
         str | None,
         Field(
-            description="URL of a compatible store. With profile cloud the regional endpoint is derived from the region.",
+            description="URL of a compatible store. With profile cloud the regional endpoint is derived from the"
+            " region.",
             pattern=r"^https?://[a-z0-9.-]+(:[0-9]+)?$",
             max_length=253,
         ),
@@ -132,8 +135,8 @@ class Stores(Model):
     endpoint_cidrs: Annotated[
         list[str],
         Field(
-            description="Address ranges (CIDR) of the endpoint that network policies open on its port. An endpoint given as"
-            " an IPv4 address needs none.",
+            description="Address ranges (CIDR) of the endpoint that network policies open on its port. An endpoint"
+            " given as an IPv4 address needs none.",
             max_length=64,
             json_schema_extra=LIST_SET,
         ),
@@ -150,8 +153,8 @@ class SiteKey(Model):
     name: Annotated[
         DnsLabel,
         Field(
-            description="Name of the key: <name>.public.json (every site of the zone) and <name>.private.json (its own site)"
-            " in the operator's keys Secret."
+            description="Name of the key: <name>.public.json (every site of the zone) and <name>.private.json (its"
+            " own site) in the operator's keys Secret."
         ),
     ]
 
@@ -276,12 +279,15 @@ class ResidencyZoneSpec(Model):
     ]
     allowed_regions: Annotated[
         list[AllowedRegions],
-        Field(description="Where the zone's data may be.", min_length=1, max_length=3, json_schema_extra=list_map("cloud")),
+        Field(
+            description="Where the zone's data may be.", min_length=1, max_length=3, json_schema_extra=list_map("cloud")
+        ),
     ]
     sites: Annotated[
         list[Site],
         Field(
-            description="The zone's sites. The first is the default home and writes odd claim numbers, the second even.",
+            description="The zone's sites. The first is the default home and writes odd claim numbers, the second"
+            " even.",
             min_length=1,
             max_length=2,
             json_schema_extra=list_map("name"),
@@ -293,7 +299,9 @@ class ResidencyZoneSpec(Model):
             description="Length D of a write lease in seconds: after a take-over nobody serves for as long.",
             ge=5,
             le=300,
-            json_schema_extra=validations(cel("self == oldSelf", "is immutable: a take-over waits for the leases given")),
+            json_schema_extra=validations(
+                cel("self == oldSelf", "is immutable: a take-over waits for the leases given")
+            ),
         ),
     ] = 30
     on_partition: Annotated[

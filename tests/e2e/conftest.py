@@ -10,14 +10,14 @@ import secrets
 from collections.abc import Callable, Iterator
 
 import pytest
-from domicile.api.zone import OnPartition
 
-from tests.estate import Estate
+from domicile.api.zone import OnPartition
+from tests.estate import NAMESPACE, Estate
 from tests.testbed.testbed import Testbed
 from tests.testbed.zone import create_zone
 
 KEEP = bool(os.environ.get("DOMICILE_KEEP_TESTBED"))
-LEASE_SECONDS = 6
+LEASE_SECONDS = 8
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +47,10 @@ def estate(testbed: Testbed) -> Estate:
         suffix="-strict",
     )
     estate = Estate(testbed, eu, strict)
+    if KEEP:
+        # Pods of the last session may run an older image of the same name.
+        for site in testbed.sites.values():
+            site.kubectl("delete", "deploy", "--all", "-n", NAMESPACE, "--ignore-not-found")
     estate.install(replicas=2)
     return estate
 

@@ -1,4 +1,4 @@
-"""One operator that serves an EU and a US site in one cluster: every tenant stays on the nodes and stores of its site."""
+"""One operator serves an EU and a US site in one cluster: every tenant stays on the nodes and stores of its site."""
 
 from __future__ import annotations
 
@@ -157,6 +157,9 @@ def test_nothing_of_a_tenant_reaches_the_other_zones_store(estate: Estate) -> No
         with pytest.raises(TestbedError, match=r"TimeoutError|timed out"):
             home.kubectl(*inside, *connect, abroad.store.address, str(STORE_PORT))
 
+    # The counting sees a tenant's pods at their own store, and the shared operator at both.
+    assert {p["status"]["podIP"] for p in estate.pods(home, "stadtwerke")} & estate.testbed.network.callers(home.name)
+    assert addresses(estate, home, "operator") <= estate.testbed.network.callers(abroad.name)
     for site, other in ((home, abroad), (abroad, home)):
         _replicators_stay(estate, site)
         shared = addresses(estate, site, "operator") | addresses(estate, site, "lease-agent")

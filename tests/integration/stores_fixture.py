@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from domicile.api.zone import Site
 
+from domicile.api.zone import Site
 from tests.testbed.build import build
 
 _ACCESS = {"accessKeyId": "test", "secretAccessKey": "test-secret"}

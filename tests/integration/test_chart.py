@@ -21,8 +21,10 @@ BOTH = (
     f"--values={CHART}/values-eu.yaml",
     f"--values={CHART}/values-us.yaml",
     "--set=sites={gcp-frankfurt,gcp-iowa}",
+    "--set=operator.regions={europe-west3}",
     API_SERVER,
 )
+REPLICATOR = "domicile-replicate-gcp-frankfurt"
 
 Object = dict[str, Any]
 Render = Callable[..., list[Object]]
@@ -112,21 +114,57 @@ def test_every_pod_meets_pod_security_restricted() -> None:
 
 def test_only_the_operator_has_an_api_token() -> None:
     tokens = {name: pod["spec"]["automountServiceAccountToken"] for name, pod in pods(render(*EU)).items()}
-    assert tokens == {"domicile-operator": True, "domicile-lease": False, "domicile-replicate": False}
+    assert tokens == {"domicile-operator": True, "domicile-lease": False, REPLICATOR: False}
 
 
-def test_pods_stay_in_the_regions_of_the_served_sites() -> None:
-    for pod in pods(render(*EU)).values():
-        terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
-            "nodeSelectorTerms"
-        ]
-        assert terms == [
-            {
-                "matchExpressions": [
-                    {"key": "topology.kubernetes.io/region", "operator": "In", "values": ["europe-west3"]}
-                ]
-            }
-        ]
+def regions(pod: Object) -> list[str]:
+    required = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    [term] = required["nodeSelectorTerms"]
+    [expression] = term["matchExpressions"]
+    assert (expression["key"], expression["operator"]) == ("topology.kubernetes.io/region", "In")
+    values: list[str] = expression["values"]
+    return values
+
+
+def secrets(pod: Object) -> set[str]:
+    projected = [v["projected"]["sources"] for v in pod["spec"]["volumes"] if "projected" in v]
+    return {s["secret"]["name"] for sources in projected for s in sources}
+
+
+def test_pods_stay_in_the_region_of_the_served_site() -> None:
+    found = pods(render(*EU))
+    assert set(found) == {"domicile-operator", "domicile-lease", REPLICATOR}
+    assert all(regions(pod) == ["europe-west3"] for pod in found.values())
+
+
+def test_of_several_sites_each_has_a_replicator_with_its_own_region_zones_and_keys() -> None:
+    objects = render(*BOTH)
+    found = pods(objects)
+    stores = {"gcp-frankfurt": {"10.10.0.10/32", "10.20.0.0/26"}, "gcp-iowa": {"10.30.0.10/32", "10.40.0.0/26"}}
+    for site, region in (("gcp-frankfurt", "europe-west3"), ("gcp-iowa", "us-central1")):
+        pod = found[f"domicile-replicate-{site}"]
+        assert regions(pod) == [region]
+        assert pod["spec"]["containers"][0]["args"] == ["replicate", "--due", "--site", site]
+        assert secrets(pod) == {f"domicile-credentials-{site}", f"domicile-keys-{site}"}
+        policy = only(objects, "NetworkPolicy", f"domicile-replicate-{site}")["spec"]
+        assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        assert policy["podSelector"]["matchLabels"]["domicile.dev/site"] == site
+        assert {t["ipBlock"]["cidr"] for e in policy["egress"] for t in e["to"] if "ipBlock" in t} == stores[site]
+    assert regions(found["domicile-operator"]) == ["europe-west3"]
+    assert secrets(found["domicile-operator"]) == {
+        f"domicile-{what}-{site}" for what in ("credentials", "keys") for site in stores
+    }
+    assert regions(found["domicile-lease"]) == ["europe-west3", "us-central1"]
+    assert secrets(found["domicile-lease"]) == {"domicile-lease-credentials"}
+    rules = only(objects, "Role", "domicile-operator")["rules"]
+    assert {n for r in rules if r["resources"] == ["cronjobs"] for n in r["resourceNames"]} == {
+        f"domicile-replicate-{site}" for site in stores
+    }
+
+
+def test_sites_of_zones_that_are_managed_elsewhere_need_their_region_only() -> None:
+    found = pods(render("--set=sites={gcp-frankfurt}", "--set=regions.gcp-frankfurt=europe-west3", API_SERVER))
+    assert {tuple(regions(pod)) for pod in found.values()} == {("europe-west3",)}
 
 
 def test_roles_are_least_privilege() -> None:
@@ -163,10 +201,10 @@ def test_network_policies_deny_all_but_the_named_openings() -> None:
     assert blocks == {
         "domicile-operator": {"10.0.0.1/32", *stores},
         "domicile-lease": stores,
-        "domicile-replicate": stores,
+        REPLICATOR: stores,
     }
     assert "ingress" not in only(objects, "NetworkPolicy", "domicile-operator")["spec"]
-    assert "ingress" not in only(objects, "NetworkPolicy", "domicile-replicate")["spec"]
+    assert "ingress" not in only(objects, "NetworkPolicy", REPLICATOR)["spec"]
 
 
 def test_store_endpoints_of_the_zones_are_opened_on_their_port_only(tmp_path: Path) -> None:
@@ -197,8 +235,23 @@ def test_stores_of_zones_that_the_cluster_does_not_serve_stay_closed() -> None:
         ((*EU, "--set=image.tag=latest"), "tag"),
         ((*EU, "--set=colour=blue"), "colour"),
         ((*EU, "--set=replicator.deadlineSeconds=4000"), "deadlineSeconds"),
+        ((*BOTH, "--set=operator.regions=null"), "say in which of these regions"),
+        ((*BOTH, "--set=operator.regions={europe-west4}"), "europe-west4 is the region of no site"),
+        ((*EU, "--set=regions.gcp-frankfurt=us-central1"), "in one region only"),
+        ((*EU, f"--set=sites={{{'long-' * 6}site}}"), "maxLength"),
     ],
-    ids=["no sites", "site of no zone", "no API server", "moving tag", "unknown value", "deadline beyond the hour"],
+    ids=[
+        "no sites",
+        "site of no zone",
+        "no API server",
+        "moving tag",
+        "unknown value",
+        "deadline beyond the hour",
+        "sites in two regions and the operator anywhere",
+        "operator outside the sites' regions",
+        "a site in two regions",
+        "no room for the site in a CronJob's name",
+    ],
 )
 def test_bad_values_are_refused_with_the_reason(values: tuple[str, ...], word: str) -> None:
     done = helm(*values)

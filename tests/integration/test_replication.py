@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from domicile.api.zone import Site
 from domicile.backup import records
 from domicile.backup.errors import BackupError, IntegrityError, LiveNotEmptyError
@@ -22,7 +23,6 @@ from domicile.backup.replicate import Outcome, replicate
 from domicile.backup.restore import restore, verify
 from domicile.backup.stores import open_bucket
 from domicile.backup.stores.base import Bucket
-
 from tests.integration.stores_fixture import StoreSites, store_sites  # noqa: F401
 from tests.memory_bucket import MemoryBucket
 from tests.unit.world import contents

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import google_crc32c
 import pytest
+
 from domicile.api.zone import ResidencyZoneSpec, Site, Subject
 from domicile.backup.residency import Purpose, ResidencyError, Verdict, judge, require
 from domicile.backup.stores import Deadlines, open_bucket
@@ -26,7 +27,6 @@ from domicile.backup.stores.base import (
     UnavailableError,
     create_once,
 )
-
 from tests.integration.faulty import Answer, link, scripted
 from tests.integration.stores_fixture import StoreSites, free_port, make_site, versitygw
 

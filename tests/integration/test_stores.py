@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import google_crc32c
 import pytest
+
 from domicile.backup.stores import gcs, open_bucket, s3
 from domicile.backup.stores.base import (
     AlreadyExistsError,
@@ -19,7 +20,6 @@ from domicile.backup.stores.base import (
     UnavailableError,
     create_once,
 )
-
 from tests.integration.stores_fixture import StoreSites
 from tests.memory_bucket import MemoryBucket
 

@@ -17,7 +17,7 @@ from domicile.backup import claims, records, worker
 from domicile.backup.errors import BackupError, IntegrityError, LiveNotEmptyError, RollbackError
 from domicile.backup.keys import generate
 from domicile.backup.stores import open_bucket
-from domicile.backup.stores.base import Bucket
+from domicile.backup.stores.base import Bucket, NotFoundError
 from domicile.controllers import sites as sites_module
 from domicile.controllers.failover.takeover import Progress, RefusedError, take_over
 from domicile.controllers.sites import SiteStores
@@ -186,24 +186,16 @@ def test_without_a_snapshot_there_is_nothing_to_take(pair: Pair) -> None:
     assert pair.ruling().number == 1
 
 
-def test_a_second_order_finds_the_tenant_taken(pair: Pair) -> None:
+def test_a_second_order_adds_a_persons_word(pair: Pair) -> None:
     pair.replicate()
     pair.take_over()
     steps: list[Progress] = []
-    pair.take_over(steps.append)  # the same order, as by a new leader
+    pair.take_over(steps.append)
     assert [s.phase for s in steps] == [Phase.OPENED]
-    spec = FailoverSpec.model_validate(
-        {
-            "zone": "eu",
-            "targetSite": "aws-frankfurt",
-            "tenants": {"matchLabels": {}},
-            "acceptedDataLossSeconds": 3600,
-            "sourceIsDown": "the region is gone",
-        }
-    )
-    stores = SiteStores(pair.credentials, pair.keys)
-    with pytest.raises(RefusedError, match="already"):
-        take_over(pair.zone("aws-frankfurt"), stores, spec, pair.tenant, "order-2", steps.append)
+    names = claims.survey(pair.bucket(pair.aws, "control"), pair.tenant)[pair.tenant]
+    assert len(names.words_on(2)) == 1
+    assert pair.ruling().number == 2
+    assert pair.live() == CONTENT
 
 
 def test_what_this_site_wrote_earlier_is_not_overwritten(pair: Pair) -> None:
@@ -212,7 +204,8 @@ def test_what_this_site_wrote_earlier_is_not_overwritten(pair: Pair) -> None:
     with pytest.raises(LiveNotEmptyError):
         pair.take_over()
     assert pair.live() == {"leftover": b"of an earlier reign"}
-    assert not pair.ruling().opened
+    # Found before the claim: the holder was not deposed for a restore that can't be.
+    assert (pair.ruling().number, pair.ruling().holder) == (1, "gcp-frankfurt")
 
 
 def _replica(pair: Pair, folder: str) -> str:
@@ -342,3 +335,43 @@ def test_an_age_just_within_the_accepted_loss_is_taken(pair: Pair) -> None:
     begun = datetime.now(UTC)
     pair.take_over(acceptedDataLossSeconds=int((datetime.now(UTC) - begun + timedelta(seconds=60)).total_seconds()))
     assert pair.ruling().opened
+
+
+def test_the_standby_notices_a_chain_that_was_rolled_back(pair: Pair) -> None:
+    pair.replicate()
+    pair.replicate()
+    storage = pair.storage("aws-frankfurt")
+    known = storage.observe(pair.tenant).last_commit
+    pair.bucket(pair.aws, "control").delete(records.slot_name(pair.tenant, 2))
+    seen = storage.observe(pair.tenant, known)
+    assert seen.last_commit is None
+    assert seen.replica_error is not None
+    assert seen.replica_error[0] == "Rollback"
+
+
+@pytest.mark.parametrize("role", ["control", "keys", "replica"])
+def test_a_pool_that_names_a_bucket_of_the_site_itself_gives_no_tenant_that_bucket(pair: Pair, role: str) -> None:
+    own = f"gcp-to-{role}-{pair.number}"
+    live = pair.gcp.stores.live.model_copy(update={"pool": [own]})
+    site = pair.gcp.model_copy(update={"stores": pair.gcp.stores.model_copy(update={"live": live})})
+    pair.spec = pair.spec.model_copy(update={"sites": [site, pair.aws]})
+    with pytest.raises(NotFoundError, match="no free empty live bucket"):
+        pair.storage("gcp-frankfurt").provision("f" * 32, {}, Known(None, None, peer_answers=True), home=True)
+
+
+def test_a_bucket_that_may_not_be_used_is_made_once(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = pair.gcp.stores.live.model_copy(update={"pool": None, "create_prefix": f"made-{pair.number}"})
+    site = pair.gcp.model_copy(update={"stores": pair.gcp.stores.model_copy(update={"live": live})})
+    pair.spec = pair.spec.model_copy(update={"sites": [site, pair.aws], "attestations": []})
+    made: set[str] = set()
+    original = SiteStores.bucket
+
+    def noted(self: SiteStores, site: Site, name: str) -> Bucket:
+        made.add(name)
+        return original(self, site, name)
+
+    monkeypatch.setattr(SiteStores, "bucket", noted)
+    for _ in range(3):
+        with pytest.raises(BackupError):
+            pair.storage("gcp-frankfurt").provision("e" * 32, {}, Known(None, None, peer_answers=True), home=True)
+    assert len([name for name in made if name.startswith("made-")]) == 1

@@ -9,17 +9,23 @@ from typing import Any
 
 import pytest
 
+from domicile.api.common import FINALIZER
 from domicile.api.sites import ServedZone
 from domicile.api.zone import Site
 from domicile.backup import claims, mirror
-from domicile.backup.keys import LocalFileKeys, generate, open_tenant_key
+from domicile.backup.keys import LocalFileKeys, generate, mint_tenant_key, open_tenant_key
 from domicile.backup.stores import open_bucket
 from domicile.backup.stores.base import Bucket
 from domicile.controllers import sites as sites_module
+from domicile.controllers.mirrors import MirrorController
 from domicile.controllers.registry import Controllers
+from domicile.controllers.sites import SiteStores
+from domicile.controllers.tenant.storage import TenantStorage
 from domicile.controllers.tenant.view import Platform
+from domicile.controllers.zones import Zones
 from domicile.kube.client import Kube
 from domicile.kube.events import Events
+from domicile.kube.status import remove_finalizer
 from tests.integration.apiserver import ApiServer
 from tests.integration.stores_fixture import StoreSites, fake_gcs, make_site
 
@@ -114,6 +120,14 @@ class World:
         """Reconcile once; the conditions by type."""
         await self.controllers.reconcile("AssistantTenant", self.tenant)
         return {c["type"]: c for c in (await self.status()).get("conditions", [])}
+
+    def storage(self, site: str) -> TenantStorage:
+        return TenantStorage(self.served().model_copy(update={"site": site}), SiteStores(self.credentials, self.keys))
+
+    async def follow(self, site: str) -> None:
+        """One look at the mirror, as a site's operator."""
+        zones = Zones(self.kube, SiteStores(self.credentials, self.keys), (site,))
+        await MirrorController(self.kube, zones).follow(self.served().model_copy(update={"site": site}))
 
     async def status(self) -> Object:
         found = await self.kube.read(API, "AssistantTenant", self.tenant)
@@ -349,7 +363,15 @@ async def test_deletion_stops_isolates_and_keeps_the_data(world: World) -> None:
     while await world.controllers.reconcile("AssistantTenant", world.tenant) is not None:
         continue
     assert await world.kube.read(API, "AssistantTenant", world.tenant) is None
-    assert [world.objects(s) for s in (world.gcp, world.aws)] == before
+    # Nothing was taken away; both mirrors say that the tenant is gone.
+    told = {f"tenants/{status['tenantId']}/{2:010d}"}
+    for site, had in zip((world.gcp, world.aws), before, strict=True):
+        for bucket, names in world.objects(site).items():
+            assert set(names) - set(had[bucket]) == (told if bucket == site.stores.control else set())
+            assert set(had[bucket]) <= set(names)
+    # The peer, which had no such object yet, makes none now.
+    await world.follow("aws-frankfurt")
+    assert await world.kube.read(API, "AssistantTenant", world.tenant) is None
     policies = await world.kube.list("networking.k8s.io/v1", "NetworkPolicy", world.tenant)
     assert [p["metadata"]["name"] for p in policies] == ["default-deny"]
     assert await world.kube.read("apps/v1", "Deployment", "helpdesk", world.tenant) is None
@@ -361,6 +383,79 @@ async def test_deletion_stops_isolates_and_keeps_the_data(world: World) -> None:
     world.apply_tenant()
     await world.reconcile()
     assert (await world.status()).get("tenantId") != status["tenantId"]
+
+
+async def test_a_deleted_tenants_standby_gives_its_name_free_and_nothing_else(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    deleted = (await world.status())["tenantId"]
+    await world.follow("aws-frankfurt")
+    assert (await world.status())["tenantId"] == deleted
+    world.storage("gcp-frankfurt").retire(deleted, world.tenant)
+    await world.follow("aws-frankfurt")
+    assert "tenantId" not in await world.status()
+    await world.follow("aws-frankfurt")
+    assert "tenantId" not in await world.status()
+
+
+async def test_a_standby_does_not_become_a_tenant_that_starts_elsewhere(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    found = await world.kube.read(API, "AssistantTenant", world.tenant)
+    assert found is not None
+    # As another cluster would have it: the same name, but at home there.
+    world.apiserver.kubectl("delete", "assistanttenant", world.tenant, "--wait=false")
+    await remove_finalizer(world.kube, await world.kube.read(API, "AssistantTenant", world.tenant), FINALIZER)  # type: ignore[arg-type]
+    world.apply_tenant(homeSite="aws-frankfurt")
+    await world.follow("aws-frankfurt")
+    assert "tenantId" not in await world.status()
+
+
+async def test_a_mirrored_tenant_that_the_cluster_refuses_keeps_no_other_from_its_standby(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    tenant, storage = (await world.status())["tenantId"], world.storage("gcp-frankfurt")
+    document = storage.mirrored(tenant)
+    assert document is not None
+    world.apiserver.kubectl("delete", "assistanttenant", world.tenant, "--wait=false")
+    await remove_finalizer(world.kube, await world.kube.read(API, "AssistantTenant", world.tenant), FINALIZER)  # type: ignore[arg-type]
+    strange, at_peer = "0" * 32, world.storage("aws-frankfurt")
+    controls = [open_bucket(s, s.stores.control, world.credentials) for s in (world.gcp, world.aws)]
+    wraps = [open_bucket(s, s.stores.keys, world.credentials) for s in (world.gcp, world.aws)]
+    local = LocalFileKeys(world.keys)
+    mint_tenant_key(local, strange, world.zone_name, "gcp-frankfurt", wraps[0], "aws-frankfurt", wraps[1])
+    mirror.publish(controls, at_peer.open_key(strange), strange, world.zone_name, document | {"name": "kube-system"})
+    await world.follow("aws-frankfurt")
+    assert (await world.status())["tenantId"] == tenant
+
+
+async def test_a_policy_of_somebody_else_is_no_isolation(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    spec = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]}
+    meta = {"name": "allow-all", "namespace": world.tenant}
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+    world.apiserver.apply(policy)
+    isolated = (await world.reconcile())["NetworkIsolated"]
+    assert (isolated["status"], isolated["reason"]) == ("False", "ForeignPolicies")
+    world.apiserver.kubectl("delete", "networkpolicy", "allow-all", "-n", world.tenant)
+    assert (await world.reconcile())["NetworkIsolated"]["status"] == "True"
+
+
+async def test_a_pod_template_that_the_api_server_refuses_is_said(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    mount = {"name": "nowhere", "mountPath": "/x"}
+    template = {"spec": {"containers": [{"name": "assistant", "volumeMounts": [mount]}]}}
+    world.apply_tenant(assistants=[{"name": "helpdesk", "image": "i:1", "podTemplate": template}])
+    conditions = await world.reconcile()
+    assert (conditions["Ready"]["status"], conditions["WorkloadReady"]["reason"]) == ("False", "Refused")
+    assert "nowhere" in conditions["WorkloadReady"]["message"]
 
 
 class CrashError(BaseException):

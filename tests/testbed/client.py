@@ -1,7 +1,8 @@
 """Runs inside the client pod, on the standard library alone: one conversation with an assistant, as JSON in and out.
 
 stdin: {"base": URL, "cookie": str, "steps": [[METHOD, PATH, BODY], ...], "seconds": s}. Each step is retried until it
-answers 2xx or the seconds are over; stdout: {"cookie": str, "turns": [{"status", "body", "seconds"}]}. Status 0: no answer.
+answers 2xx or the seconds are over; stdout: {"cookie": str, "turns": [{"status", "body", "seconds"}]}. Status 0:
+no answer.
 """
 
 import json

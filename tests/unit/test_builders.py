@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from domicile.api.common import LABEL_REGION
-from domicile.controllers.tenant import builders
-from domicile.controllers.tenant.view import ClaimView
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domicile.api.common import LABEL_REGION
+from domicile.controllers.tenant import builders
+from domicile.controllers.tenant.view import ClaimView
 from tests.unit.views import tenant_spec, view
 
 
@@ -145,6 +145,26 @@ def test_whatever_the_template_says_region_guard_and_confinement_win(
     assert assistant["image"] == ours["image"]
     assert assistant["securityContext"] == ours["securityContext"]
     assert [e for e in assistant["env"] if e["name"] == "PORT"] == [e for e in ours["env"] if e["name"] == "PORT"]
+
+
+def test_no_probe_asks_anybody_but_the_pod() -> None:
+    probe = {"httpGet": {"host": "elsewhere.example", "httpHeaders": [{"name": "Host", "value": "x"}]}}
+    pod = with_template({"spec": {"containers": [{"name": "assistant", "readinessProbe": probe}]}})
+    assert set(pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]) == {"path", "port", "scheme"}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        {"metadata": None, "spec": None},
+        {"metadata": {"labels": None}, "spec": {"containers": None, "affinity": None}},
+        {"spec": {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": None}}}},
+    ],
+)
+def test_nulls_in_a_template_count_as_absent(template: dict[str, Any]) -> None:
+    affinity = with_template(template)["spec"]["affinity"]["nodeAffinity"]
+    terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert [e["values"] for t in terms for e in t["matchExpressions"]] == [["europe-west3"]]
 
 
 def test_a_template_may_tune_what_is_harmless() -> None:

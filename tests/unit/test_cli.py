@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+
 from domicile.api.failover import FailoverSpec
 from domicile.cli import failover
 from domicile.cli.main import parser
@@ -25,11 +26,22 @@ def test_a_wrong_duration_says_how_to_write_one(text: str) -> None:
         failover.seconds(text)
 
 
-ORDER = ["failover", "--zone", "eu", "--to", "aws-frankfurt", "--source-is-down", "region is gone", "--accept-loss", "2h"]
+ORDER = [
+    "failover",
+    "--zone",
+    "eu",
+    "--to",
+    "aws-frankfurt",
+    "--source-is-down",
+    "region is gone",
+    "--accept-loss",
+    "2h",
+]
 
 
 @pytest.mark.parametrize(
-    ("which", "selector"), [(["--all"], {"match_labels": {}}), (["--tenant", "b", "--tenant", "a"], {"names": ["a", "b"]})]
+    ("which", "selector"),
+    [(["--all"], {"match_labels": {}}), (["--tenant", "b", "--tenant", "a"], {"names": ["a", "b"]})],
 )
 def test_the_order_becomes_a_valid_failover(which: list[str], selector: dict[str, object]) -> None:
     made = failover.manifest(parser().parse_args([*ORDER, *which]), 7200)

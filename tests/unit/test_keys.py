@@ -7,6 +7,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from domicile.backup.errors import WrongKeyError
 from domicile.backup.keys import (
     KeyUnavailableError,
@@ -17,9 +20,6 @@ from domicile.backup.keys import (
     open_tenant_key,
 )
 from domicile.backup.stores.base import NotFoundError, UnavailableError
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.memory_bucket import MemoryBucket
 
 TENANT = "0123456789abcdef0123456789abcdef"

@@ -114,12 +114,72 @@ def test_the_zone_chooses_what_a_cut_off_holder_does(on_partition: str, why: str
 def test_a_take_over_is_served_only_after_a_whole_lease_and_the_drift_of_clocks() -> None:
     zone = leases(PEER)
     opened = listing(1, 2, opened=(2,))
+    zone.round(-1, -1, listing(1), None, read)
     for start in (0, 10, 20, 30):
         zone.round(start, start, opened, None, read)
         assert reason(zone, start) == "ClaimTooNew"
     later = D * DRIFT + 0.25
     zone.round(later, later, opened, None, read)
     assert left(zone, later) == pytest.approx(D)
+
+
+TAKEN = listing(1, 2, opened=(2,))
+
+
+def spoken(*words: str) -> Listing:
+    return {TENANT_ID: Names(frozenset({1, 2}), frozenset({2}), frozenset((2, w) for w in words))}
+
+
+def long_after(zone: ZoneLeases, own: Listing, begun: float = 0) -> float:
+    """Rounds without the peer for more than a lease; returns the time of the last one."""
+    moments = [begun + n * 5.0 for n in range(9)]
+    for start in moments:
+        zone.round(start, start, own, None, read)
+    return moments[-1]
+
+
+def test_an_emergency_claim_that_is_merely_found_needs_the_peer_or_a_new_word() -> None:
+    # It may be of an earlier reign: the other site may have taken the tenant back while this one was gone.
+    zone = leases(PEER)
+    now = long_after(zone, TAKEN)
+    assert reason(zone, now) == "PeerNotRead"
+    assert not zone.settled(now)
+    zone.round(now + 5, now + 5, spoken("a" * 32), None, read)
+    assert left(zone, now + 5) == D
+    assert zone.settled(now + 5)
+
+
+def test_a_word_that_is_merely_found_is_none() -> None:
+    zone = leases(PEER)
+    assert reason(zone, long_after(zone, spoken("a" * 32))) == "PeerNotRead"
+
+
+def test_a_word_reopens_a_home_whose_agents_are_new_while_the_peer_is_down() -> None:
+    zone = leases()
+    word = {TENANT_ID: Names(frozenset({1}), frozenset({1}), frozenset({(1, "b" * 32)}))}
+    now = long_after(zone, HOME_LISTS)
+    assert reason(zone, now) == "ClaimDoesNotStand"
+    zone.round(now + 5, now + 5, word, None, read)
+    assert left(zone, now + 5) == D
+
+
+def test_where_the_zone_stops_a_word_holds_until_the_peer_is_read() -> None:
+    zone = leases(PEER, onPartition="stop")
+    zone.round(-5, -5, listing(1), None, read)
+    now = long_after(zone, TAKEN)
+    assert reason(zone, now) == "granted"
+    zone.round(now + 5, now + 5, TAKEN, listing(1, 2), read)
+    assert reason(zone, now + 5) == "granted"
+    assert reason(zone, long_after(zone, TAKEN, now + 10)) == "PeerUnreachable"
+
+
+def test_a_round_that_misses_the_peer_takes_no_running_lease_back() -> None:
+    zone = leases(onPartition="stop")
+    zone.round(0, 0, HOME_LISTS, PEER_LISTS, read)
+    zone.round(5, 5, HOME_LISTS, None, read)
+    assert left(zone, 5) == D - 5
+    zone.round(D + 1, D + 1, HOME_LISTS, None, read)
+    assert reason(zone, D + 1) == "PeerUnreachable"
 
 
 def test_a_zone_of_one_site_asks_its_only_store() -> None:

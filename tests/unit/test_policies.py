@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from domicile.api.conditions import ConditionType
 from domicile.controllers.tenant import policies, status
 from domicile.controllers.tenant.policies import Verdict
 from domicile.controllers.tenant.view import ClaimView, Ownership, Residency, Standing, TenantView, Workload
-
 from tests.unit.views import NOW, tenant_spec, view
 
 
@@ -87,6 +87,8 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
     ({"key_error": "no private key"}, "EncryptionReady", "False", "KeyUnavailable", False, "no private key"),
     ({"key_id": None}, "EncryptionReady", "Unknown", "AwaitingKey", False, "key"),
     ({"policies_missing": ("default-deny",)}, "NetworkIsolated", "False", "PoliciesMissing", False, "default-deny"),
+    ({"policies_foreign": ("allow-all",)}, "NetworkIsolated", "False", "ForeignPolicies", False, "allow-all"),
+    ({"refusal": "env is invalid"}, "WorkloadReady", "False", "Refused", False, "env is invalid"),
     ({"missing_secrets": ("crm",)}, "WorkloadReady", "False", "SecretMissing", False, "Create the missing Secrets"),
     ({"nodes_in_region": 0}, "WorkloadReady", "False", "NoNodeInRegion", False, "europe-west3"),
     ({"workloads": {}}, "WorkloadReady", "False", "Progressing", False, "helpdesk"),
@@ -136,6 +138,13 @@ def test_the_survivor_of_an_outage_is_ready_though_the_peer_cannot_be_verified()
     assert policies.ready(alone, verdicts).status == "True"
     assert verdict(alone, "ReplicationHealthy").status == "False"
     assert verdict(alone, "ResidencyCompliant").status == "Unknown"
+
+
+def test_a_store_that_proves_nothing_is_not_ready_though_its_tenant_goes_on() -> None:
+    expired = view(residency=Residency(Standing.UNKNOWN, ("the attestation is not valid today",)))
+    verdicts = policies.judge(expired)
+    assert policies.blocking(verdicts) is None
+    assert policies.ready(expired, verdicts).status == "False"
 
 
 def test_a_claim_without_its_opening_mark_runs_nothing() -> None:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from domicile.backup import binding, canonical, mirror, records, snapshot
 from domicile.backup.binding import BucketTakenError
 from domicile.backup.errors import (
@@ -23,9 +26,6 @@ from domicile.backup.records import Slot
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Entry, Part, Root, Shard
 from domicile.backup.stores.base import UnavailableError
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.memory_bucket import MemoryBucket
 from tests.unit.format_reader import Reader
 from tests.unit.world import DIGEST, KEY, TENANT, ZONE, World, contents

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from domicile.backup import packing, restore
-from domicile.backup.errors import BackupError, ConcurrentRunError, FencedError
-from domicile.backup.stores.base import UnavailableError
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from domicile.backup import packing, restore
+from domicile.backup.errors import BackupError, ConcurrentRunError, FencedError
+from domicile.backup.stores.base import UnavailableError
 from tests.memory_bucket import MemoryBucket
 from tests.unit.format_reader import Reader
 from tests.unit.world import KEY, TENANT, ZONE, WithoutChecksums, World

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+
 from domicile.api.zone import ResidencyZoneSpec, Site, Subject
 from domicile.backup.residency import (
     Purpose,
@@ -20,7 +21,6 @@ from domicile.backup.residency import (
     require_compliant,
 )
 from domicile.backup.stores.base import BucketFacts, DeniedError, NotFoundError, UnavailableError
-
 from tests.memory_bucket import MemoryBucket
 
 TODAY = date(2026, 3, 10)

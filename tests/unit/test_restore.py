@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from domicile.backup import packing, records, restore, snapshot
 from domicile.backup.errors import (
     BackupError,
@@ -17,9 +20,6 @@ from domicile.backup.errors import (
 from domicile.backup.keys import TenantKey
 from domicile.backup.sealing import Sealer
 from domicile.backup.stores.base import UnavailableError
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.memory_bucket import MemoryBucket
 from tests.unit.test_replication_model import ENDS, shrink_sizes
 from tests.unit.world import DIGEST, KEY, TENANT, ZONE, WithoutChecksums, World, contents
@@ -162,7 +162,7 @@ def test_a_fence_needs_no_key_and_restores_all_the_same() -> None:
 
 def test_a_restore_goes_on_where_it_stopped() -> None:
     world, target = filled(), MemoryBucket("two", "fresh")
-    target.fail("write", matching="large")
+    target.fail("create", matching="large")
     with pytest.raises(UnavailableError):
         world.restore(target)
     there = len(target.objects)
@@ -170,7 +170,7 @@ def test_a_restore_goes_on_where_it_stopped() -> None:
     writes = len(target.calls)
     done = world.restore(target)
     assert (done.skipped, done.objects) == (there, 5)
-    assert sum(op == "write" for op, _ in target.calls[writes:]) == 5 - there
+    assert sum(op == "create" for op, _ in target.calls[writes:]) == 5 - there
     assert contents(target) == world.contents()
 
 
@@ -230,3 +230,18 @@ def test_a_manifest_in_place_of_the_committed_one_is_refused_even_if_well_sealed
     replace(world.replica, f"{TENANT}/manifests/{commit.manifest}", sealed)
     with pytest.raises(IntegrityError, match="digest"):
         world.restore()
+
+
+def test_a_restore_that_was_thought_dead_does_not_undo_what_was_written_since() -> None:
+    world = filled()
+    target = MemoryBucket("two", "fresh")
+
+    def slow(operation: str, name: str) -> None:
+        if operation in {"create", "write"} and name == "a":
+            target.before = lambda _operation, _name: None
+            target.write("a", iter((b"newer",)), 5)
+
+    target.before = slow
+    with pytest.raises(LiveNotEmptyError):
+        world.restore(target)
+    assert contents(target)["a"] == b"newer"

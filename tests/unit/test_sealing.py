@@ -7,13 +7,14 @@ import os
 
 import pytest
 import tink
-from domicile.backup import sealing
-from domicile.backup.errors import IntegrityError, WrongKeyError
-from domicile.backup.sealing import Associated, Sealer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tink import secret_key_access, streaming_aead
 from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
+
+from domicile.backup import sealing
+from domicile.backup.errors import IntegrityError, WrongKeyError
+from domicile.backup.sealing import Associated, Sealer
 
 FIRST = sealing.SEGMENT - sealing.HEADER - sealing.TAG
 REST = sealing.SEGMENT - sealing.TAG

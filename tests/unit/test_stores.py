@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from domicile.backup.stores import Deadlines, endpoint, open_bucket, s3_client
-from domicile.backup.stores.base import AlreadyExistsError, DeniedError, NotFoundError, UnavailableError, create_once
-from domicile.backup.stores.parts import parts
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domicile.backup.stores import Deadlines, endpoint, open_bucket, s3_client
+from domicile.backup.stores.base import AlreadyExistsError, DeniedError, NotFoundError, UnavailableError, create_once
+from domicile.backup.stores.parts import parts
 from tests.integration.stores_fixture import make_site
 from tests.memory_bucket import MemoryBucket
 

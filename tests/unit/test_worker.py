@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from domicile.api.sites import ServedZone, SiteFile
 from domicile.api.zone import ResidencyZoneSpec, Site
 from domicile.backup import binding, claims, keys, mirror, records, worker
@@ -18,7 +19,6 @@ from domicile.backup.keys import LocalFileKeys
 from domicile.backup.residency import ResidencyError
 from domicile.backup.stores.base import DeniedError, NotFoundError, StoreError
 from domicile.backup.worker import DeadlineError, NotHolderError, Replicator
-
 from tests.memory_bucket import MemoryBucket
 
 NOW = datetime(2026, 1, 31, 12, 34, 56, tzinfo=UTC)

@@ -12,7 +12,6 @@ from domicile.backup.replicate import Outcome, replicate
 from domicile.backup.restore import Restored, restore
 from domicile.backup.sealing import Sealer
 from domicile.backup.stores.base import ObjectInfo
-
 from tests.memory_bucket import MemoryBucket
 
 TENANT = "ab" * 16

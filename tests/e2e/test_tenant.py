@@ -1,0 +1,285 @@
+"""A tenant on a real cluster: what its pods reach, what the operator repairs, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.asking import Asking, now, reached
+from tests.estate import NAMESPACE, Estate, tenant, wait_for
+from tests.testbed.testbed import Site
+from tests.testbed.topology import API_PORT, STORE_PORT
+
+Object = dict[str, Any]
+FIRST, SECOND = "gcp-frankfurt", "aws-frankfurt"
+OUTSIDE = "198.51.100.7"  # TEST-NET-2 (RFC 5737)
+METADATA = "169.254.169.254"
+ONE = {"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1}
+# Each opening, and the only flow of the matrix that it lets through.
+OPENINGS = {
+    "allow-clients": "client to guard",
+    "allow-model": "model",
+    "allow-store": "own store",
+    "allow-lease": "lease agent",
+    "allow-dns": "DNS",
+}
+_RECONCILES = """
+import urllib.request
+text = urllib.request.urlopen("http://127.0.0.1:8080/metrics", timeout=5).read().decode()
+lines = [l for l in text.splitlines() if l.startswith('domicile_reconcile_seconds_count{kind="AssistantTenant"')]
+print(sum(float(l.split()[-1]) for l in lines))
+"""
+
+
+@pytest.fixture(scope="module")
+def site(estate: Estate) -> Site:
+    """The home site."""
+    return estate.site(FIRST)
+
+
+@pytest.fixture(scope="module")
+def names(estate: Estate, site: Site, named: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """Two tenants that serve at the first site: the one under test and its neighbour."""
+    own, neighbour = named("acme"), named("neighbour")
+    site.apply(tenant(own, assistants=[ONE]), tenant(neighbour, assistants=[ONE]))
+    for name in (own, neighbour):
+        estate.wait_condition(site, name, "Ready", "True", 180, "Serving")
+    yield own, neighbour
+    site.kubectl("delete", "assistanttenant", own, neighbour)
+
+
+@pytest.fixture(scope="module")
+def stranger(estate: Estate, site: Site, named: Callable[[str], str]) -> Iterator[str]:
+    """Namespace of a pod that belongs to no tenant, under no policy."""
+    name = named("stranger")
+    container = {"name": "main", "image": estate.testbed.images.built["client"][1], "imagePullPolicy": "Never"}
+    site.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "main", "namespace": name},
+            "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+        },
+    )
+    site.kubectl("wait", "-n", name, "--for=condition=Ready", "pod/main", "--timeout=60s")
+    yield name
+    site.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def quiet(estate: Estate, site: Site, names: tuple[str, str]) -> tuple[int, float, dict[str, Object]]:
+    """From here on nobody changes the two tenants: length of the audit log, reconciles and commits so far."""
+    for name in names:
+        estate.wait_condition(site, name, "Reconciling", "False", 60)
+    return len(_audit(site)), _reconciles(estate, site), _commits(estate, site, names)
+
+
+def _audit(site: Site) -> list[str]:
+    return site.cluster.control_plane.audit_log.read_text().splitlines()
+
+
+def _commits(estate: Estate, site: Site, names: tuple[str, str]) -> dict[str, Object]:
+    return {n: estate.status(site, n).get("lastCommit", {}) for n in names}
+
+
+def _reconciles(estate: Estate, site: Site) -> float:
+    """Reconciles of tenants by all operators of the site."""
+    pods = estate.pods(site, NAMESPACE, "app.kubernetes.io/component=operator")
+    found = [
+        site.kubectl("exec", "-n", NAMESPACE, p["metadata"]["name"], "--", "python3", "-c", _RECONCILES) for p in pods
+    ]
+    return sum(map(float, found))
+
+
+def _pod(estate: Estate, site: Site, name: str) -> Object:
+    return next(p for p in estate.pods(site, name) if "deletionTimestamp" not in p["metadata"])
+
+
+def _address(estate: Estate, site: Site, namespace: str, selector: str) -> str:
+    return str(estate.pods(site, namespace, selector)[0]["status"]["podIP"])
+
+
+def _allowed(estate: Estate, site: Site) -> dict[str, tuple[str, int]]:
+    """Where an assistant may go, by address: names need DNS, which is one of the flows."""
+    return {
+        "own store": (site.store.address, STORE_PORT),
+        "DNS": (_address(estate, site, "kube-system", "k8s-app=kube-dns"), 53),
+        "model": (_address(estate, site, "models", "app=model-provider"), 8080),
+        "lease agent": (_address(estate, site, NAMESPACE, "app.kubernetes.io/component=lease-agent"), 8080),
+    }
+
+
+def _forbidden(estate: Estate, site: Site, neighbour: str) -> dict[str, tuple[str, int]]:
+    """Servers that do listen and that an assistant must not reach."""
+    peer = estate.site(SECOND)
+    return {
+        "API server": (site.cluster.control_plane.address, API_PORT),
+        "API server's service": (estate.testbed.network.plan.service(site.cluster.spec, 1), 443),
+        "neighbour's guard": (_pod(estate, site, neighbour)["status"]["podIP"], 8080),
+        "neighbour's assistant": (_pod(estate, site, neighbour)["status"]["podIP"], 8081),
+        "operator": (_address(estate, site, NAMESPACE, "app.kubernetes.io/component=operator"), 8080),
+        "peer's store": (peer.store.address, STORE_PORT),
+        "peer's API server": (peer.cluster.control_plane.address, API_PORT),
+        "kubelet": (site.nodes[0].address, 10250),
+    }
+
+
+def _client(estate: Estate, site: Site, targets: dict[str, tuple[str, int]]) -> dict[str, bool]:
+    pod = estate.pods(site, "clients", "app=client")[0]["metadata"]["name"]
+    return reached(site, "clients", pod, "", targets)
+
+
+def test_clients_reach_the_guard_and_nobody_else_reaches_anything(
+    estate: Estate, site: Site, names: tuple[str, str], stranger: str, quiet: object
+) -> None:
+    own, neighbour = names
+    address = _pod(estate, site, own)["status"]["podIP"]
+    doors = {"guard": (address, 8080), "assistant": (address, 8081)}
+    assert _client(estate, site, doors) == {"guard": True, "assistant": False}
+    assert reached(site, stranger, "main", "", doors) == {"guard": False, "assistant": False}
+    other = _pod(estate, site, neighbour)["metadata"]["name"]
+    assert reached(site, neighbour, other, "assistant", doors) == {"guard": False, "assistant": False}
+
+
+def test_an_assistant_reaches_what_it_needs_and_nothing_else(
+    estate: Estate, site: Site, names: tuple[str, str], stranger: str, quiet: object
+) -> None:
+    own, neighbour = names
+    pod = _pod(estate, site, own)["metadata"]["name"]
+    allowed, forbidden = _allowed(estate, site), _forbidden(estate, site, neighbour)
+    # They all answer somebody whom no policy binds; only tenants' own doors are closed to strangers, too.
+    open_to_all = {n: t for n, t in forbidden.items() if "neighbour" not in n and n != "operator"}
+    assert reached(site, stranger, "main", "", open_to_all) == dict.fromkeys(open_to_all, True)
+    before = estate.testbed.counters().outside.packets
+    places = {"outside": (OUTSIDE, 443), "metadata server": (METADATA, 80)}
+    found = reached(site, own, pod, "assistant", {**allowed, **forbidden, **places})
+    assert found == {**dict.fromkeys(allowed, True), **dict.fromkeys([*forbidden, *places], False)}
+    assert estate.testbed.counters().outside.packets == before
+    # The counter does count: a stranger's attempts get as far as the outside.
+    reached(site, stranger, "main", "", places)
+    assert estate.testbed.counters().outside.packets > before
+    code = "import socket; socket.getaddrinfo('provider.models.svc', 8080)"
+    site.kubectl("exec", "-n", own, pod, "-c", "assistant", "--", "python3", "-c", code)
+
+
+def test_a_settled_tenant_is_looked_at_and_not_written_to(
+    estate: Estate, site: Site, names: tuple[str, str], quiet: tuple[int, float, dict[str, Object]]
+) -> None:
+    lines, reconciles, commits = quiet
+    known = len(json.loads(site.kubectl("get", "assistanttenants", "-o", "json"))["items"])
+    wait_for("two resyncs of all tenants", lambda: _reconciles(estate, site) >= reconciles + 2 * known, 120, 2)
+    events = [json.loads(line) for line in _audit(site)[lines:]]
+    # A snapshot at the tenant's minute is news, and the status tells it.
+    settled = {n for n in names if _commits(estate, site, names)[n] == commits[n]}
+    refs = [e["objectRef"] for e in events if e.get("userAgent", "").startswith("domicile-operator")]
+    writes = [r for r in refs if r.get("name") in settled or r.get("namespace") in settled]
+    assert settled
+    assert not writes
+
+
+def test_what_is_deleted_or_edited_is_back_within_seconds(estate: Estate, site: Site, names: tuple[str, str]) -> None:
+    own = names[0]
+    kinds = [("networkpolicy", "default-deny"), ("networkpolicy", "allow-lease"), ("service", "helpdesk"),
+             ("pdb", "helpdesk"), ("serviceaccount", "helpdesk"), ("deployment", "helpdesk")]  # fmt: skip
+    took = {}
+    for kind, name in kinds:
+        before = _shape(estate, site, own, kind, name)
+        site.kubectl("delete", kind, "-n", own, name, "--wait=true")
+        begun = now()
+        wait_for(f"{kind} {name}", lambda k=kind, n=name, b=before: _shape(estate, site, own, k, n) == b, 20)
+        took[f"{kind} {name} deleted"] = now() - begun
+    everyone = {"op": "add", "path": "/spec/ingress/-", "value": {}}
+    edits = [
+        ("networkpolicy", "allow-clients", everyone),
+        ("networkpolicy", "default-deny", {"op": "add", "path": "/spec/egress/-", "value": {}}),
+        ("service", "helpdesk", {"op": "replace", "path": "/spec/type", "value": "NodePort"}),
+        ("deployment", "helpdesk", {"op": "replace", "path": "/spec/replicas", "value": 3}),
+        ("deployment", "helpdesk", {"op": "remove", "path": "/spec/template/spec/affinity"}),
+    ]
+    for kind, name, change in edits:
+        before = _shape(estate, site, own, kind, name)
+        site.kubectl("patch", kind, "-n", own, name, "--type=json", "-p", json.dumps([change]))
+        begun = now()
+        wait_for(f"{kind} {name}", lambda k=kind, n=name, b=before: _shape(estate, site, own, k, n) == b, 20)
+        took[f"{kind} {name} edited"] = now() - begun
+    print(f"measured: slowest repair {max(took.values()):.2f} s: {max(took, key=lambda k: took[k])}")
+    assert max(took.values()) < 10
+    estate.wait_condition(site, own, "Ready", "True", 120, "Serving")
+
+
+def _shape(estate: Estate, site: Site, namespace: str, kind: str, name: str) -> Object | None:
+    """What somebody declared of an object, without what the cluster chose."""
+    found = estate.get(site, kind, name, namespace)
+    if found is None:
+        return None
+    chosen = ("clusterIP", "clusterIPs")
+    return {
+        "labels": found["metadata"]["labels"],
+        "spec": {k: v for k, v in found.get("spec", {}).items() if k not in chosen},
+    }
+
+
+def test_each_opening_is_needed_for_its_flow(estate: Estate, site: Site, names: tuple[str, str]) -> None:
+    own = names[0]
+    pod = _pod(estate, site, own)
+    allowed, guard = _allowed(estate, site), {"client to guard": (pod["status"]["podIP"], 8080)}
+
+    def flows() -> dict[str, bool]:
+        return reached(site, own, pod["metadata"]["name"], "assistant", allowed) | _client(estate, site, guard)
+
+    assert all(flows().values())
+    site.kubectl("patch", "assistanttenant", own, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    estate.wait_condition(site, own, "Reconciling", "True", 30, "Suspended")
+    closed: set[str] = set()
+    for opening, flow in OPENINGS.items():
+        site.kubectl("delete", "networkpolicy", "-n", own, opening)
+        closed.add(flow)
+        wanted = {f: f not in closed for f in OPENINGS.values()}
+        wait_for(f"closed: {sorted(closed)}", lambda w=wanted: flows() == w, 20)
+    site.kubectl("patch", "assistanttenant", own, "--type=merge", "-p", '{"spec": {"suspend": false}}')
+    wait_for("all flows", lambda: all(flows().values()), 30)
+
+
+def test_bad_input_is_named_heals_and_a_deleted_tenant_stops_at_once(
+    estate: Estate, site: Site, named: Callable[[str], str]
+) -> None:
+    name = named("typo")
+    wrong = {**ONE, "image": "domicile.dev/assistent:0.1.0", "envSecrets": ["crm"]}
+    site.apply(tenant(name, assistants=[wrong]))
+    missing = estate.wait_condition(site, name, "WorkloadReady", "False", 90, "SecretMissing")
+    assert "crm" in missing["message"]
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "crm", "namespace": name}}
+    site.apply({**secret, "stringData": {"CRM_URL": "http://crm.example"}})
+    pull = estate.wait_condition(site, name, "WorkloadReady", "False", 90, "ErrImageNeverPull")
+    assert "spec.assistants[].image" in pull["message"]
+    right = tenant(name, assistants=[{**wrong, "image": ONE["image"]}])
+    site.apply(right)
+    estate.wait_condition(site, name, "Ready", "True", 120, "Serving")
+    bucket, identity = estate.live_bucket(site, name), estate.status(site, name)["tenantId"]
+    estate.put(site, bucket, "knowledge/kept.md", b"# Kept\n")
+    with Asking(site, _pod(estate, site, name)) as asking:
+        asking.wait_open(0)
+        site.kubectl("delete", "assistanttenant", name, "--wait=false")
+        begun = now()
+        asking.wait_closed(begun, 30)
+        served = asking.last_served() - begun
+    print(f"measured: deleted tenant answers last {served:.2f} s after the order")
+    assert served < 10
+    wait_for("the end of the object", lambda: estate.get(site, "assistanttenant", name) is None, 90)
+    assert not estate.pods(site, name)
+    assert set(_policies(site, name)) == {"default-deny"}
+    assert estate.names(site, bucket) == ["knowledge/kept.md"]
+    told = json.loads(site.kubectl("get", "events", "-o", "json", "--field-selector", "reason=Deleted"))["items"]
+    notes = [e["message"] for e in told if e["involvedObject"]["name"] == name]
+    assert len(notes) == 1
+    assert identity in notes[0]
+    assert bucket in notes[0]
+
+
+def _policies(site: Site, namespace: str) -> list[str]:
+    found = json.loads(site.kubectl("get", "networkpolicies", "-n", namespace, "-o", "json"))["items"]
+    return [p["metadata"]["name"] for p in found]
