@@ -46,7 +46,8 @@ _EXPIRED = Refusal("RoundsFail", "The site's own control bucket has not answered
 class _Seen:
     """The highest claim of a tenant and what was learnt of it. ``since``: when it was first seen.
 
-    ``word``: a person vouched, while this agent ran, that the peer is down. What was merely found may be long overtaken.
+    ``word``: a person vouched, while this agent ran, that the peer is down.
+    What was merely found may be long overtaken.
     """
 
     n: int

@@ -56,10 +56,10 @@ def build(view: TenantView) -> list[Object]:
     objects = [namespace(view), *network_policies(view)]
     if view.live_credentials is not None:
         objects.append(store_secret(view, view.live_credentials))
-    # What the peer mirrored is put down only where nobody has provided it: GitOps may have.
-    objects += [
-        mirrored_secret(view, n, view.mirrored_secrets[n]) for n in view.missing_secrets if n in view.mirrored_secrets
-    ]
+    # What the peer mirrored is put down only where nobody has provided it (GitOps may have), and follows the peer while
+    # that is the active one.
+    wanted = {*view.missing_secrets, *(view.copied_secrets if view.role is Role.STANDBY else ())}
+    objects += [mirrored_secret(view, n, data) for n, data in sorted(view.mirrored_secrets.items()) if n in wanted]
     for assistant in view.spec.assistants:
         objects += [
             service_account(view, assistant),

@@ -86,7 +86,7 @@ class Gatherer:
         if view.namespace is not Ownership.OURS:
             return replace(view, missing_secrets=(), policies_missing=tuple(_policy_names(view)))
         secrets, deployments, policies, pods = await asyncio.gather(
-            self._missing_secrets(view),
+            self._secrets(view),
             kube.list("apps/v1", "Deployment", name, labels=f"{LABEL_TENANT}={name}"),
             kube.list("networking.k8s.io/v1", "NetworkPolicy", name),
             kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT}=assistant"),
@@ -94,7 +94,10 @@ class Gatherer:
         present, ours = {p["metadata"]["name"] for p in policies}, _policy_names(view)
         return replace(
             view,
-            missing_secrets=secrets,
+            missing_secrets=tuple(
+                n for n, s in secrets.items() if s is None or _owner(s) not in {None, view.tenant_id}
+            ),
+            copied_secrets=tuple(n for n, s in secrets.items() if s is not None and _owner(s) == view.tenant_id),
             mirrored_secrets=await self._mirrored(view, served) if secrets else {},
             workloads={d["metadata"]["name"]: _workload(d, pods) for d in deployments},
             policies_missing=tuple(n for n in ours if n not in present),
@@ -103,10 +106,10 @@ class Gatherer:
             replication_failure=await self._replication_failure(view),
         )
 
-    async def _missing_secrets(self, view: TenantView) -> tuple[str, ...]:
+    async def _secrets(self, view: TenantView) -> dict[str, Object | None]:
         names = sorted({s for a in view.spec.assistants for s in a.env_secrets})
         found = await asyncio.gather(*(self._kube.read("v1", "Secret", n, view.name) for n in names))
-        return tuple(n for n, secret in zip(names, found, strict=True) if secret is None or _of_another(secret, view))
+        return dict(zip(names, found, strict=True))
 
     async def _mirrored(self, view: TenantView, served: ServedZone) -> Mapping[str, Mapping[str, str]]:
         if view.tenant_id is None or view.key_id is None:
@@ -170,10 +173,10 @@ def _policy_names(view: TenantView) -> list[str]:
     return [p["metadata"]["name"] for p in builders.network_policies(view)]
 
 
-def _of_another(secret: Object, view: TenantView) -> bool:
-    """Whether we mirrored the Secret for an earlier tenant of the same name."""
+def _owner(secret: Object) -> str | None:
+    """Id of the tenant that we mirrored the Secret for; an earlier tenant may have had the same name."""
     owner: str | None = secret["metadata"].get("labels", {}).get(LABEL_TENANT_ID)
-    return owner is not None and owner != view.tenant_id
+    return owner
 
 
 def _opens(policy: Object) -> bool:

@@ -85,6 +85,7 @@ class TenantView:
     zone_sites: tuple[str, ...] = ()
     namespace: Ownership = Ownership.ABSENT
     missing_secrets: tuple[str, ...] = ()
+    copied_secrets: tuple[str, ...] = ()
     mirrored_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     nodes_in_region: int = 0
     residency: Residency = Residency(Standing.UNKNOWN)

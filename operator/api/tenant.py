@@ -37,7 +37,8 @@ class Assistant(Model):
             description="Secrets in the tenant's namespace whose keys become environment variables; mirrored sealed"
             " to the peer.",
             max_length=16,
-            json_schema_extra=LIST_SET,
+            json_schema_extra=LIST_SET
+            | validations(cel("!('store-credentials' in self)", "store-credentials is the operator's own Secret")),
         ),
     ] = []
     pod_template: Annotated[

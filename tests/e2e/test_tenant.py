@@ -74,7 +74,7 @@ def stranger(estate: Estate, site: Site, named: Callable[[str], str]) -> Iterato
 def quiet(estate: Estate, site: Site, names: tuple[str, str]) -> tuple[int, float, dict[str, Object]]:
     """From here on nobody changes the two tenants: length of the audit log, reconciles and commits so far."""
     for name in names:
-        estate.wait_condition(site, name, "Reconciling", "False", 60)
+        wait_for("rest", lambda n=name: "Reconciling" not in estate.conditions(site, n), 60)
     return len(_audit(site)), _reconciles(estate, site), _commits(estate, site, names)
 
 
@@ -195,7 +195,7 @@ def test_what_is_deleted_or_edited_is_back_within_seconds(estate: Estate, site: 
     everyone = {"op": "add", "path": "/spec/ingress/-", "value": {}}
     edits = [
         ("networkpolicy", "allow-clients", everyone),
-        ("networkpolicy", "default-deny", {"op": "add", "path": "/spec/egress/-", "value": {}}),
+        ("networkpolicy", "default-deny", {"op": "add", "path": "/spec/egress", "value": [{}]}),
         ("service", "helpdesk", {"op": "replace", "path": "/spec/type", "value": "NodePort"}),
         ("deployment", "helpdesk", {"op": "replace", "path": "/spec/replicas", "value": 3}),
         ("deployment", "helpdesk", {"op": "remove", "path": "/spec/template/spec/affinity"}),
@@ -265,7 +265,7 @@ def test_bad_input_is_named_heals_and_a_deleted_tenant_stops_at_once(
         asking.wait_open(0)
         site.kubectl("delete", "assistanttenant", name, "--wait=false")
         begun = now()
-        asking.wait_closed(begun, 30)
+        wait_for("the end of the pods", lambda: not estate.pods(site, name), 60)
         served = asking.last_served() - begun
     print(f"measured: deleted tenant answers last {served:.2f} s after the order")
     assert served < 10

@@ -207,3 +207,10 @@ def test_a_mirrored_secret_is_put_down_only_where_it_is_missing() -> None:
     seen = view(missing_secrets=("crm", "erp"), mirrored_secrets={"crm": {"k": "dg=="}, "other": {"k": "dg=="}})
     secret = only(builders.build(seen), "Secret")
     assert (secret["metadata"]["name"], secret["data"]) == ("crm", {"k": "dg=="})
+
+
+@pytest.mark.parametrize(("holder", "written"), [("aws-frankfurt", ["crm"]), ("gcp-frankfurt", [])])
+def test_a_mirrored_secret_follows_the_active_site(holder: str, written: list[str]) -> None:
+    claim = ClaimView(1, holder, stands=True, opened=True, everywhere=True)
+    seen = view(claim=claim, copied_secrets=("crm",), mirrored_secrets={"crm": {"k": "bmV3"}})
+    assert [o["metadata"]["name"] for o in builders.build(seen) if o["kind"] == "Secret"] == written
