@@ -25,6 +25,8 @@ from domicile.backup.stores.base import Bucket, NotFoundError, create_once
 
 VERSION = 1
 MAX_CLAIM_BYTES = 4096
+# Clocks of two machines may drift by 1 %: whoever waits for the end of another's lease waits so much longer.
+DRIFT = 1.01
 _NAME = re.compile(r"(claims|opened|words)/([0-9a-f]{32})/([0-9]{10})(?:/([0-9a-f]{32}))?", re.ASCII)
 
 

@@ -12,10 +12,7 @@ from dataclasses import dataclass, field
 
 from domicile.api.sites import ServedZone
 from domicile.api.zone import OnPartition
-from domicile.backup.claims import Claim, Mode, Names
-
-# Clocks of two machines may drift by 1 % while a lease runs.
-DRIFT = 1.01
+from domicile.backup.claims import DRIFT, Claim, Mode, Names
 
 ReadClaim = Callable[[str, int], Claim | None]
 

@@ -20,9 +20,6 @@ from domicile.backup.residency import Purpose
 from domicile.controllers.sites import SiteStores
 from domicile.controllers.tenant.storage import TenantStorage, sealer
 
-# Clocks of two machines may drift by 1 % while a lease runs.
-DRIFT = 1.01
-
 
 class RefusedError(Exception):
     """The take-over must not go on; the message says why and what to do."""
@@ -49,6 +46,8 @@ def take_over(
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Move one tenant to this site; blocking. ``report`` is told of every step.
+
+    For a tenant that is here already the order is a person's word that the other site is down, and nothing else.
 
     Raises RefusedError, StoreError or BackupError; what was reached stays, and a further Failover goes on from there.
     """
@@ -93,7 +92,7 @@ def take_over(
     restored = restore.restore(control, replica, bucket, key, tenant, zone.name, known_seq=known_seq)
     rpo = (started - restored.cut_time).total_seconds()
     report(Progress(Phase.RESTORED, claim.number, restored.seq, rpo))
-    sleep(max(0.0, zone.spec.lease_seconds * DRIFT - (time.monotonic() - waited_from)))
+    sleep(max(0.0, zone.spec.lease_seconds * claims.DRIFT - (time.monotonic() - waited_from)))
     claims.mark_open(control, tenant, claim.number)
     report(Progress(Phase.OPENED, claim.number, restored.seq, rpo))
 

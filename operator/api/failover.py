@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
-from pydantic.alias_generators import to_camel
 
 from domicile.api.common import LIST_SET, DnsLabel, Model, cel, list_map, validations
 from domicile.api.conditions import Conditions
@@ -35,10 +34,6 @@ class TenantSelector(Model):
     """Which of the zone's tenants move."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        frozen=True,
         json_schema_extra=validations(
             cel("has(self.names) != has(self.matchLabels)", "set exactly one of names and matchLabels")
         ),
@@ -58,10 +53,6 @@ class FailoverSpec(Model):
     """Desired state of a take-over; immutable."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        frozen=True,
         json_schema_extra=validations(cel("self == oldSelf", "a Failover is immutable: create another one")),
     )
 

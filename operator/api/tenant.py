@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
-from pydantic.alias_generators import to_camel
 
 from domicile.api.common import IMMUTABLE, LIST_SET, DnsLabel, Model, cel, list_map, validations
 from domicile.api.conditions import Conditions
@@ -92,10 +91,6 @@ class AssistantTenantSpec(Model):
     """Desired state of a tenant."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        frozen=True,
         json_schema_extra=validations(
             cel(
                 "has(self.homeSite) == has(oldSelf.homeSite)"

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
-from pydantic.alias_generators import to_camel
 
 from domicile.api.common import (
     IMMUTABLE,
@@ -74,10 +73,6 @@ class LiveBuckets(Model):
     """Where tenants' live buckets come from: a prepared pool, or buckets that the operator creates."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        frozen=True,
         json_schema_extra=validations(
             cel("has(self.pool) != has(self.createPrefix)", "set exactly one of pool and createPrefix")
         ),
@@ -106,10 +101,6 @@ class Stores(Model):
     """The object store of a site: one endpoint, the site's three buckets and the source of live buckets."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        frozen=True,
         json_schema_extra=validations(
             cel(
                 "(self.profile == 'compatible') == has(self.endpoint)",
@@ -163,10 +154,6 @@ class Site(Model):
     """One cloud region of the zone. Every site runs an operator of its own; the sites meet in the stores only."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        frozen=True,
         json_schema_extra=validations(
             cel(
                 "self.cloud != 'onprem' || self.stores.profile == 'compatible'",
@@ -209,10 +196,6 @@ class ModelProvider(Model):
     """A model server that assistants of the zone may ask (OpenAI-compatible)."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        frozen=True,
         json_schema_extra=validations(
             cel("has(self.service) != has(self.baseUrl)", "set exactly one of service and baseUrl")
         ),
@@ -248,10 +231,6 @@ class ResidencyZoneSpec(Model):
     """Desired state of a zone."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        frozen=True,
         json_schema_extra=validations(
             cel(
                 "self.sites.all(s, self.allowedRegions.exists(a, a.cloud == s.cloud && s.region in a.regions))",

@@ -94,7 +94,9 @@ class Pair:
             site_file, self.credentials, self.keys, self.tenant, datetime.now(UTC), termination=self.keys / "none"
         )
 
-    def take_over(self, report: Callable[[Progress], None] = lambda _: None, **changes: Any) -> None:
+    def take_over(
+        self, report: Callable[[Progress], None] = lambda _: None, known_seq: int | None = None, **changes: Any
+    ) -> None:
         spec = FailoverSpec.model_validate(
             {
                 "zone": "eu",
@@ -105,8 +107,8 @@ class Pair:
                 **changes,
             }
         )
-        stores = SiteStores(self.credentials, self.keys)
-        take_over(self.zone("aws-frankfurt"), stores, spec, self.tenant, "order-1", report, sleep=self.waited.append)
+        stores, zone = SiteStores(self.credentials, self.keys), self.zone("aws-frankfurt")
+        take_over(zone, stores, spec, self.tenant, "order-1", report, known_seq, sleep=self.waited.append)
 
     def live(self) -> dict[str, bytes]:
         live = self.bucket(self.aws, "live")
@@ -242,18 +244,8 @@ def test_a_rolled_back_chain_is_refused(pair: Pair) -> None:
     pair.replicate()
     assert pair.storage("aws-frankfurt").observe(pair.tenant).last_commit.seq == 2  # type: ignore[union-attr]
     pair.bucket(pair.aws, "control").delete(records.slot_name(pair.tenant, 2))
-    spec = FailoverSpec.model_validate(
-        {
-            "zone": "eu",
-            "targetSite": "aws-frankfurt",
-            "tenants": {"matchLabels": {}},
-            "acceptedDataLossSeconds": 3600,
-            "sourceIsDown": "the region is gone",
-        }
-    )
-    stores = SiteStores(pair.credentials, pair.keys)
     with pytest.raises(RollbackError, match="rolled back"):
-        take_over(pair.zone("aws-frankfurt"), stores, spec, pair.tenant, "order", lambda _: None, known_seq=2)
+        pair.take_over(known_seq=2)
     assert pair.ruling().number == 1
 
 

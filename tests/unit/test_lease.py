@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from domicile.api.sites import ServedZone
 from domicile.backup import claims
-from domicile.backup.claims import Claim, Mode, Names
+from domicile.backup.claims import DRIFT, Claim, Mode, Names
 from domicile.backup.stores.base import NotFoundError
 from domicile.gateway.holder import Grant, Holder
-from domicile.gateway.lease import DRIFT, Lease, Refusal, ZoneLeases
+from domicile.gateway.lease import Lease, Refusal, ZoneLeases
 from tests.memory_bucket import MemoryBucket
 from tests.unit.views import TENANT_ID, zone_spec
 
