@@ -181,7 +181,7 @@ class Estate(Watch):
             suffix = f"-{name}" if len(own) > 1 else ""
             self._secret(site, f"domicile-credentials{suffix}", credentials)
             self._secret(site, f"domicile-keys{suffix}", [p for z in zones for p in z.keys(name).glob("*.json")])
-            lease += [p for p in credentials if not p.name.startswith("live-")]
+            lease += [p for z in zones for p in z.lease_credentials(name).glob("*.json")]
         self._secret(site, "domicile-lease-credentials", lease)
         server = site.cluster.control_plane.server.removeprefix("https://")
         address, _, port = server.partition(":")

@@ -80,9 +80,10 @@ def create(store: Store, buckets: Buckets) -> None:
 def grant(store: Store, buckets: Buckets, peers: list[str], folder: Path) -> dict[str, Path]:
     """Make the accounts of an S3 store and say who may do what; ``folder`` keeps them for the next call.
 
-    Returns files of ``{"accessKeyId", "secretAccessKey"}`` by ``own``, the name of each peer, and ``live-<bucket>``.
+    Returns files of ``{"accessKeyId", "secretAccessKey"}`` by ``own``, ``lease`` (reads the control bucket), the name
+    of each peer, and ``live-<bucket>``.
     """
-    names = ["own", *peers, *(f"live-{b}" for b in buckets.live)]
+    names = ["own", "lease", *peers, *(f"live-{b}" for b in buckets.live)]
     files = {name: _account(store, folder / f"{name}.json") for name in names}
     access = {name: str(json.loads(path.read_text())["accessKeyId"]) for name, path in files.items()}
     client = store.s3()
@@ -93,6 +94,9 @@ def grant(store: Store, buckets: Buckets, peers: list[str], folder: Path) -> dic
             user = access[f"live-{bucket}"]
             statements += [_allow(user, _PEER_BUCKET, arn), _allow(user, _LIVE_OBJECT, f"{arn}/*")]
         else:
+            if bucket == buckets.control:
+                statements += [_allow(access["lease"], ["s3:ListBucket"], arn)]
+                statements += [_allow(access["lease"], ["s3:GetObject"], f"{arn}/*")]
             for peer in peers:
                 statements += [_allow(access[peer], _PEER_BUCKET, arn), _allow(access[peer], _PEER_OBJECT, f"{arn}/*")]
         policy = {"Version": "2012-10-17", "Statement": statements}

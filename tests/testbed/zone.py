@@ -63,6 +63,10 @@ class Zone:
         """Folder of what a site's operator holds: its account at each store, and those for its live buckets."""
         return self.folder / "credentials" / site
 
+    def lease_credentials(self, site: str) -> Path:
+        """Folder of what a site's lease agents hold: accounts that can only read control buckets."""
+        return self.folder / "lease" / site
+
     def live_credentials(self, site: str, bucket: str) -> Path:
         """An account for one live bucket only; the file is absent where the store knows no accounts."""
         return self.credentials(site) / f"live-{bucket}.json"
@@ -95,7 +99,11 @@ def create_zone(
         peers = [s.name for s in members if s is not site]
         if not site.spec.is_gcs:
             accounts = prepared.grant(site.store, names[site.name], peers, folder.parent / "accounts" / site.name)
+            for member in members:
+                _copy(accounts["lease"], folder / "lease" / member.name / f"{site.name}.json")
             for account, path in accounts.items():
+                if account == "lease":
+                    continue
                 holder = account if account in peers else site.name
                 file = f"{account}.json" if account.startswith("live-") else f"{site.name}.json"
                 _copy(path, folder / "credentials" / holder / file)
