@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from domicile.api.conditions import ConditionType
+from domicile.api.tenant import AssistantTenantStatus, CommitStatus
 from domicile.controllers.tenant import policies, status
 from domicile.controllers.tenant.policies import Verdict
+from domicile.controllers.tenant.replication import awaits_snapshot
 from domicile.controllers.tenant.view import ClaimView, Ownership, Residency, Standing, TenantView, Workload
 from tests.unit.views import NOW, tenant_spec, view
 
@@ -164,3 +166,32 @@ def test_blocked_is_stalled_and_starting_is_reconciling() -> None:
         found = policies.progress(policies.ready(seen, policies.judge(seen)))
         assert found is not None
         assert found.type is expected
+
+
+def test_a_request_to_reconcile_is_acknowledged() -> None:
+    asked = {"reconcile.domicile.dev/requested-at": "2026-01-02T03:04:05Z"}
+    assert status.build(view(), policies.judge(view()), asked).last_handled_reconcile_at == "2026-01-02T03:04:05Z"
+
+
+@pytest.mark.parametrize(
+    ("asked", "changes", "waits"),
+    [
+        (None, {}, False),
+        ("no time", {}, False),
+        ("2026-01-02T03:04:00", {}, False),
+        ("2026-01-02T03:04:00+00:00", {}, True),
+        ("2026-01-02T02:30:00+00:00", {}, False),
+        ("2026-01-02T03:04:00+00:00", {"last_commit": None}, True),
+        ("2026-01-02T03:04:00+00:00", {"replication_failure": ("Denied", "no")}, False),
+        (
+            "2026-01-02T03:04:00+00:00",
+            {"last_commit": CommitStatus(seq=5, epoch=1, cut_time=NOW, target="aws-frankfurt")},
+            False,
+        ),
+    ],
+)
+def test_a_requested_snapshot_is_looked_for_until_it_comes(
+    asked: str | None, changes: dict[str, Any], waits: bool
+) -> None:
+    known = AssistantTenantStatus(last_handled_replicate_at=asked)
+    assert awaits_snapshot(view(status=known, **changes)) is waits
