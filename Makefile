@@ -66,7 +66,7 @@ test: ## Set up, build, check and run every test (cold about 45 min on 2 cores, 
 	@$(MAKE) build lint
 	@echo "test: unit, integration and end-to-end tests (about 15 min)"
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest tests/unit tests/integration tests/e2e 2>&1 | tee .venv/pytest.log
+	@$(BIN)/coverage run -m pytest --durations=12 tests/unit tests/integration tests/e2e 2>&1 | tee .venv/pytest.log
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered
 	@tail -n 1 .venv/pytest.log

@@ -236,8 +236,9 @@ def judge(zone: ServedZone, claim: Claim, own: Names, peer: Names | None) -> Rul
     own_word = in_own if writer_is_own else in_peer
     stands = everywhere or (claim.mode is Mode.EMERGENCY and own_word)
     if peer is None and zone.peer is not None and in_own and claim.mode is not Mode.EMERGENCY:
-        # The writer marks a claim opened only once it stood; its own mark is the proof while the peer is out of reach.
-        stands = writer_is_own and claim.n in own.opened
+        # While the peer is out of reach: a claim of the peer's here is a copy of its own, and a claim of ours was marked
+        # opened only once it stood.
+        stands = not writer_is_own or claim.n in own.opened
     return Ruling(claim, stands, claim.holder == zone.site and claim.n in own.opened, everywhere)
 
 

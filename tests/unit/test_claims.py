@@ -166,3 +166,10 @@ def test_only_the_holder_s_own_mark_opens() -> None:
     assert claims.judge(AT_PEER, EMERGENCY, both, None).opened
     assert not claims.judge(AT_PEER, EMERGENCY, names(1, 2, opened=(1,)), None).opened
     assert not claims.judge(AT_HOME, EMERGENCY, both, names(1, 2)).opened
+
+
+def test_while_the_peer_is_silent_its_claim_here_stands_and_an_own_one_needs_its_mark() -> None:
+    # A writer puts a claim into its own store first: what lies here of the peer's lies there, too.
+    assert claims.judge(AT_PEER, CLAIM, names(1), None).stands
+    assert not claims.judge(AT_HOME, CLAIM, names(1), None).stands
+    assert claims.judge(AT_HOME, CLAIM, names(1, opened=(1,)), None).stands
