@@ -236,8 +236,8 @@ def judge(zone: ServedZone, claim: Claim, own: Names, peer: Names | None) -> Rul
     own_word = in_own if writer_is_own else in_peer
     stands = everywhere or (claim.mode is Mode.EMERGENCY and own_word)
     if peer is None and zone.peer is not None and in_own and claim.mode is not Mode.EMERGENCY:
-        # While the peer is out of reach: a claim of the peer's here is a copy of its own, and one of ours was marked opened
-        # only once it stood.
+        # While the peer is out of reach: a claim of the peer's here is a copy of its own, and one of ours was marked
+        # opened only once it stood.
         stands = not writer_is_own or claim.n in own.opened
     return Ruling(claim, stands, claim.holder == zone.site and claim.n in own.opened, everywhere)
 
