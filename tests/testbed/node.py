@@ -330,6 +330,12 @@ def _containerd(folder: Path) -> str:
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{folder}/cni/bin"
     conf_dir = "{folder}/cni/net.d"
+# A collection that an updated image sets off takes layers away under the import of the next one. Disks are short-lived.
+[plugins."io.containerd.gc.v1.scheduler"]
+  pause_threshold = 0.0
+  deletion_threshold = 0
+  mutation_threshold = 0
+  startup_delay = "1000h"
 [plugins."io.containerd.internal.v1.opt"]
   path = "/var/lib/containerd-opt"
 """
