@@ -6,6 +6,7 @@ under the Failover's id, so a new leader repeats it harmlessly.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from domicile.backup import binding, claims, records, residency, restore
 from domicile.backup.canonical import parse_time
 from domicile.backup.claims import Claim, Mode, Ruling
 from domicile.backup.residency import Purpose
+from domicile.backup.stores.base import Bucket, StoreError
 from domicile.controllers.sites import SiteStores
 from domicile.controllers.tenant.storage import TenantStorage, sealer
+
+log = logging.getLogger(__name__)
 
 
 class RefusedError(Exception):
@@ -54,8 +58,7 @@ def take_over(
     storage = TenantStorage(zone, stores)
     control = stores.control(zone.own)
     started = datetime.now(UTC)
-    peer_answers = storage.peer_answers()
-    ruling = storage.ruling(tenant, ask_peer=peer_answers)
+    ruling, peer = _survey(zone, stores, storage, tenant)
     if ruling is None:
         raise RefusedError("no claim of the tenant is known here; it was never replicated to this site")
     if ruling.holder == zone.site and ruling.opened:
@@ -84,7 +87,7 @@ def take_over(
     if spec.dry_run:
         report(Progress(Phase.REHEARSED, commit_seq=commit.seq, rpo_seconds=rpo))
         return
-    claim = _claim(zone, stores, tenant, ruling, request_id, commit.seq, peer_answers=peer_answers)
+    claim = _claim(zone, control, peer, tenant, ruling, request_id, commit.seq)
     waited_from = time.monotonic()
     report(Progress(Phase.CLAIMED, claim.number, commit.seq, rpo))
     base = records.fence(control, tenant, claim.number, sealer(key)).commit or commit
@@ -97,23 +100,31 @@ def take_over(
     report(Progress(Phase.OPENED, claim.number, restored.seq, rpo))
 
 
+def _survey(
+    zone: ServedZone, stores: SiteStores, storage: TenantStorage, tenant: str
+) -> tuple[Ruling | None, Bucket | None]:
+    """The highest claim, and the peer's control bucket if it answers: it may well die under the order."""
+    if zone.peer is not None and storage.peer_answers():
+        try:
+            return storage.ruling(tenant, ask_peer=True), stores.control(zone.peer)
+        except StoreError as error:
+            log.warning("the source stopped answering: %s", type(error).__name__)
+    return storage.ruling(tenant, ask_peer=False), None
+
+
 def _claim(
-    zone: ServedZone,
-    stores: SiteStores,
-    tenant: str,
-    ruling: Ruling,
-    request_id: str,
-    base: int,
-    *,
-    peer_answers: bool,
+    zone: ServedZone, own: Bucket, peer: Bucket | None, tenant: str, ruling: Ruling, request_id: str, base: int
 ) -> Claim:
     if ruling.holder == zone.site:
         # An earlier try got this far: its claim rules already and is only opened here.
         return ruling.claim
     number = claims.next_number(ruling.number, claims.site_index(zone.spec, zone.site))
     claim = Claim.new(tenant, number, holder=zone.site, mode=Mode.EMERGENCY, request_id=request_id, base_commit=base)
-    controls = [stores.control(zone.own)]
-    if zone.peer is not None and peer_answers:
-        controls.append(stores.control(zone.peer))
-    claims.write_claim(claim, controls)
+    claims.write_claim(claim, [own])
+    if peer is not None:
+        try:
+            claims.complete(tenant, number, own, peer)
+        except StoreError as error:
+            # It stands by the person's word; the operator completes it once the peer is back.
+            log.warning("claim not copied to the source: %s", type(error).__name__)
     return claim

@@ -92,7 +92,7 @@ class TenantStorage:
 
     def peer_answers(self) -> bool:
         """Whether the peer's control bucket can be listed now."""
-        return self._peer is not None and self._peer_error() is None
+        return self._peer is not None and self._stores.silence(self._peer, anew=True) is None
 
     def _peer_error(self) -> str | None:
         if self._peer is None:

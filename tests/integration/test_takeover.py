@@ -165,6 +165,27 @@ def test_a_replicator_that_was_already_running_is_fenced(pair: Pair, monkeypatch
     assert pair.live() == CONTENT
 
 
+@pytest.mark.parametrize("dies", ["at the survey", "at the claim"])
+def test_a_source_that_dies_under_the_order_does_not_stop_it(
+    pair: Pair, dies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.replicate()
+    dead = pair.gcp.stores.model_copy(update={"endpoint": "http://127.0.0.1:1"})
+    calls = itertools.count()
+
+    def dying(site: Site, name: str, credentials: Path, *rest: Any) -> Bucket:
+        # The quick question whether it answers still finds it alive.
+        if site.name == "gcp-frankfurt" and not rest and next(calls) >= (1 if dies == "at the claim" else 0):
+            site = site.model_copy(update={"stores": dead})
+        return open_bucket(site, name, credentials, *rest)
+
+    monkeypatch.setattr(sites_module, "open_bucket", dying)
+    pair.take_over()
+    ruling = pair.ruling()
+    assert (ruling.number, ruling.holder, ruling.opened) == (2, "aws-frankfurt", True)
+    assert pair.live() == CONTENT
+
+
 def test_a_dry_run_writes_nothing(pair: Pair) -> None:
     pair.replicate()
     before = pair.control_names()
