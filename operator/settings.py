@@ -38,9 +38,6 @@ class Settings(BaseSettings):
     keys_dir: Annotated[
         Path, Field(description="Folder of <key>.public.json and <key>.private.json of the sites' keys.")
     ] = Path("/etc/domicile/keys")
-    lease_agent_url: Annotated[
-        str, Field(description="Base URL of the site's lease agent. Default: its Service in the operator's namespace.")
-    ] = ""
     resync_seconds: Annotated[
         float, Field(description="Every object is looked at again within this time (seconds).", ge=1, le=3600)
     ] = 30.0
@@ -63,8 +60,3 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(s.strip() for s in value.split(",") if s.strip()) if isinstance(value, str) else value
-
-    @property
-    def lease_url(self) -> str:
-        """Base URL of the lease agent."""
-        return self.lease_agent_url or f"http://domicile-lease.{self.namespace}.svc:8080"

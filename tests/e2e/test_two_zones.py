@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -133,10 +132,9 @@ def test_without_a_node_at_home_pods_wait(estate: Estate) -> None:
             return pods if len(pods) == 2 and all(waits(p) for p in pods) else None
 
         wait_for("both pods waiting", replaced, 60)
-        # A second look of the operator must not help them abroad.
-        time.sleep(3)
-        assert nodes(alive(estate.pods(site, "stadtwerke"))) == ["", ""]
+        # The operator has seen it, and its look must not help them abroad.
         estate.wait_condition(site, "stadtwerke", "WorkloadReady", "False", 30, "Progressing")
+        assert nodes(alive(estate.pods(site, "stadtwerke"))) == ["", ""]
     finally:
         site.kubectl("uncordon", node_of(site))
     estate.wait_condition(site, "stadtwerke", "Ready", "True", 90, "Serving")

@@ -70,7 +70,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     settings = Settings()
     assert settings.sites == ("gcp-frankfurt", "gcp-iowa")
     assert settings.keys_dir == Path("/keys")
-    assert settings.lease_url == "http://domicile-lease.here.svc:8080"
+    assert settings.namespace == "here"
     assert (settings.workers, settings.resync_seconds) == (16, 30.0)
 
 
