@@ -65,7 +65,7 @@ class ZoneAgent:
     def __init__(
         self, zone: ServedZone, credentials: Path, clock: Callable[[], float], pool: ThreadPoolExecutor
     ) -> None:
-        self._zone = zone
+        self.zone = zone
         self._credentials = credentials
         self._clock = clock
         self._pool = pool
@@ -73,10 +73,15 @@ class ZoneAgent:
         self.leases = ZoneLeases(zone)
         self.last_round: float | None = None
 
+    def follow(self, zone: ServedZone) -> None:
+        """Go on with the zone as edited, and with all that is known of its claims."""
+        self.zone = zone
+        self.leases.follow(zone)
+
     @property
     def period(self) -> float:
         """Seconds between the starts of two rounds."""
-        return min(self._zone.spec.lease_seconds / 6, 5.0)
+        return min(self.zone.spec.lease_seconds / 6, 5.0)
 
     async def run(self) -> None:
         """Rounds until cancelled."""
@@ -86,7 +91,7 @@ class ZoneAgent:
             await asyncio.sleep(max(0.05, self.period - (self._clock() - begun)))
 
     async def _round(self, begun: float) -> None:
-        own, peer = await asyncio.gather(self._list(self._zone.own.name), self._list(self._peer))
+        own, peer = await asyncio.gather(self._list(self.zone.own.name), self._list(self._peer))
         now = self._clock()
         wanted = self._wanted(own, peer)
         await asyncio.gather(*(self._fetch(tenant, n, own, peer) for tenant, n in wanted))
@@ -96,7 +101,7 @@ class ZoneAgent:
 
     @property
     def _peer(self) -> str | None:
-        return self._zone.peer.name if self._zone.peer else None
+        return self.zone.peer.name if self.zone.peer else None
 
     def _wanted(self, own: Mapping[str, Names] | None, peer: Mapping[str, Names] | None) -> list[tuple[str, int]]:
         highest = {
@@ -106,7 +111,7 @@ class ZoneAgent:
         return [(tenant, n) for tenant, n in highest.items() if n and (tenant, n) not in self._claims]
 
     def _control(self, site: str) -> Bucket:
-        found = next(s for s in self._zone.spec.sites if s.name == site)
+        found = next(s for s in self.zone.spec.sites if s.name == site)
         return open_bucket(found, found.stores.control, self._credentials, DEADLINES)
 
     async def _list(self, site: str | None) -> Mapping[str, Names] | None:
@@ -118,7 +123,7 @@ class ZoneAgent:
     async def _fetch(
         self, tenant: str, n: int, own: Mapping[str, Names] | None, peer: Mapping[str, Names] | None
     ) -> None:
-        for site, side in ((self._zone.own.name, own), (self._peer, peer)):
+        for site, side in ((self.zone.own.name, own), (self._peer, peer)):
             if site is not None and side is not None and tenant in side and n in side[tenant].claims:
                 found = await self._in_time(partial(self._read, site, tenant, n), f"claim at {site}")
                 if found is not None:
@@ -145,7 +150,7 @@ class Agent:
         self._settings = settings
         self._clock = clock
         self._pool = ThreadPoolExecutor(32, thread_name_prefix="stores")
-        self._zones: dict[str, tuple[ServedZone, ZoneAgent, asyncio.Task[None]]] = {}
+        self._zones: dict[str, tuple[ZoneAgent, asyncio.Task[None]]] = {}
         self._loaded = False
         self.registry = CollectorRegistry()
         self._refused = Counter(
@@ -167,26 +172,32 @@ class Agent:
         try:
             while True:
                 try:
-                    self._take(sites.load(self._settings.site_file).zones)
+                    self.take(sites.load(self._settings.site_file).zones)
                     self._loaded = True
                 except (OSError, ValidationError) as error:
                     log.warning("site file %s: %s", self._settings.site_file, type(error).__name__)
                 await asyncio.sleep(1.0)
         finally:
-            for _, _, task in self._zones.values():
+            for _, task in self._zones.values():
                 task.cancel()
 
-    def _take(self, zones: list[ServedZone]) -> None:
+    def take(self, zones: list[ServedZone]) -> None:
+        """Serve exactly these zones. An edited one keeps its leases; one that is another site now starts anew."""
         wanted = {z.name: z for z in zones}
-        for name in [n for n, (zone, _, _) in self._zones.items() if wanted.get(n) != zone]:
-            self._zones.pop(name)[2].cancel()
+        for name in [
+            n for n, (agent, _) in self._zones.items() if n not in wanted or wanted[n].site != agent.zone.site
+        ]:
+            self._zones.pop(name)[1].cancel()
         for name, zone in wanted.items():
-            if name not in self._zones:
+            if name in self._zones:
+                self._zones[name][0].follow(zone)
+            else:
                 agent = ZoneAgent(zone, self._settings.credentials_dir, self._clock, self._pool)
-                self._zones[name] = (zone, agent, asyncio.get_running_loop().create_task(agent.run()))
+                self._zones[name] = (agent, asyncio.get_running_loop().create_task(agent.run()))
 
-    def _agents(self) -> list[ZoneAgent]:
-        return [agent for _, agent, _ in self._zones.values()]
+    def zones(self) -> dict[str, ZoneAgent]:
+        """The agents of the served zones by name."""
+        return {name: agent for name, (agent, _) in self._zones.items()}
 
     async def lease(self, request: web.Request) -> web.Response:
         """GET /v1/lease/<tenant id>."""
@@ -194,7 +205,7 @@ class Agent:
         if not _TENANT.fullmatch(tenant):
             return web.json_response({"reason": "BadTenant", "message": "A tenant id has 32 hex digits."}, status=400)
         refusal = Refusal("NoZone", "This agent serves no zone yet.")
-        for agent in self._agents():
+        for agent in self.zones().values():
             answer = agent.leases.remaining(tenant, self._clock())
             if not isinstance(answer, Refusal):
                 self._granted.inc()
@@ -208,17 +219,17 @@ class Agent:
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """Fails once a zone's rounds have ended or hang: an unreachable store is no reason to restart."""
-        broken = [name for name, (_zone, _agent, task) in self._zones.items() if task.done()]
+        broken = [name for name, (_, task) in self._zones.items() if task.done()]
         return web.json_response({"broken": broken}, status=500 if broken else 200)
 
     async def readyz(self, _: web.Request) -> web.Response:
         """Ready once replacing an older agent by this one would end nobody's lease."""
-        ready = self._loaded and all(a.leases.settled(self._clock()) for a in self._agents())
+        ready = self._loaded and all(a.leases.settled(self._clock()) for a in self.zones().values())
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Prometheus metrics; no label names a tenant."""
-        for name, (_zone, agent, _task) in self._zones.items():
+        for name, agent in self.zones().items():
             if agent.last_round is not None:
                 self._age.labels(name).set(self._clock() - agent.last_round)
         return web.Response(body=generate_latest(self.registry), content_type="text/plain")

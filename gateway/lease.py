@@ -66,6 +66,10 @@ class ZoneLeases:
         self._own: Mapping[str, Names] | None = None
         self._empty_at_first = True
 
+    def follow(self, zone: ServedZone) -> None:
+        """Take the zone as edited, from the next round on. Its site and its lease length never change."""
+        self._zone = zone
+
     def round(
         self,
         start: float,

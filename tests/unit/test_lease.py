@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,10 +14,12 @@ from domicile.api.sites import ServedZone
 from domicile.backup import claims
 from domicile.backup.claims import DRIFT, Claim, Mode, Names
 from domicile.backup.stores.base import NotFoundError
+from domicile.gateway.agent import Agent, Settings
 from domicile.gateway.holder import Grant, Holder
 from domicile.gateway.lease import Lease, Refusal, ZoneLeases
 from tests.memory_bucket import MemoryBucket
 from tests.unit.views import TENANT_ID, zone_spec
+from tests.unit.views import site as site_of
 
 D = 30.0
 SPEC = zone_spec()
@@ -180,6 +183,33 @@ def test_a_round_that_misses_the_peer_takes_no_running_lease_back() -> None:
     assert left(zone, 5) == D - 5
     zone.round(D + 1, D + 1, HOME_LISTS, None, read)
     assert reason(zone, D + 1) == "PeerUnreachable"
+
+
+def test_an_edited_zone_costs_no_lease_and_rules_from_the_next_round_on() -> None:
+    zone = leases()
+    zone.round(0, 0, HOME_LISTS, PEER_LISTS, read)
+    zone.follow(ServedZone(name="eu", site=HOME, spec=zone_spec(leaseSeconds=int(D), onPartition="stop")))
+    assert left(zone, 5) == D - 5
+    zone.round(D + 1, D + 1, HOME_LISTS, None, read)
+    assert reason(zone, D + 1) == "PeerUnreachable"
+
+
+async def test_the_agent_follows_an_edited_zone_with_what_it_knows(tmp_path: Path) -> None:
+    sites = [
+        site_of("gcp-frankfurt", "gcp", "europe-west3", "127.0.0.1"),
+        site_of("aws-frankfurt", "aws", "eu-central-1", "127.0.0.1"),
+    ]
+    before, after = (
+        ServedZone(name="eu", site=HOME, spec=zone_spec(sites=sites, onPartition=o)) for o in ("serve", "stop")
+    )
+    agent = Agent(Settings(site_file=tmp_path / "none", credentials_dir=tmp_path))
+    agent.take([before])
+    known = agent.zones()["eu"]
+    agent.take([after])
+    assert agent.zones()["eu"] is known
+    assert known.zone == after
+    agent.take([])
+    assert agent.zones() == {}
 
 
 def test_a_zone_of_one_site_asks_its_only_store() -> None:
