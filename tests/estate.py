@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -229,16 +228,6 @@ class Estate(Watch):
         found = json.loads(site.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))
         items: list[Object] = found["items"]
         return items
-
-    def logs(self, site: Site) -> str:
-        """What the operator and the lease agents of a site said last; for a failing test's message."""
-        names: Sequence[str] = ("deploy/domicile-operator", "deploy/domicile-lease")
-        return "\n".join(site.kubectl("logs", "-n", NAMESPACE, n, "--tail=60") for n in names)
-
-
-def moment(text: str) -> datetime:
-    """A time of the Kubernetes API."""
-    return datetime.fromisoformat(text)
 
 
 def tenant(name: str, zone: str = "eu", **spec: Any) -> Object:
