@@ -12,7 +12,7 @@ from typing import Any
 from google.auth.exceptions import GoogleAuthError
 
 from domicile.api.zone import Cloud, Profile, Site
-from domicile.backup.stores import gcs, s3, s3_client
+from domicile.backup.stores import gcs, gcs_config, s3, s3_client
 from domicile.backup.stores.base import Bucket, DeniedError
 from domicile.backup.stores.deadlines import Deadlines
 
@@ -29,7 +29,7 @@ _lock = threading.Lock()
 
 def endpoint(site: Site) -> str:
     """URL of the site's store. Raises ValueError for a site whose endpoint can't be derived."""
-    return gcs.endpoint(site) if site.cloud is Cloud.GCP else s3_client.endpoint(site)
+    return gcs_config.endpoint(site) if site.cloud is Cloud.GCP else s3_client.endpoint(site)
 
 
 def open_bucket(site: Site, bucket: str, credentials: Path, deadlines: Deadlines | None = None) -> Bucket:

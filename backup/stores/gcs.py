@@ -36,26 +36,12 @@ from domicile.backup.stores.base import (
     UnavailableError,
 )
 from domicile.backup.stores.deadlines import Deadlines
+from domicile.backup.stores.gcs_config import GcsConfig, endpoint
 from domicile.backup.stores.parts import PART_BYTES, parts
 
 _SCOPES = ["https://www.googleapis.com/auth/devstorage.full_control"]
-_FACT_FIELDS = (
-    "location",
-    "locationType",
-    "customPlacementConfig",
-    "encryption",
-    "versioning",
-    "softDeletePolicy",
-    "retentionPolicy",
-    "iamConfiguration",
-)
 _TYPE = "application/octet-stream"
 _T = TypeVar("_T")
-
-
-def endpoint(site: Site) -> str:
-    """URL of the site's store: of the cloud always the regional one, whose data path stays in the region."""
-    return site.stores.endpoint or f"https://storage.{site.region}.rep.googleapis.com"
 
 
 def client(site: Site, account: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
@@ -92,6 +78,7 @@ class GcsBucket:
         self._deadlines = deadlines
         self._bucket = gcs.bucket(name)
         self._single: dict[str, Any] = {"timeout": (deadlines.connect, deadlines.read), "retry": None}
+        self._config = GcsConfig(site, name, gcs, deadlines, self._translated)
 
     @property
     def site(self) -> str:
@@ -163,61 +150,11 @@ class GcsBucket:
 
     def facts(self) -> BucketFacts:
         """What the store says of the bucket. Raises NotFoundError where it is missing."""
-
-        def get() -> dict[str, Any]:
-            # The answer as received: the library has accessors for parts of it only.
-            bucket = self._gcs.bucket(self._name)
-            bucket.reload(projection="noAcl", **self._single)
-            return dict(bucket._properties)
-
-        answer = self._call(get)
-        raw: dict[str, Any] = {"site": self.site, "bucket": self._name, "endpoint": endpoint(self._site)}
-        raw |= {field: answer[field] for field in _FACT_FIELDS if field in answer}
-        kind = answer.get("locationType")
-        kms_key = (answer.get("encryption") or {}).get("defaultKmsKeyName") or None
-        cloud = self._site.stores.profile is Profile.CLOUD
-        # Absent means off in the cloud (Bucket resource: versioning). Compatible servers that can't version at all
-        # answer false, too: of those only a true is an answer.
-        versioned = bool((answer.get("versioning") or {}).get("enabled")) or (False if cloud else None)
-        return BucketFacts(
-            location=str(answer["location"]).lower() if answer.get("location") else None,
-            multi_region=None if kind is None else kind != "region" or bool(answer.get("customPlacementConfig")),
-            # The cloud encrypts every object at rest (Cloud Storage: default encryption at rest); others must say so.
-            encrypted=True if cloud or kms_key else None,
-            kms_key=kms_key,
-            versioned=versioned,
-            public=_public(answer),
-            raw=raw,
-            keeps_deleted=_keeps_deleted(answer, versioned),
-        )
+        return self._config.facts()
 
     def create_bucket(self) -> None:
-        """Create the bucket in the site's region: private, and versioned unless it holds keys.
-
-        A keys bucket gets soft delete 0 and no versioning: there, deleting is shredding. Raises AlreadyExistsError.
-        """
-
-        versioned = self._name != self._site.stores.keys
-        if versioned and self._site.stores.profile is Profile.COMPATIBLE:
-            # A compatible server may lack versioning and say so with any error; the zone then needs an attestation.
-            try:
-                with self._translated(AlreadyExistsError):
-                    return self._create_bucket(versioned=True)
-            except (AlreadyExistsError, DeniedError):
-                raise
-            except StoreError:
-                versioned = False
-        return self._call(partial(self._create_bucket, versioned=versioned), AlreadyExistsError)
-
-    def _create_bucket(self, *, versioned: bool) -> None:
-        bucket = self._gcs.bucket(self._name)
-        bucket.iam_configuration.uniform_bucket_level_access_enabled = True
-        bucket.iam_configuration.public_access_prevention = "enforced"
-        if versioned:
-            bucket.versioning_enabled = True
-        if self._name == self._site.stores.keys:
-            bucket.soft_delete_policy.retention_duration_seconds = 0
-        self._gcs.create_bucket(bucket, location=self._site.region.upper(), **self._single)
+        """Create the bucket as ``GcsConfig.create`` does. Raises AlreadyExistsError."""
+        self._config.create()
 
     @property
     def _where(self) -> str:
@@ -321,16 +258,3 @@ class _Stream(io.RawIOBase):
 
 def _crc32c(encoded: str | None) -> int | None:
     return None if not encoded else int(struct.unpack(">I", base64.b64decode(encoded))[0])
-
-
-def _public(answer: dict[str, Any]) -> bool | None:
-    iam = answer.get("iamConfiguration") or {}
-    prevention = iam.get("publicAccessPrevention")
-    return None if prevention is None else prevention != "enforced"
-
-
-def _keeps_deleted(answer: dict[str, Any], versioned: bool | None) -> bool | None:
-    soft = answer.get("softDeletePolicy")
-    if versioned or answer.get("retentionPolicy") or int((soft or {}).get("retentionDurationSeconds", 0)):
-        return True
-    return None if versioned is None or soft is None else False

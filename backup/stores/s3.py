@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ import google_crc32c
 import urllib3
 from botocore import exceptions as boto
 
-from domicile.api.zone import Profile, Site
+from domicile.api.zone import Site
 from domicile.backup.stores.base import (
     AlreadyExistsError,
     BucketFacts,
@@ -29,10 +29,9 @@ from domicile.backup.stores.base import (
 )
 from domicile.backup.stores.deadlines import Deadlines
 from domicile.backup.stores.parts import PART_BYTES, parts
-from domicile.backup.stores.s3_client import endpoint
+from domicile.backup.stores.s3_config import OwnedError, S3Config, code_of, status_of
 
 _MAX_PARTS = 10_000
-_REGION_HEADER = "x-amz-bucket-region"
 _DENIED_CODES = {"AccessDenied", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _ELSEWHERE_CODES = {
     "PermanentRedirect",
@@ -42,7 +41,6 @@ _ELSEWHERE_CODES = {
 }
 # ConditionalRequestConflict: another writer was in flight, and the store wants a retry (PutObject, 409).
 _RETRY_CODES = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout"}
-_UNSUPPORTED_CODES = {"NotImplemented", "MethodNotAllowed"}
 # EndpointConnectionError is a ConnectionError, ReadTimeoutError an HTTPClientError; a body may also break off midway.
 _NO_ANSWER = (
     boto.ConnectionError,
@@ -52,8 +50,6 @@ _NO_ANSWER = (
     urllib3.exceptions.HTTPError,
     OSError,
 )
-_PUBLIC_GROUPS = ("/groups/global/AllUsers", "/groups/global/AuthenticatedUsers")
-_BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
 
 def _crc32c(data: bytes) -> str:
@@ -64,47 +60,6 @@ class _BeyondEndError(StoreError):
     """The range starts behind the last byte."""
 
 
-class _OwnedError(AlreadyExistsError):
-    """The bucket exists and is ours."""
-
-
-def _status(error: boto.ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _code(error: boto.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _named_region(error: boto.ClientError) -> str | None:
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    region = headers.get(_REGION_HEADER) or error.response.get("Error", {}).get("Region")
-    return str(region) if region else None
-
-
-def _encryption(asked: Mapping[str, Any]) -> tuple[bool | None, str | None]:
-    if "error" in asked:
-        return (False if asked["error"] == "ServerSideEncryptionConfigurationNotFoundError" else None), None
-    defaults = [rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in asked["answer"] or ()]
-    kms_keys = [default["KMSMasterKeyID"] for default in defaults if default.get("KMSMasterKeyID")]
-    return any(default.get("SSEAlgorithm") for default in defaults), next(iter(kms_keys), None)
-
-
-def _public_grants(asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "error" in asked:
-        return asked
-    groups = [grant.get("Grantee", {}).get("URI", "") for grant in asked["answer"] or ()]
-    return {"answer": sorted(group for group in groups if group.endswith(_PUBLIC_GROUPS))}
-
-
-def _public(raw: Mapping[str, Any]) -> bool | None:
-    block = raw["publicAccessBlock"]
-    if "answer" in block:
-        return not all((block["answer"] or {}).get(flag) for flag in _BLOCKS)
-    opened = raw["policyStatus"].get("answer") or raw["publicGrants"].get("answer")
-    return True if opened or block["error"] == "NoSuchPublicAccessBlockConfiguration" else None
-
-
 class S3Bucket:
     """``Bucket`` on S3. Versions are ETags without their quotes."""
 
@@ -113,6 +68,7 @@ class S3Bucket:
         self._name = name
         self._s3 = s3
         self._deadlines = deadlines
+        self._config = S3Config(site, name, s3, deadlines, self._translated)
 
     @property
     def site(self) -> str:
@@ -189,54 +145,11 @@ class S3Bucket:
 
     def facts(self) -> BucketFacts:
         """What the store says of the bucket. Raises NotFoundError where it is missing."""
-        raw: dict[str, Any] = {"site": self.site, "bucket": self._name, "endpoint": endpoint(self._site)}
-        raw["headRegion"], elsewhere = self._head_region()
-        if elsewhere:
-            return BucketFacts(raw["headRegion"], False, None, None, None, None, raw)
-        raw["location"] = self._ask("get_bucket_location", "LocationConstraint")
-        raw["encryption"] = self._ask("get_bucket_encryption", "ServerSideEncryptionConfiguration", "Rules")
-        raw["versioning"] = self._ask("get_bucket_versioning", "Status")
-        raw["publicAccessBlock"] = self._ask("get_public_access_block", "PublicAccessBlockConfiguration")
-        raw["policyStatus"] = self._ask("get_bucket_policy_status", "PolicyStatus", "IsPublic")
-        raw["publicGrants"] = _public_grants(self._ask("get_bucket_acl", "Grants"))
-        encrypted, kms_key = _encryption(raw["encryption"])
-        versioning = raw["versioning"]
-        versioned = None if "error" in versioning else versioning["answer"] == "Enabled"
-        return BucketFacts(
-            location=self._location(raw),
-            multi_region=False,
-            encrypted=encrypted,
-            kms_key=kms_key,
-            versioned=versioned,
-            public=_public(raw),
-            raw=raw,
-            # A suspended bucket still holds its old versions. S3 has no soft delete, and locks imply versioning.
-            keeps_deleted=None if versioned is None else bool(versioning["answer"]),
-        )
+        return self._config.facts()
 
     def create_bucket(self) -> None:
-        """Create the bucket in the site's region: private, encrypted, and versioned unless it holds keys.
-
-        Where we own it already its settings are set again (an earlier call may have died between them) before
-        AlreadyExistsError is raised.
-        """
-        # us-east-1 has no LocationConstraint (API_CreateBucket); any other must be named or the bucket lands there.
-        where = {"LocationConstraint": self._site.region}
-        known = {"CreateBucketConfiguration": where} if self._site.region != "us-east-1" else {}
-        existed: AlreadyExistsError | None = None
-        try:
-            self._call("create_bucket", AlreadyExistsError, **known)
-        except AlreadyExistsError as error:
-            if not isinstance(error, _OwnedError):
-                raise
-            existed = error
-        self._configure("put_public_access_block", PublicAccessBlockConfiguration=dict.fromkeys(_BLOCKS, True))
-        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-        self._configure("put_bucket_encryption", ServerSideEncryptionConfiguration={"Rules": [rule]})
-        if self._name != self._site.stores.keys:
-            self._configure("put_bucket_versioning", VersioningConfiguration={"Status": "Enabled"})
-        if existed:
-            raise existed
+        """Create the bucket as ``S3Config.create`` does. Raises AlreadyExistsError."""
+        self._config.create()
 
     @property
     def _where(self) -> str:
@@ -263,7 +176,7 @@ class S3Bucket:
             raise StoreError(f"{self._where}: {type(error).__name__}") from None
 
     def _raise(self, error: boto.ClientError, conflict: type[StoreError]) -> NoReturn:
-        status, code = _status(error), _code(error)
+        status, code = status_of(error), code_of(error)
         if status in {301, 302, 307, 308} or code in _ELSEWHERE_CODES:
             raise DeniedError(
                 f"{self._where} is not in region {self._site.region}; redirects are not followed: correct the zone"
@@ -278,7 +191,7 @@ class S3Bucket:
         if status == 416:
             raise _BeyondEndError(f"{self._where}: range beyond the end of an object") from None
         if code in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
-            kind = _OwnedError if code == "BucketAlreadyOwnedByYou" else AlreadyExistsError
+            kind = OwnedError if code == "BucketAlreadyOwnedByYou" else AlreadyExistsError
             raise kind(f"{self._where} exists already") from None
         if status in {408, 429} or (status >= 500 and status != 501) or code in _RETRY_CODES:
             raise UnavailableError(f"{self._where}: no outcome (HTTP {status} {code})") from None
@@ -312,71 +225,3 @@ class S3Bucket:
                 self._s3.abort_multipart_upload(Bucket=self._name, **handle)
         except StoreError:
             pass  # The caller gets the first error; the bucket's lifecycle rule removes what is left.
-
-    def _head_region(self) -> tuple[str | None, bool]:
-        """Region by HeadBucket, and whether the store sent us to another one."""
-
-        def head() -> tuple[str | None, bool]:
-            with self._translated(ChangedError):
-                try:
-                    answer = self._s3.head_bucket(Bucket=self._name)
-                except boto.ClientError as error:
-                    region = _named_region(error) or self._region_of_refusal(error)
-                    if region and region != self._site.region:
-                        return region, True
-                    if _status(error) == 404:
-                        raise NotFoundError(f"there is no {self._where}") from None
-                    raise
-                region = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get(_REGION_HEADER)
-                return region, False
-
-        return self._deadlines.run(head)
-
-    def _region_of_refusal(self, head: boto.ClientError) -> str | None:
-        """The region that the store names in a refusal's body, which HeadBucket lacks."""
-        if _status(head) != 400:
-            return None
-        try:
-            self._s3.get_bucket_location(Bucket=self._name)
-        except boto.ClientError as error:
-            return _named_region(error)
-        return None
-
-    def _ask(self, operation: str, *path: str) -> dict[str, Any]:
-        """{"answer": value at path} or {"error": code} of one configuration API."""
-
-        def once() -> dict[str, Any]:
-            with self._translated(ChangedError):
-                try:
-                    value = getattr(self._s3, operation)(Bucket=self._name)
-                except boto.ClientError as error:
-                    if _status(error) in {400, 401, 403, 404, 405, 501}:
-                        return {"error": _code(error)}
-                    raise
-            for step in path:
-                value = value.get(step) if value else None
-            return {"answer": value}
-
-        return self._deadlines.run(once)
-
-    def _location(self, raw: Mapping[str, Any]) -> str | None:
-        head, location = raw["headRegion"], raw["location"]
-        if "error" in location:
-            # The cloud answers both; where one is withheld the other alone proves too little.
-            return None if self._site.stores.profile is Profile.CLOUD else head
-        named = {None: "us-east-1", "": "us-east-1", "EU": "eu-west-1"}.get(location["answer"], location["answer"])
-        if head is None and self._site.stores.profile is Profile.CLOUD:
-            return None
-        return str(named) if head in {None, named} else f"{named} (GetBucketLocation), {head} (HeadBucket)"
-
-    def _configure(self, operation: str, **arguments: Any) -> None:
-        def once() -> None:
-            with self._translated(ChangedError):
-                try:
-                    getattr(self._s3, operation)(Bucket=self._name, **arguments)
-                except boto.ClientError as error:
-                    compatible = self._site.stores.profile is Profile.COMPATIBLE
-                    if not (compatible and (_status(error) in {405, 501} or _code(error) in _UNSUPPORTED_CODES)):
-                        raise
-
-        self._deadlines.run(once)
