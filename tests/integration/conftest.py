@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.apiserver import ApiServer, running
-from tests.integration.stores_fixture import store_sites  # noqa: F401  a fixture
+from tests.integration.stores_fixture import cloud_standin_site, standin_site, store_sites  # noqa: F401  fixtures
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 from domicile.api.zone import Site
+from domicile.backup.stores import gcs
+from tests import gcs_standin
+from tests.gcs_standin import accounts
 from tests.testbed.build import build
 
 _ACCESS = {"accessKeyId": "test", "secretAccessKey": "test-secret"}
@@ -128,6 +131,33 @@ class StoreSites:
     credentials: Path
     aws_server: Server
     gcp_server: Server
+
+
+@dataclass(frozen=True)
+class StandinSite:
+    """A site whose store is our stand-in for Cloud Storage, what the stand-in holds, and the site's credentials."""
+
+    site: Site
+    state: gcs_standin.State
+    credentials: Path
+
+
+@pytest.fixture(scope="session")
+def standin_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandinSite]:
+    """gcp-frankfurt of profile compatible at a stand-in that lets everybody in."""
+    with gcs_standin.running() as state:
+        site = make_site("gcp-frankfurt", "gcp", "europe-west3", state.url)
+        yield StandinSite(site, state, tmp_path_factory.mktemp("no-credentials"))
+
+
+@pytest.fixture
+def cloud_standin_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandinSite]:
+    """gcp-frankfurt of profile cloud, with a service account: all that the stand-in replaces is the endpoint's URL."""
+    with gcs_standin.running() as state:
+        key = state.accounts.add("site@standin.iam.gserviceaccount.com", {"*": accounts.ADMIN})
+        (tmp_path / "gcp-frankfurt.json").write_text(json.dumps(key))
+        monkeypatch.setattr(gcs, "endpoint", lambda _: state.url)
+        yield StandinSite(make_site("gcp-frankfurt", "gcp", "europe-west3", None), state, tmp_path)
 
 
 @pytest.fixture(scope="session")

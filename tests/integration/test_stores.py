@@ -1,4 +1,4 @@
-"""One contract for every Bucket: S3 (versitygw), Cloud Storage (fake-gcs-server) and the tests' own in-memory one."""
+"""One contract for every Bucket: versitygw, fake-gcs-server, our stand-in for Cloud Storage, the in-memory one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from domicile.backup.stores.base import (
     UnavailableError,
     create_once,
 )
-from tests.integration.stores_fixture import StoreSites
+from tests.integration.stores_fixture import StandinSite, StoreSites
 from tests.memory_bucket import MemoryBucket
 
 MIB = 1024 * 1024
@@ -35,14 +35,16 @@ NAMES = {
     "space": " two  spaces ",
     "url characters": "q?x=1&y=%2F+#é;,:@$",
     "xml characters": "<&>'\"",
-    "control characters": "tab\there\nnewline",
+    "tab": "tab\there",
+    "line feed": "new\nline",
     "unicode": "Straße/漢字/🙂",
     "decomposed unicode": "e\u0301",
     "1,024 bytes": "ü/" * 341 + "x",
     "1,024 bytes in one segment": "漢" * 341 + "x",
     "name below a name": "a.txt/below",
 }
-# What test servers can't do, though the clouds can: (server, case). Each is asserted, so that a mended server shows.
+# What a store can't do: test servers, though the clouds can, and Cloud Storage itself: (server, case). Each is
+# asserted, so that a mended server shows.
 GAPS = {
     # versitygw keeps objects as files of a directory tree.
     ("s3", "double slash"),
@@ -64,6 +66,9 @@ GAPS = {
     ("gcs", "name below a name"),
     # Its filesystem backend has no versioning.
     ("gcs", "versioning"),
+    # Cloud Storage itself refuses carriage returns and line feeds (Object naming requirements).
+    ("standin", "line feed"),
+    ("standin-cloud", "line feed"),
 }
 
 
@@ -77,13 +82,18 @@ class Store:
     keys: str
 
 
-@pytest.fixture(params=["s3", "gcs", "memory"])
+@pytest.fixture(params=["s3", "gcs", "standin", "standin-cloud", "memory"])
 def store(request: pytest.FixtureRequest) -> Store:
-    if request.param == "memory":
-        return Store("memory", lambda name: MemoryBucket(name=name, exists=False), "europe-west3", "keys")
-    sites: StoreSites = request.getfixturevalue("store_sites")
-    site = sites.aws if request.param == "s3" else sites.gcp
-    return Store(request.param, lambda name: open_bucket(site, name, sites.credentials), site.region, site.stores.keys)
+    kind = request.param
+    if kind == "memory":
+        return Store(kind, lambda name: MemoryBucket(name=name, exists=False), "europe-west3", "keys")
+    if kind in {"s3", "gcs"}:
+        sites: StoreSites = request.getfixturevalue("store_sites")
+        site, credentials = (sites.aws if kind == "s3" else sites.gcp), sites.credentials
+    else:
+        standin: StandinSite = request.getfixturevalue("standin_site" if kind == "standin" else "cloud_standin_site")
+        site, credentials = standin.site, standin.credentials
+    return Store(kind, lambda name: open_bucket(site, name, credentials), site.region, site.stores.keys)
 
 
 def fresh(store: Store) -> Bucket:
