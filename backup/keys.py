@@ -1,48 +1,28 @@
 """Tenant keys: made once at home, wrapped for each site's own key, opened by that site alone.
 
-A wrap is ``wraps/<tenant>/<keyId>`` in a site's keys bucket: the tenant key under HPKE (RFC 9180: DHKEM X25519,
-HKDF-SHA256, AES-256-GCM) in tink's wire format. Its associated data binds tenant, zone and key id.
+A wrap is ``wraps/<tenant>/<keyId>/<key>-<content>`` in a site's keys bucket: the tenant key's 32 bytes, encrypted by
+the site's key whose digest is ``<key>``; ``<content>`` are 16 hex digits of the SHA-256 of the wrap. Its context binds
+format, tenant, key id and zone. A key id is ``<number>-<commitment>``: the number orders a tenant's keys, the
+commitment fixes the secret, so that no wrap can pass another secret off as this key.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import hashlib
+import hmac
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
-
-import tink
-from tink import hybrid, secret_key_access
 
 from domicile.backup.errors import BackupError, WrongKeyError
+from domicile.backup.kek import OwnKey, PeerKey
+from domicile.backup.kek.base import Context
+from domicile.backup.sealing import hkdf
 from domicile.backup.stores.base import AlreadyExistsError, Bucket, NotFoundError
 
 SECRET_BYTES = 32
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_TEMPLATE = hybrid.hybrid_key_templates.DHKEM_X25519_HKDF_SHA256_HKDF_SHA256_AES_256_GCM
-
-# tink asks for a primitive by its abstract class, which the type checker takes for a constructor.
-_ENCRYPT: Any = hybrid.HybridEncrypt
-_DECRYPT: Any = hybrid.HybridDecrypt
-
-hybrid.register()
-
-
-class KeyUnavailableError(BackupError):
-    """A key, or the wrap of one, is missing or unreadable."""
-
-
-class KeyProvider(Protocol):
-    """Keys of sites: anyone may encrypt for a site, only the site itself can decrypt."""
-
-    def encrypt(self, key_name: str, plaintext: bytes, context: bytes) -> bytes:
-        """Ciphertext for the site whose key it is. Raises KeyUnavailableError."""
-
-    def decrypt(self, key_name: str, ciphertext: bytes, context: bytes) -> bytes:
-        """Plaintext, with the site's own private key. Raises KeyUnavailableError, WrongKeyError."""
+_WRAP = re.compile(r"wraps/([0-9a-f]{32})/([0-9]{10}-[0-9a-f]{32})/([0-9a-f]{16})-[0-9a-f]{16}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,174 +33,155 @@ class TenantKey:
     secret: bytes = field(repr=False)
 
 
-class _Bound(NamedTuple):
-    tenant: str
-    zone: str
+@dataclass(frozen=True, slots=True)
+class Wrap:
+    """One stored wrap: of which key of the tenant, for which key of the site, and the object's name."""
 
-
-class LocalFileKeys:
-    """Keys as cleartext tink keyset files: ``<name>.public.json`` of every site, ``<name>.private.json`` of the own.
-
-    For development and sites without a KMS: the folder (a Secret) must be readable by the operator's pods only.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def encrypt(self, key_name: str, plaintext: bytes, context: bytes) -> bytes:
-        """Ciphertext for the site whose key it is. Raises KeyUnavailableError."""
-        text = self._read(key_name, "public")
-        primitive: hybrid.HybridEncrypt
-        try:
-            primitive = tink.json_proto_keyset_format.parse_without_secret(text).primitive(_ENCRYPT)
-        except tink.TinkError:
-            raise KeyUnavailableError(f"{key_name}.public.json is not a public hybrid keyset") from None
-        return bytes(primitive.encrypt(plaintext, context))
-
-    def decrypt(self, key_name: str, ciphertext: bytes, context: bytes) -> bytes:
-        """Plaintext, with the site's own private key. Raises KeyUnavailableError, WrongKeyError."""
-        primitive: hybrid.HybridDecrypt = _private(key_name, self._read(key_name, "private")).primitive(_DECRYPT)
-        try:
-            return bytes(primitive.decrypt(ciphertext, context))
-        except tink.TinkError:
-            raise WrongKeyError(
-                f"key {key_name} does not open this ciphertext: it was made for another key, tenant or zone, or is"
-                f" damaged; check that {key_name}.private.json is this site's key"
-            ) from None
-
-    def _read(self, key_name: str, part: str) -> str:
-        _check(key_name)
-        name = f"{key_name}.{part}.json"
-        try:
-            return (self._folder / name).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise KeyUnavailableError(
-                f"{name} can't be read from the keys folder ({type(error).__name__});"
-                " add it to the operator's keys Secret"
-            ) from None
-
-
-def generate(name: str, folder: Path) -> tuple[Path, Path]:
-    """Make a site's key pair as two keyset files and return (public, private); the private one has mode 0600.
-
-    A missing public file is made again from the private one. Raises FileExistsError where both exist (a key is never
-    overwritten), ValueError for a name that is no DNS label.
-    """
-    _check(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    public, private = folder / f"{name}.public.json", folder / f"{name}.private.json"
-    if public.exists():
-        raise FileExistsError(f"{public} exists; a key is never overwritten")
-    if private.exists():
-        handle = _private(name, private.read_text())
-    else:
-        handle = tink.new_keyset_handle(_TEMPLATE)
-        _create(private, tink.json_proto_keyset_format.serialize(handle, secret_key_access.TOKEN), 0o600)
-    text = tink.json_proto_keyset_format.serialize_without_secret(handle.public_keyset_handle())
-    _create(public, text, 0o644)
-    return public, private
+    key_id: str
+    kek: str
+    name: str
 
 
 def mint_tenant_key(
-    provider: KeyProvider,
+    own: OwnKey,
+    own_keys: Bucket,
     tenant: str,
     zone: str,
-    own_key: str,
-    own_keys: Bucket,
-    peer_key: str | None = None,
+    peer: PeerKey | None = None,
     peer_keys: Bucket | None = None,
 ) -> str:
     """Make sure that the tenant has a key that both sites can open, and return the newest key id.
 
     The own wrap is written first: after a crash between the two writes a later call opens it and wraps the same key for
-    the peer. ``peer_key`` and ``peer_keys`` are None in a zone of one site. Raises StoreError, KeyUnavailableError,
-    WrongKeyError; call it again after any of them.
+    the peer. The peer gets a wrap for its present key, too, where it has only some for earlier ones. ``peer`` and
+    ``peer_keys`` are None in a zone of one site. Raises StoreError, KeyUnavailableError, WrongKeyError; call it again
+    after any of them.
     """
-    if (peer_key is None) != (peer_keys is None):
-        raise ValueError("peer_key and peer_keys go together")
-    own_ids = _key_ids(own_keys, tenant)
-    if not own_ids:
-        # The number orders key ids; the random part keeps two makers of a number apart.
-        key_id = f"{1:010d}-{secrets.token_hex(8)}"
-        secret = secrets.token_bytes(SECRET_BYTES)
-        _wrap(provider, own_key, own_keys, _Bound(tenant, zone), TenantKey(key_id, secret))
-        own_ids = _key_ids(own_keys, tenant)
-    if peer_key is not None and peer_keys is not None:
-        for key_id in sorted(set(own_ids) - set(_key_ids(peer_keys, tenant))):
-            key = open_tenant_key(provider, own_key, own_keys, tenant, zone, key_id=key_id)
-            _wrap(provider, peer_key, peer_keys, _Bound(tenant, zone), key)
-    return own_ids[-1]
+    if not key_ids(own_keys, tenant):
+        _make(own, own_keys, tenant, zone, number=1)
+    _supply(own, own_keys, tenant, zone, peer, peer_keys)
+    return key_ids(own_keys, tenant)[-1]
 
 
-def open_tenant_key(
-    provider: KeyProvider, key_name: str, keys_bucket: Bucket, tenant: str, zone: str, *, key_id: str | None = None
-) -> TenantKey:
-    """The tenant's key of that id (by default the newest), by the own site's private key.
+def rotate_tenant_key(
+    own: OwnKey,
+    own_keys: Bucket,
+    tenant: str,
+    zone: str,
+    peer: PeerKey | None = None,
+    peer_keys: Bucket | None = None,
+) -> str:
+    """Give the tenant a further key that both sites can open, and return its id; the older ones stay.
 
-    Raises NotFoundError where the tenant has no such wrap here, KeyUnavailableError where the private key is missing,
-    WrongKeyError where it doesn't open the wrap, StoreError.
+    What was sealed under an older key needs that key until the last snapshot under it is gone. A call that failed may
+    leave a key that nothing was sealed with: ``mint_tenant_key`` completes it. Raises what ``mint_tenant_key`` raises.
     """
-    if key_id is None:
-        key_id = next(iter(reversed(_key_ids(keys_bucket, tenant))), "")
-    try:
-        wrap = keys_bucket.read(_object(tenant, key_id)) if key_id else None
-    except NotFoundError:
-        wrap = None
-    if wrap is None:
-        raise NotFoundError(
-            f"tenant {tenant} has no wrapped key {key_id} in bucket {keys_bucket.name} of site {keys_bucket.site};"
-            " its home site must replicate once more, or the tenant was erased"
-        )
-    secret = provider.decrypt(key_name, wrap, _context(tenant, zone, key_id))
-    if len(secret) != SECRET_BYTES:
-        raise WrongKeyError(f"the wrapped key {key_id} of tenant {tenant} has {len(secret)} bytes, not {SECRET_BYTES}")
-    return TenantKey(key_id, secret)
+    known = key_ids(own_keys, tenant)
+    if not known:
+        raise _no_wrap(own_keys, tenant, "")
+    made = _make(own, own_keys, tenant, zone, number=int(known[-1].split("-")[0]) + 1)
+    _supply(own, own_keys, tenant, zone, peer, peer_keys)
+    return made
 
 
-def _wrap(provider: KeyProvider, key_name: str, bucket: Bucket, bound: _Bound, key: TenantKey) -> None:
-    wrapped = provider.encrypt(key_name, key.secret, _context(bound.tenant, bound.zone, key.key_id))
-    try:
-        bucket.create(_object(bound.tenant, key.key_id), wrapped)
-    except AlreadyExistsError:
-        # The id is random: only our own earlier write, whose answer was lost, or a twin of this very call has it.
+def open_tenant_key(own: OwnKey, own_keys: Bucket, tenant: str, zone: str, *, key_id: str | None = None) -> TenantKey:
+    """The tenant's key of that id (by default the newest), opened with the own site's key.
+
+    Any wrap will do; those for the present key are tried first. Raises NotFoundError where the tenant has no such wrap
+    here, KeyUnavailableError where the site's key is missing, WrongKeyError where it opens none, StoreError.
+    """
+    error: BackupError | None = None
+    # Once more where a rewrap takes the wraps away between the listing and the reads.
+    for _ in range(2):
+        found = wraps(own_keys, tenant)
+        wanted = key_id or max((w.key_id for w in found), default="")
+        for wrap in sorted((w for w in found if w.key_id == wanted), key=lambda w: w.kek != own.digest):
+            try:
+                return open_wrap(own, own_keys, tenant, zone, wrap)
+            except NotFoundError:
+                continue
+            except BackupError as refusal:
+                error = error or refusal
+        if error is not None:
+            raise error
+    raise _no_wrap(own_keys, tenant, key_id or "")
+
+
+def open_wrap(own: OwnKey, own_keys: Bucket, tenant: str, zone: str, wrap: Wrap) -> TenantKey:
+    """The key in one wrap. Raises NotFoundError, KeyUnavailableError, WrongKeyError, StoreError."""
+    secret = own.decrypt(wrap.kek, own_keys.read(wrap.name), _context(tenant, zone, wrap.key_id))
+    if len(secret) != SECRET_BYTES or not hmac.compare_digest(_commitment(secret), wrap.key_id.split("-")[1]):
+        raise WrongKeyError(f"a wrap of key {wrap.key_id} of tenant {tenant} holds another secret than that key's")
+    return TenantKey(wrap.key_id, secret)
+
+
+def store_wrap(to: OwnKey | PeerKey, bucket: Bucket, tenant: str, zone: str, key: TenantKey) -> Wrap:
+    """Wrap a key for a site and store it in that site's keys bucket. Raises StoreError, KeyUnavailableError."""
+    wrapped = to.encrypt(key.secret, _context(tenant, zone, key.key_id))
+    content = hashlib.sha256(wrapped).hexdigest()[:16]
+    wrap = Wrap(key.key_id, to.digest, f"{_folder(tenant)}{key.key_id}/{to.digest}-{content}")
+    # The name tells the content: what exists already are these very bytes.
+    with suppress(AlreadyExistsError):
+        bucket.create(wrap.name, wrapped)
+    return wrap
+
+
+def wraps(keys_bucket: Bucket, tenant: str) -> list[Wrap]:
+    """All wraps of a tenant in a site's keys bucket, by key id. Foreign names don't count. Raises StoreError."""
+    matches = (_WRAP.fullmatch(info.name) for info in keys_bucket.list(_folder(tenant)))
+    return [Wrap(m[2], m[3], m[0]) for m in matches if m and m[1] == tenant]
+
+
+def key_ids(keys_bucket: Bucket, tenant: str) -> list[str]:
+    """Ids of the tenant's keys that have a wrap in a site's keys bucket, the newest last. Raises StoreError."""
+    return sorted({wrap.key_id for wrap in wraps(keys_bucket, tenant)})
+
+
+def tenants(keys_bucket: Bucket) -> list[str]:
+    """Ids of all tenants that have a wrap in a site's keys bucket, ascending. Raises StoreError."""
+    matches = (_WRAP.fullmatch(info.name) for info in keys_bucket.list("wraps/"))
+    return sorted({m[1] for m in matches if m})
+
+
+def _make(own: OwnKey, own_keys: Bucket, tenant: str, zone: str, *, number: int) -> str:
+    # Two makers of one number make two keys; the commitment keeps them apart and orders them.
+    secret = secrets.token_bytes(SECRET_BYTES)
+    key = TenantKey(f"{number:010d}-{_commitment(secret)}", secret)
+    store_wrap(own, own_keys, tenant, zone, key)
+    return key.key_id
+
+
+def _supply(
+    own: OwnKey, own_keys: Bucket, tenant: str, zone: str, peer: PeerKey | None, peer_keys: Bucket | None
+) -> None:
+    """Give the peer a wrap of each of the tenant's keys for its present key, where it has none."""
+    if (peer is None) != (peer_keys is None):
+        raise ValueError("peer and peer_keys go together")
+    if peer is None or peer_keys is None:
         return
+    there = {wrap.key_id for wrap in wraps(peer_keys, tenant) if wrap.kek == peer.digest}
+    for key_id in key_ids(own_keys, tenant):
+        if key_id not in there:
+            key = open_tenant_key(own, own_keys, tenant, zone, key_id=key_id)
+            store_wrap(peer, peer_keys, tenant, zone, key)
 
 
-def _key_ids(bucket: Bucket, tenant: str) -> list[str]:
-    prefix = _object(tenant, "")
-    return [info.name.removeprefix(prefix) for info in bucket.list(prefix)]
+def _no_wrap(bucket: Bucket, tenant: str, key_id: str) -> NotFoundError:
+    return NotFoundError(
+        f"tenant {tenant} has no wrapped key {key_id} in bucket {bucket.name} of site {bucket.site};"
+        " its home site must replicate once more, or the tenant was erased"
+    )
 
 
-def _object(tenant: str, key_id: str) -> str:
-    return f"wraps/{tenant}/{key_id}"
+def _folder(tenant: str) -> str:
+    return f"wraps/{tenant}/"
 
 
-def _context(tenant: str, zone: str, key_id: str) -> bytes:
-    bound = {"format": "domicile-wrap-1", "keyId": key_id, "tenant": tenant, "zone": zone}
-    return json.dumps(bound, sort_keys=True, separators=(",", ":")).encode()
+def _context(tenant: str, zone: str, key_id: str) -> Context:
+    # Audit trails keep it: a zone's name is the user's own word, so only its digest goes there.
+    zone_digest = hashlib.sha256(f"zone:{zone}".encode()).hexdigest()[:16]
+    return {"format": "domicile-wrap-2", "keyId": key_id, "tenant": tenant, "zone": zone_digest}
 
 
-def _private(name: str, text: str) -> tink.KeysetHandle:
-    try:
-        return tink.json_proto_keyset_format.parse(text, secret_key_access.TOKEN)
-    except tink.TinkError:
-        raise KeyUnavailableError(f"{name}.private.json is not a keyset") from None
-
-
-def _create(path: Path, text: str, mode: int) -> None:
-    """Write a file that must not exist, whole or not at all, with its mode from the start."""
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(scratch, path)
-    finally:
-        scratch.unlink()
-
-
-def _check(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a key's name: lower-case letters, digits and inner hyphens")
+def _commitment(secret: bytes) -> str:
+    return hkdf(secret, b"", b"domicile/v1/key-id")[:16].hex()

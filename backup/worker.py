@@ -22,7 +22,8 @@ from domicile.api.zone import Site
 from domicile.backup import binding, claims, mirror, records, residency
 from domicile.backup.canonical import parse_time
 from domicile.backup.errors import BackupError, FencedError, WrongKeyError
-from domicile.backup.keys import KeyProvider, LocalFileKeys, TenantKey, open_tenant_key
+from domicile.backup.kek import KeyRing
+from domicile.backup.keys import TenantKey, open_tenant_key
 from domicile.backup.replicate import Outcome, replicate
 from domicile.backup.residency import Purpose, ResidencyError
 from domicile.backup.stores import open_bucket
@@ -57,7 +58,7 @@ class Replicator:
 
     site_file: SiteFile
     bucket: OpenBucket
-    keys: KeyProvider
+    keys: KeyRing
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     deadline_seconds: float = DEADLINE_SECONDS
 
@@ -133,7 +134,7 @@ class Replicator:
                 continue
             try:
                 wraps = self.bucket(own, own.stores.keys)
-                return zone, ruling.number, open_tenant_key(self.keys, own.key.name, wraps, tenant, zone.name)
+                return zone, ruling.number, open_tenant_key(self.keys.own(zone), wraps, tenant, zone.name)
             except (WrongKeyError, NotFoundError) as refusal:
                 error = refusal
         raise error
@@ -153,7 +154,8 @@ def run(
     0 done; 1 something failed that may pass; 3 residency refused; 4 fenced or not the holder. ``credentials`` and
     ``keys`` are folders. Failures go as ``{tenant: {"reason", "message"}}`` into ``termination`` where that exists.
     """
-    replicator = Replicator(site_file, lambda site, name: open_bucket(site, name, credentials), LocalFileKeys(keys))
+    ring = KeyRing(keys, credentials)
+    replicator = Replicator(site_file, lambda site, name: open_bucket(site, name, credentials), ring)
     failures: dict[str, Exception] = {}
     scheduled = now.replace(second=0, microsecond=0)
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from domicile.api.sites import ServedZone
 from domicile.api.zone import Site
 from domicile.backup import residency
-from domicile.backup.keys import LocalFileKeys
+from domicile.backup.kek import KeyRing
 from domicile.backup.residency import Finding, Purpose
 from domicile.backup.stores import Deadlines, open_bucket
 from domicile.backup.stores.base import Bucket, BucketFacts, StoreError
@@ -30,7 +30,7 @@ class SiteStores:
         self._silence: dict[tuple[str, str], tuple[float, str | None]] = {}
         self._facts: dict[tuple[str, str], tuple[float, BucketFacts | StoreError]] = {}
         self._lock = threading.Lock()
-        self.keys = LocalFileKeys(keys)
+        self.keys = KeyRing(keys, credentials)
 
     def bucket(self, site: Site, name: str) -> Bucket:
         """A bucket of a site."""

@@ -134,8 +134,8 @@ class TenantStorage:
 
     def open_key(self, tenant: str) -> TenantKey:
         """The tenant's key, opened with this site's own. Raises NotFoundError, KeyUnavailableError, WrongKeyError."""
-        own = self._own
-        return open_tenant_key(self._stores.keys, own.key.name, self._stores.wraps(own), tenant, self._zone.name)
+        wraps = self._stores.wraps(self._own)
+        return open_tenant_key(self._stores.keys.own(self._zone), wraps, tenant, self._zone.name)
 
     def _with_commit(self, seen: Observed, tenant: str, known: CommitStatus | None) -> Observed:
         # The holder's snapshots lie at the peer; where that is out of reach its own echo tells which one was the last.
@@ -216,18 +216,11 @@ class TenantStorage:
         raise NotFoundError(f"site {self._own.name} has no free empty live bucket: add buckets to its pool")
 
     def _found(self, control: Bucket, tenant: str) -> None:
-        zone, own, peer = self._zone, self._own, self._peer
-        mint_tenant_key(
-            self._stores.keys,
-            tenant,
-            zone.name,
-            own.key.name,
-            self._stores.wraps(own),
-            peer.key.name if peer else None,
-            self._stores.wraps(peer) if peer else None,
-        )
-        number = claims.smallest(claims.site_index(zone.spec, own.name))
-        claim = Claim.new(tenant, number, holder=own.name, mode=Mode.INITIAL, request_id=tenant)
+        zone, keys = self._zone, self._stores.keys
+        peer_wraps = self._stores.wraps(self._peer) if self._peer else None
+        mint_tenant_key(keys.own(zone), self._stores.wraps(self._own), tenant, zone.name, keys.peer(zone), peer_wraps)
+        number = claims.smallest(claims.site_index(zone.spec, zone.site))
+        claim = Claim.new(tenant, number, holder=zone.site, mode=Mode.INITIAL, request_id=tenant)
         claims.write_claim(claim, [c for c in (control, self._peer_control()) if c is not None])
         claims.mark_open(control, tenant, number)
 

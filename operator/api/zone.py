@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from domicile.api.common import (
     IMMUTABLE,
+    LIST_ATOMIC,
     LIST_SET,
     BucketName,
     DnsLabel,
@@ -45,12 +46,18 @@ class OnPartition(StrEnum):
 
 
 class Subject(StrEnum):
-    """A property of a store that its API may be unable to show."""
+    """A property of a store that its API may be unable to show; the last three are a site's, and no API shows them."""
 
     LOCATION = "location"
     ENCRYPTION = "encryption"
     VERSIONING = "versioning"
     PUBLIC_ACCESS = "publicAccess"
+    TRANSPORT = "transport"
+    OUTFLOWS = "outflows"
+    RETENTION = "retention"
+    LOG_LOCATION = "logLocation"
+    ETCD_ENCRYPTION = "etcdEncryption"
+    TELEMETRY = "telemetry"
 
 
 class AllowedRegions(Model):
@@ -132,22 +139,111 @@ class Stores(Model):
             json_schema_extra=LIST_SET,
         ),
     ] = []
+    account_id: Annotated[
+        str | None,
+        Field(
+            description="AWS account that owns the site's buckets. Every call names it, so that a bucket of somebody"
+            " else is refused.",
+            pattern=r"^[0-9]{12}$",
+        ),
+    ] = None
     replica: Annotated[BucketName, Field(description="Bucket for sealed snapshots of tenants active at the peer.")]
     keys: Annotated[BucketName, Field(description="Bucket for wrapped tenant keys; versioning and soft delete off.")]
     control: Annotated[BucketName, Field(description="Bucket for claims, commits and the sealed tenant mirror.")]
     live: Annotated[LiveBuckets, Field(description="Where live buckets come from.")]
 
 
-class SiteKey(Model):
-    """The site's key-encryption key."""
+class AwsKmsKey(Model):
+    """A symmetric key of AWS KMS."""
 
-    name: Annotated[
-        DnsLabel,
+    arn: Annotated[
+        str,
         Field(
-            description="Name of the key: <name>.public.json (every site of the zone) and <name>.private.json (its"
-            " own site) in the operator's keys Secret."
+            description="ARN of the key itself, in the site's region. Aliases and multi-region keys are refused.",
+            # An alias may be pointed at another key, and material of a multi-region key is copied to other regions.
+            pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]{36,40}$",
+            max_length=256,
+            json_schema_extra=validations(
+                cel("!self.contains(':key/mrk-')", "a multi-region key leaves the region; use a single-region key")
+            ),
         ),
     ]
+
+
+class GcpKmsKey(Model):
+    """A symmetric key of Google Cloud KMS."""
+
+    name: Annotated[
+        str,
+        Field(
+            description="Resource name of the key, without a version, in the site's region.",
+            pattern=r"^projects/[a-z0-9:.-]+/locations/[a-z0-9-]+/keyRings/[A-Za-z0-9_-]{1,63}"
+            r"/cryptoKeys/[A-Za-z0-9_-]{1,63}$",
+            max_length=256,
+        ),
+    ]
+
+
+_ONE_KEY = cel(
+    "[has(self.name), has(self.awsKms), has(self.gcpKms)].filter(k, k).size() == 1",
+    "set exactly one of name, awsKms and gcpKms",
+)
+
+
+class KeyRef(Model):
+    """One key-encryption key: a pair of files, or a key in the KMS of the site's cloud."""
+
+    model_config = ConfigDict(json_schema_extra=validations(_ONE_KEY))
+
+    name: Annotated[
+        DnsLabel | None,
+        Field(
+            description="For development and sites without a KMS: <name>.public.json (every site of the zone) and"
+            " <name>.private.json (its own site) in the operator's keys Secret."
+        ),
+    ] = None
+    aws_kms: Annotated[AwsKmsKey | None, Field(description="A key of AWS KMS, for a site on AWS.")] = None
+    gcp_kms: Annotated[GcpKmsKey | None, Field(description="A key of Cloud KMS, for a site on Google Cloud.")] = None
+
+
+def _same_key(one: str, other: str) -> str:
+    fields = ("name", "awsKms.arn", "gcpKms.name")
+    pairs = [(f"{one}.{f}", f"{other}.{f}", f.split(".", maxsplit=1)[0]) for f in fields]
+    return " || ".join(f"(has({one}.{root}) && has({other}.{root}) && {a} == {b})" for a, b, root in pairs)
+
+
+class SiteKey(KeyRef):
+    """The site's key-encryption key. Another may take its place; it then goes to ``previous`` until the rewrap."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            _ONE_KEY,
+            cel(
+                f"{_same_key('self', 'oldSelf')}"
+                f" || (has(self.previous) && self.previous.exists(p, {_same_key('p', 'oldSelf')}))",
+                "tenant keys are wrapped with the present key: move it to previous, run `domicile keys rewrap` at the"
+                " site, and remove it then",
+            ),
+        )
+    )
+
+    previous: Annotated[
+        list[KeyRef],
+        Field(
+            description="Keys that older wraps were made with. They only open; `domicile keys rewrap` makes them"
+            " needless.",
+            max_length=4,
+            json_schema_extra=LIST_ATOMIC,
+        ),
+    ] = []
+
+
+def _key_at_home(key: str) -> str:
+    """CEL: a KMS key lies in the cloud and region of the Site that ``self`` is."""
+    return (
+        f"(!has({key}.awsKms) || (self.cloud == 'aws' && {key}.awsKms.arn.split(':')[3] == self.region))"
+        f" && (!has({key}.gcpKms) || (self.cloud == 'gcp' && {key}.gcpKms.name.split('/')[3] == self.region))"
+    )
 
 
 class Site(Model):
@@ -158,7 +254,17 @@ class Site(Model):
             cel(
                 "self.cloud != 'onprem' || self.stores.profile == 'compatible'",
                 "an onprem site needs stores of profile compatible: no cloud's API answers the checks",
-            )
+            ),
+            cel(
+                "self.cloud == 'aws' ? self.stores.profile != 'cloud' || has(self.stores.accountId)"
+                " : !has(self.stores.accountId)",
+                "stores.accountId is required with cloud aws and profile cloud, and unknown to other clouds",
+            ),
+            cel(
+                f"{_key_at_home('self.key')}"
+                f" && (!has(self.key.previous) || self.key.previous.all(p, {_key_at_home('p')}))",
+                "a KMS key must lie in the site's own cloud and region",
+            ),
         ),
     )
 
@@ -218,10 +324,16 @@ class ModelProvider(Model):
 
 
 class Attestation(Model):
-    """A person's dated word on what a compatible store's API can't show. Reported as Attested, never as Verified."""
+    """A person's dated word on what no API shows. Reported as Attested, never as Verified."""
 
-    site: Annotated[DnsLabel, Field(description="Site whose store is attested.")]
-    subject: Annotated[Subject, Field(description="Property that is attested.")]
+    site: Annotated[DnsLabel, Field(description="Site that is attested.")]
+    subject: Annotated[
+        Subject,
+        Field(
+            description="Property that is attested: with profile compatible any that the store's API can't show, and"
+            " in every site logLocation, etcdEncryption and telemetry (docs/residency.md)."
+        ),
+    ]
     statement: Annotated[str, Field(description="What holds, and where the proof lies.", min_length=10, max_length=512)]
     attested_on: Annotated[date, Field(description="Day of the attestation (YYYY-MM-DD).")]
     expires_on: Annotated[date, Field(description="First day on which it no longer counts (YYYY-MM-DD).")]
@@ -294,7 +406,7 @@ class ResidencyZoneSpec(Model):
     attestations: Annotated[
         list[Attestation],
         Field(
-            description="What people vouch for at compatible stores.",
+            description="What people vouch for.",
             max_length=64,
             json_schema_extra=list_map("site", "subject"),
         ),

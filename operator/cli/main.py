@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return replicate.run(args)
         case "keys":
-            from domicile.backup import keys
+            from domicile.backup import kek
 
-            keys.generate(args.name, args.folder)
+            kek.generate(args.name, args.folder)
             print(f"keys: wrote {args.name}.public.json and {args.name}.private.json to {args.folder}")
             return 0
         case "failover":

@@ -112,7 +112,26 @@ _ATTESTATION = {
     "attestedOn": "2026-01-01", "expiresOn": "2027-01-01",
 }  # fmt: skip
 
+_ARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+_MULTI = "arn:aws:kms:eu-central-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab"
+_RESOURCE = "projects/p/locations/europe-west3/keyRings/r/cryptoKeys/k"
+_KEY, _PEER_KEY = f"{_SITE}/key", "spec/sites/1/key"
+_AT_HOME = "must lie in the site's own cloud and region"
+
 ZONE_REFUSALS = [
+    (_KEY, {}, "set exactly one of name, awsKms and gcpKms"),
+    (_KEY, {"name": "one", "gcpKms": {"name": _RESOURCE}}, "set exactly one of name, awsKms and gcpKms"),
+    (_KEY, {"gcpKms": {"name": _RESOURCE.replace("west3", "west4")}}, _AT_HOME),
+    (_KEY, {"gcpKms": {"name": _RESOURCE.replace("europe-west3", "global")}}, _AT_HOME),
+    (_KEY, {"gcpKms": {"name": f"{_RESOURCE}/cryptoKeyVersions/1"}}, "gcpKms.name"),
+    (_KEY, {"awsKms": {"arn": _ARN}}, _AT_HOME),
+    (_KEY, {"name": "one", "previous": [{}]}, "set exactly one of name, awsKms and gcpKms"),
+    (_KEY, {"name": "one", "previous": [{"awsKms": {"arn": _ARN}}]}, _AT_HOME),
+    (_KEY, {"name": "one", "previous": [{"name": f"k{n}"} for n in range(5)]}, "must have at most 4 items"),
+    (_PEER_KEY, {"awsKms": {"arn": _ARN.replace("eu-central-1", "us-east-1")}}, _AT_HOME),
+    (_PEER_KEY, {"awsKms": {"arn": _MULTI}}, "use a single-region key"),
+    (_PEER_KEY, {"awsKms": {"arn": _ARN.replace("key/", "alias/")}}, "awsKms.arn"),
+    (_PEER_KEY, {"gcpKms": {"name": _RESOURCE}}, _AT_HOME),
     ("metadata/name", "a" * 41, "DNS label of at most 40 characters"),
     ("metadata/name", "a.b", "DNS label of at most 40 characters"),
     ("spec/jurisdiction", "", "spec.jurisdiction"),
@@ -231,6 +250,9 @@ IMMUTABLE = [
     (zone, f"{_SITE}/region", "europe-west4", "is immutable"),
     (zone, f"{_SITE}/cloud", "aws", "is immutable"),
     (zone, f"{_SITE}/name", "renamed", "sites keep their order"),
+    (zone, _KEY, {"name": "next"}, "move it to previous"),
+    (zone, _KEY, {"gcpKms": {"name": _RESOURCE}}, "move it to previous"),
+    (zone, _KEY, {"name": "next", "previous": [{"name": "other"}]}, "move it to previous"),
     (zone, "spec/sites", [site("one")], "sites keep their order"),
     (zone, "spec/sites", [site("two", "aws", "eu-central-1"), site("one")], "sites keep their order"),
     (tenant, "spec/zone", "us", "is immutable"),
@@ -269,8 +291,29 @@ def test_a_second_site_may_be_added_and_other_fields_may_change(apiserver: ApiSe
     obj["spec"]["sites"].append(second)
     obj["spec"]["onPartition"] = "stop"
     apiserver.kubectl("replace", "-f", "-", stdin=obj)
-    obj["spec"]["sites"][0]["key"]["name"] = "next"
+    obj["spec"]["sites"][0]["key"] = {"name": "next", "previous": [{"name": "one"}]}
     apiserver.kubectl("replace", "-f", "-", stdin=obj)
+    obj["spec"]["sites"][0]["key"] = {"name": "next"}
+    apiserver.kubectl("replace", "-f", "-", stdin=obj)
+
+
+def test_a_sites_key_is_replaced_by_one_of_its_kms_and_by_a_further_one(apiserver: ApiServer) -> None:
+    obj = zone()
+    apiserver.kubectl("create", "-f", "-", stdin=obj)
+    next_arn, next_name = _ARN.replace("1234abcd", "5678abcd"), f"{_RESOURCE}-next"
+    steps = (
+        ({"gcpKms": {"name": _RESOURCE}}, {"awsKms": {"arn": _ARN}}),
+        ({"gcpKms": {"name": next_name}}, {"awsKms": {"arn": next_arn}}),
+    )
+    for keys in steps:
+        for site, key in zip(obj["spec"]["sites"], keys, strict=True):
+            site["key"] = {**key, "previous": [{k: v for k, v in site["key"].items() if k != "previous"}]}
+        apiserver.kubectl("replace", "--validate=strict", "-f", "-", stdin=obj)
+    for site in obj["spec"]["sites"]:
+        del site["key"]["previous"]
+    apiserver.kubectl("replace", "--validate=strict", "-f", "-", stdin=obj)
+    stored = apiserver.get("residencyzone", obj["metadata"]["name"])["spec"]["sites"]
+    assert [s["key"] for s in stored] == [{"gcpKms": {"name": next_name}}, {"awsKms": {"arn": next_arn}}]
 
 
 def test_lists_merge_by_key_under_server_side_apply(apiserver: ApiServer) -> None:

@@ -15,7 +15,7 @@ from domicile.api.sites import ServedZone, SiteFile
 from domicile.api.zone import Site
 from domicile.backup import claims, records, worker
 from domicile.backup.errors import BackupError, IntegrityError, LiveNotEmptyError, RollbackError
-from domicile.backup.keys import generate
+from domicile.backup.kek import generate
 from domicile.backup.stores import open_bucket
 from domicile.backup.stores.base import Bucket, NotFoundError
 from domicile.controllers import sites as sites_module

@@ -13,7 +13,8 @@ from domicile.api.common import FINALIZER
 from domicile.api.sites import ServedZone
 from domicile.api.zone import Site
 from domicile.backup import claims, mirror
-from domicile.backup.keys import LocalFileKeys, generate, mint_tenant_key, open_tenant_key
+from domicile.backup.kek import KeyRing, generate
+from domicile.backup.keys import mint_tenant_key, open_tenant_key
 from domicile.backup.stores import open_bucket
 from domicile.backup.stores.base import Bucket
 from domicile.controllers import sites as sites_module
@@ -187,7 +188,8 @@ async def test_a_tenant_comes_into_being(world: World) -> None:
         assert claims.read_claim(control, tenant, 1).holder == "gcp-frankfurt"
         assert mirror.tenants(control) == [tenant]
         wraps = open_bucket(site, site.stores.keys, world.credentials)
-        assert open_tenant_key(LocalFileKeys(world.keys), site.key.name, wraps, tenant, world.zone_name).secret
+        own = KeyRing(world.keys, world.credentials).own(world.served().model_copy(update={"site": site.name}))
+        assert open_tenant_key(own, wraps, tenant, world.zone_name).secret
     names = str([world.objects(s) for s in (world.gcp, world.aws)])
     assert world.tenant not in names
 
@@ -290,7 +292,9 @@ async def test_a_missing_secret_is_named_and_its_arrival_heals(world: World) -> 
     status = await world.status()
     control = open_bucket(world.aws, world.aws.stores.control, world.credentials)
     wraps = open_bucket(world.aws, world.aws.stores.keys, world.credentials)
-    key = open_tenant_key(LocalFileKeys(world.keys), "aws-frankfurt", wraps, status["tenantId"], world.zone_name)
+    at_peer = world.served().model_copy(update={"site": "aws-frankfurt"})
+    own = KeyRing(world.keys, world.credentials).own(at_peer)
+    key = open_tenant_key(own, wraps, status["tenantId"], world.zone_name)
     found = mirror.read(control, key, status["tenantId"], world.zone_name)
     assert found is not None
     assert found[1]["secrets"]["crm"] == {"token": "dDBwc2VjcmV0"}
@@ -425,8 +429,8 @@ async def test_a_mirrored_tenant_that_the_cluster_refuses_keeps_no_other_from_it
     strange, at_peer = "0" * 32, world.storage("aws-frankfurt")
     controls = [open_bucket(s, s.stores.control, world.credentials) for s in (world.gcp, world.aws)]
     wraps = [open_bucket(s, s.stores.keys, world.credentials) for s in (world.gcp, world.aws)]
-    local = LocalFileKeys(world.keys)
-    mint_tenant_key(local, strange, world.zone_name, "gcp-frankfurt", wraps[0], "aws-frankfurt", wraps[1])
+    ring, served = KeyRing(world.keys, world.credentials), world.served()
+    mint_tenant_key(ring.own(served), wraps[0], strange, world.zone_name, ring.peer(served), wraps[1])
     mirror.publish(controls, at_peer.open_key(strange), strange, world.zone_name, document | {"name": "kube-system"})
     await world.follow("aws-frankfurt")
     assert (await world.status())["tenantId"] == tenant

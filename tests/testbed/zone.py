@@ -158,7 +158,7 @@ def _attestations(site: Site) -> list[Attestation]:
 
 
 def _keys(folder: Path, sites: list[str], suffix: str) -> None:
-    from domicile.backup.keys import generate
+    from domicile.backup.kek import generate
 
     for site in sites:
         if not (folder / site / f"{site}{suffix}.public.json").exists():

@@ -12,10 +12,10 @@ import pytest
 
 from domicile.api.sites import ServedZone, SiteFile
 from domicile.api.zone import ResidencyZoneSpec, Site
-from domicile.backup import binding, claims, keys, mirror, records, worker
+from domicile.backup import binding, claims, kek, keys, mirror, records, worker
 from domicile.backup.claims import Claim, Mode
 from domicile.backup.errors import FencedError, IntegrityError
-from domicile.backup.keys import LocalFileKeys
+from domicile.backup.kek import KeyRing
 from domicile.backup.residency import ResidencyError
 from domicile.backup.stores.base import DeniedError, NotFoundError, StoreError
 from domicile.backup.worker import DeadlineError, NotHolderError, Replicator
@@ -43,9 +43,9 @@ class Sites:
     def __init__(self, folder: Path, spec: ResidencyZoneSpec | None = None) -> None:
         spec = spec or zone()
         for name in ("one", "two"):
-            keys.generate(name, folder)
+            kek.generate(name, folder)
         self.buckets: dict[tuple[str, str], MemoryBucket] = {}
-        self.keys = LocalFileKeys(folder)
+        self.keys = KeyRing(folder, folder)
         self.zones = [ServedZone(name="eu", site="one", spec=spec)]
         self.replicator = Replicator(SiteFile(zones=self.zones), self.bucket, self.keys, clock=lambda: NOW)
 
@@ -60,7 +60,8 @@ class Sites:
     def tenant(self, number: int, *, holder: str = "one", opened: bool = True) -> str:
         tenant = f"{number:032x}"
         one, two = self.at("one", "keys"), self.at("two", "keys")
-        keys.mint_tenant_key(self.keys, tenant, "eu", "one", one, "two", two)
+        own = self.keys.own(self.zones[0])
+        keys.mint_tenant_key(own, one, tenant, "eu", self.keys.peer(self.zones[0]), two)
         controls = [self.at("one", "control"), self.at("two", "control")]
         claim = Claim.new(tenant, 1, holder=holder, mode=Mode.INITIAL, request_id=tenant)
         claims.write_claim(claim, controls)
@@ -68,7 +69,7 @@ class Sites:
             claims.mark_open(controls[0], tenant, 1)
         binding.bind_live(controls[0], tenant, f"live-{number}")
         self.live(number).write("a", iter((b"text",)), 4)
-        mirror.publish(controls, keys.open_tenant_key(self.keys, "one", one, tenant, "eu"), tenant, "eu", {"n": number})
+        mirror.publish(controls, keys.open_tenant_key(own, one, tenant, "eu"), tenant, "eu", {"n": number})
         return tenant
 
     def live(self, number: int) -> MemoryBucket:
