@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -97,6 +98,16 @@ def fake_gcs(location: str) -> Iterator[Server]:
         *("-backend", "filesystem", "-filesystem-root", str(root / "data"), "-location", location),
         *("-log-level", "error"),
     ]
+    with _stopped(_run(command, port, root)) as server:
+        yield server
+
+
+@contextmanager
+def moto() -> Iterator[Server]:
+    """moto's server: S3 with its configuration APIs, KMS and STS, of all regions, in memory."""
+    root = Path(tempfile.mkdtemp(prefix="moto-"))
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with _stopped(_run(command, port, root)) as server:
         yield server
 
