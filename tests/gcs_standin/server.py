@@ -46,14 +46,14 @@ async def serve(state: State, host: str = "127.0.0.1", port: int = 0) -> web.Ser
         body = await request.content.read()
         if "stall" in kinds:
             await asyncio.Event().wait()
-        if "reset" not in kinds:
+        if status := next((int(kind) for kind in kinds if kind.isdigit()), None):
+            made = RefusedError(status, "backendError", "A fault was asked for").answer(xml=not is_json(raw))
+        elif "reset" not in kinds:
             made = answer(state, method, raw, request.headers, body)
         if kinds & {"reset", "lose"}:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()
-        for status in kinds:
-            made = RefusedError(int(status), "backendError", "A fault was asked for").answer(xml=not is_json(raw))
         headers = dict(made.headers)
         if made.status != 304:
             headers["Content-Length"] = str(len(made.body))
