@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.apiserver import ApiServer, running
+from tests.integration.clouds import clouds, shared_clouds  # noqa: F401  fixtures
 from tests.integration.stores_fixture import cloud_standin_site, standin_site, store_sites  # noqa: F401  fixtures
 
 

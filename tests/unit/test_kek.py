@@ -7,10 +7,12 @@ import stat
 from pathlib import Path
 
 import pytest
+from botocore.stub import Stubber
 
 from domicile.api.zone import KeyRef
 from domicile.backup.errors import WrongKeyError
-from domicile.backup.kek import KeyRing, KeyUnavailableError, generate, provider_for
+from domicile.backup.kek import KeyRing, KeyUnavailableError, aws, generate, provider_for
+from domicile.backup.kek.aws import AwsKmsKey
 from domicile.backup.kek.local import LocalFileKey
 from domicile.backup.residency import ResidencyError
 from domicile.backup.stores.deadlines import Deadlines
@@ -160,3 +162,62 @@ def test_digests_tell_keys_apart_and_name_none() -> None:
     digests = {LocalFileKey(name, Path()).digest for name in ("one", "two")}
     assert len(digests) == 2
     assert all(len(d) == 16 and int(d, 16) >= 0 for d in digests)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error", "says"),
+    [
+        ("InvalidCiphertextException", 400, WrongKeyError, "made with another key, for another tenant"),
+        ("IncorrectKeyException", 400, WrongKeyError, "made with another key, for another tenant"),
+        ("DisabledException", 409, KeyUnavailableError, "refuses to decrypt.*enabled.*kms:Decrypt"),
+        ("KMSInvalidStateException", 409, KeyUnavailableError, "refuses to decrypt"),
+        ("AccessDeniedException", 400, KeyUnavailableError, "refuses to decrypt"),
+        ("ThrottlingException", 400, KeyUnavailableError, "no outcome"),
+        ("KMSInternalException", 500, KeyUnavailableError, "no outcome"),
+        ("DependencyTimeoutException", 503, KeyUnavailableError, "no outcome"),
+    ],
+)
+def test_what_aws_kms_refuses_is_told_apart_and_not_quoted(
+    code: str, status: int, error: type[Exception], says: str
+) -> None:
+    # moto knows neither disabled keys nor KMS's own errors.
+    kms = aws.client("eu-central-1", {"accessKeyId": "a", "secretAccessKey": "b"}, Deadlines())
+    with Stubber(kms) as stub:
+        stub.add_client_error("decrypt", code, "the request was: hush", status)
+        with pytest.raises(error, match=f"AWS KMS in eu-central-1.*{says}") as refusal:
+            AwsKmsKey(ARN, kms, Deadlines(retries=0)).decrypt(b"x", CONTEXT)
+    assert "hush" not in str(refusal.value)
+
+
+def test_aws_kms_is_tried_again_after_what_passes_and_only_then() -> None:
+    kms = aws.client("eu-central-1", {"accessKeyId": "a", "secretAccessKey": "b"}, Deadlines())
+    key = AwsKmsKey(ARN, kms, Deadlines(retries=2))
+    expected = {"KeyId": ARN, "Plaintext": b"x", "EncryptionContext": CONTEXT}
+    with Stubber(kms) as stub:
+        stub.add_client_error("encrypt", "ThrottlingException", "", 400, expected_params=expected)
+        stub.add_response("encrypt", {"KeyId": ARN, "CiphertextBlob": b"y"}, expected)
+        assert key.encrypt(b"x", CONTEXT) == b"y"
+        stub.add_client_error("encrypt", "AccessDeniedException", "", 400)
+        with pytest.raises(KeyUnavailableError):
+            key.encrypt(b"x", CONTEXT)
+        stub.assert_no_pending_responses()
+
+
+def test_an_answer_of_another_aws_key_is_not_believed() -> None:
+    kms = aws.client("eu-central-1", {"accessKeyId": "a", "secretAccessKey": "b"}, Deadlines())
+    with Stubber(kms) as stub:
+        stub.add_response("decrypt", {"KeyId": f"{ARN[:-1]}0", "Plaintext": b"y"})
+        with pytest.raises(KeyUnavailableError, match="another key"):
+            AwsKmsKey(ARN, kms, Deadlines(retries=0)).decrypt(b"x", CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("region", "url"),
+    [
+        ("eu-central-1", "https://kms.eu-central-1.amazonaws.com"),
+        ("eusc-de-east-1", "https://kms.eusc-de-east-1.amazonaws.eu"),
+    ],
+)
+def test_aws_endpoints_are_regional(region: str, url: str) -> None:
+    assert aws.endpoint(region) == url
+    assert aws.client(region, {"accessKeyId": "a", "secretAccessKey": "b"}, Deadlines()).meta.endpoint_url == url
