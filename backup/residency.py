@@ -1,12 +1,14 @@
 """Whether a bucket may hold a zone's data: what its store says of it, judged before the first byte moves.
 
 Unknown counts as outside. With profile ``cloud`` every question must be answered; with profile ``compatible`` a
-person's dated attestation may stand in where the store has no answer, and never against one.
+person's dated attestation may stand in where the store has no answer, and never against one. What no API shows of a
+site needs an attestation with either profile. docs/residency.md lists every check.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +20,14 @@ from domicile.api.zone import Attestation, Cloud, Profile, ResidencyZoneSpec, Si
 from domicile.backup import canonical
 from domicile.backup.errors import BackupError
 from domicile.backup.stores.base import Bucket, BucketFacts, StoreError, UnavailableError
+
+# Erasure must be able to end within this many days.
+_HELD_DAYS = 7
+SITE_SUBJECTS = {
+    Subject.LOG_LOCATION: "where the clouds' and the cluster's own logs of it are kept",
+    Subject.ETCD_ENCRYPTION: "whether its cluster encrypts Secrets in etcd",
+    Subject.TELEMETRY: "where the telemetry of its cluster and stores goes",
+}
 
 
 class Purpose(StrEnum):
@@ -73,11 +83,27 @@ def judge(
     for subject, check in _checks(purpose):
         answer = check(_Case(zone, site, facts))
         if answer is None:
-            findings.append(_unanswered(zone, site, where, subject, today))
+            findings.append(_unanswered(zone, site, where, subject, _what(subject, facts), today))
         else:
             fault = "; ".join(answer)
             verdict = Verdict.VIOLATED if fault else Verdict.VERIFIED
             findings.append(Finding(subject, verdict, f"{where}: {fault or 'as required'}"))
+    return tuple(findings)
+
+
+def judge_site(zone: ResidencyZoneSpec, site: Site, today: date) -> tuple[Finding, ...]:
+    """One finding for each property of a site that no API shows: Attested, or Unknown."""
+    findings = []
+    for subject, question in SITE_SUBJECTS.items():
+        attested, state = _attested(zone, site, subject, today)
+        verdict = Verdict.ATTESTED if attested else Verdict.UNKNOWN
+        message = f"site {site.name}: {subject} attested in the zone"
+        if not attested:
+            message = (
+                f"site {site.name}: no API shows {question}, and {state}; add a dated attestation of {subject}"
+                " to the zone"
+            )
+        findings.append(Finding(subject, verdict, message))
     return tuple(findings)
 
 
@@ -95,11 +121,14 @@ def evidence_digest(*facts: BucketFacts) -> str:
 def require(zone: ResidencyZoneSpec, today: date, *buckets: tuple[Site, Bucket, Purpose]) -> str:
     """Ask every bucket's store what it is, and return the evidence digest of the answers if all may be used.
 
+    Of each bucket's site what no API shows must be attested, too.
+
     Call it before the first byte moves. Raises ResidencyError naming every fault, UnavailableError where a store gives
     no answer (an outage, which proves nothing either way: nothing may move then, too).
     """
     answers: list[BucketFacts] = []
-    findings: list[Finding] = []
+    sites = {site.name: site for site, _, _ in buckets}
+    findings = [finding for site in sites.values() for finding in judge_site(zone, site, today)]
     for site, bucket, purpose in buckets:
         if bucket.site != site.name:
             raise ValueError(f"bucket {bucket.name} belongs to site {bucket.site}, not to {site.name}")
@@ -112,7 +141,7 @@ def require(zone: ResidencyZoneSpec, today: date, *buckets: tuple[Site, Bucket, 
         except StoreError as error:
             facts = error
         findings += judge(zone, site, bucket.name, facts, purpose, today)
-    require_compliant(findings, ", ".join(dict.fromkeys(site.name for site, _, _ in buckets)))
+    require_compliant(findings, ", ".join(sites))
     return evidence_digest(*answers)
 
 
@@ -145,6 +174,10 @@ def _checks(purpose: Purpose) -> list[tuple[Subject, _Check]]:
         (Subject.LOCATION, _location),
         (Subject.ENCRYPTION, _encryption),
         (Subject.PUBLIC_ACCESS, _public_access),
+        (Subject.TRANSPORT, _transport),
+        (Subject.OUTFLOWS, _outflows),
+        # A tenant's own rules may expire what its assistant wrote; what this product wrote nobody else may delete.
+        (Subject.RETENTION, _retention if purpose is Purpose.LIVE else _retention_of_records),
     ]
     if purpose is Purpose.LIVE:
         checks.append((Subject.VERSIONING, _versioning_on))
@@ -173,6 +206,8 @@ def _location(case: _Case) -> list[str] | None:
             f"it lies in {facts.location}, {inside} the zone, and the site is {site.region}"
             f" (allowed of {site.cloud}: {', '.join(allowed) or 'none'}); name a bucket in {site.region}"
         )
+    if site.cloud is Cloud.AWS and site.stores.profile is Profile.CLOUD and site.stores.account_id is None:
+        faults.append("nobody says whose it is; name the account that owns it in the site's stores.accountId")
     if facts.multi_region:
         faults.append(f"it spans several regions; name a bucket in the single region {site.region}")
     if faults:
@@ -186,7 +221,10 @@ def _encryption(case: _Case) -> list[str] | None:
         return None
     if not facts.encrypted:
         return ["it has no default encryption; enable it"]
-    return _key_faults(case.site, facts.kms_key) if facts.kms_key else []
+    faults = _key_faults(case.site, facts.kms_key) if facts.kms_key else []
+    if facts.kms_fault and not faults:
+        faults.append(f"its KMS key {facts.kms_fault}; use a single-region key of the site's region")
+    return faults
 
 
 def _key_faults(site: Site, key: str) -> list[str]:
@@ -220,18 +258,77 @@ def _deletion_final(case: _Case) -> list[str] | None:
     return None if case.facts.keeps_deleted is None else []
 
 
-def _unanswered(zone: ResidencyZoneSpec, site: Site, where: str, subject: Subject, today: date) -> Finding:
+def _transport(case: _Case) -> list[str] | None:
+    facts, faults = case.facts, []
+    if facts.accelerated:
+        faults.append("its transfer acceleration takes bytes in anywhere in the world; suspend it")
+    if facts.tls_only is False:
+        faults.append("its policy does not deny requests without TLS (aws:SecureTransport); add the statement")
+    if faults:
+        return faults
+    unknown = facts.tls_only is None or (case.site.stores.profile is Profile.CLOUD and facts.accelerated is None)
+    return None if unknown else []
+
+
+def _outflows(case: _Case) -> list[str] | None:
+    zone, site, facts = case
+    if facts.outflows is None:
+        return None
+    allowed = allowed_regions(zone, site.cloud)
+    outside = [flow for flow in facts.outflows if flow.told and flow.region not in allowed]
+    if outside:
+        return [
+            f"its {flow.kind} goes to {flow.region or 'a place that the store does not name'}, outside the zone;"
+            " remove it"
+            for flow in dict.fromkeys(outside)
+        ]
+    return [] if all(flow.told for flow in facts.outflows) else None
+
+
+def _retention(case: _Case) -> list[str] | None:
+    facts, faults = case.facts, []
+    if facts.locked:
+        faults.append("its lock is one that nobody can lift (compliance mode, locked policy); use governance mode")
+    if facts.held_days is not None and facts.held_days > _HELD_DAYS:
+        held = "without end" if math.isinf(facts.held_days) else f"for {facts.held_days:g} days"
+        faults.append(f"it holds what is deleted {held}, and erasure must end within {_HELD_DAYS}; shorten it")
+    if faults:
+        return faults
+    return None if facts.held_days is None or facts.locked is None else []
+
+
+def _retention_of_records(case: _Case) -> list[str] | None:
+    faults = _retention(case)
+    if case.facts.expires:
+        return [*(faults or ()), "a lifecycle rule deletes or archives its objects; remove the rule"]
+    return None if case.facts.expires is None and not faults else faults
+
+
+def _what(subject: Subject, facts: BucketFacts) -> str:
+    """What the store left unanswered, for a person who has to grant a permission."""
+    untold = [flow.kind for flow in facts.outflows or () if not flow.told] if subject is Subject.OUTFLOWS else []
+    return f"{subject} ({', '.join(untold)})" if untold else str(subject)
+
+
+def _unanswered(zone: ResidencyZoneSpec, site: Site, where: str, subject: Subject, what: str, today: date) -> Finding:
     if site.stores.profile is Profile.CLOUD:
         message = (
-            f"{where}: the store does not say its {subject}, and profile cloud needs the answer; grant the permission"
+            f"{where}: the store does not say its {what}, and profile cloud needs the answer; grant the permission"
         )
         return Finding(subject, Verdict.VIOLATED, message)
+    attested, state = _attested(zone, site, subject, today)
+    if attested:
+        return Finding(subject, Verdict.ATTESTED, f"{where}: {subject} attested in the zone")
+    message = f"{where}: the store can't say its {what} and {state}; add a dated attestation to the zone"
+    return Finding(subject, Verdict.UNKNOWN, message)
+
+
+def _attested(zone: ResidencyZoneSpec, site: Site, subject: Subject, today: date) -> tuple[bool, str]:
+    """Whether a person vouches for the subject today, and in words why not."""
     attestation = next((a for a in zone.attestations if (a.site, a.subject) == (site.name, subject)), None)
     if attestation is not None and _counts(attestation, today):
-        return Finding(subject, Verdict.ATTESTED, f"{where}: {subject} attested in the zone")
-    state = "there is no attestation" if attestation is None else "the attestation is not valid today"
-    message = f"{where}: the store can't say its {subject} and {state}; add a dated attestation to the zone"
-    return Finding(subject, Verdict.UNKNOWN, message)
+        return True, ""
+    return False, "there is no attestation" if attestation is None else "the attestation is not valid today"
 
 
 def _counts(attestation: Attestation, today: date) -> bool:

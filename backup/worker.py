@@ -27,7 +27,7 @@ from domicile.backup.keys import TenantKey, open_tenant_key
 from domicile.backup.replicate import Outcome, replicate
 from domicile.backup.residency import Purpose, ResidencyError
 from domicile.backup.stores import open_bucket
-from domicile.backup.stores.base import Bucket, NotFoundError, StoreError
+from domicile.backup.stores.base import Bucket, EncryptionError, NotFoundError, StoreError
 
 OK, FAILED, REFUSED, NOT_HOLDER = 0, 1, 3, 4
 DEADLINE_SECONDS = 3000.0
@@ -219,7 +219,7 @@ def summary(failures: Mapping[str, Exception]) -> str:
 
 def exit_code(errors: Iterable[Exception]) -> int:
     """What may pass is retried (1), so it outranks what will not: 3 residency, 4 fenced or not the holder."""
-    kinds = ((ResidencyError, REFUSED), (FencedError, NOT_HOLDER), (NotHolderError, NOT_HOLDER))
+    kinds = (((ResidencyError, EncryptionError), REFUSED), ((FencedError, NotHolderError), NOT_HOLDER))
     codes = {next((code for kind, code in kinds if isinstance(error, kind)), FAILED) for error in errors}
     return min(codes, default=OK)
 

@@ -70,6 +70,11 @@ class SiteStores:
         """Residency findings of one bucket, from facts that are at most a minute old."""
         return residency.judge(zone.spec, site, bucket, self._ask(site, bucket), purpose, _today())
 
+    @staticmethod
+    def site_findings(zone: ServedZone, site: Site) -> tuple[Finding, ...]:
+        """What people vouch for of a site, where no API shows it."""
+        return residency.judge_site(zone.spec, site, _today())
+
     def _ask(self, site: Site, bucket: str) -> BucketFacts | StoreError:
         key = (site.name, bucket)
         with self._lock:

@@ -14,7 +14,9 @@ from domicile.backup.stores.base import (
     ChangedError,
     NotFoundError,
     ObjectInfo,
+    Page,
     UnavailableError,
+    pages_of,
 )
 
 Hook = Callable[[str, str], None]
@@ -63,6 +65,12 @@ class MemoryBucket:
             "versioned": True,
             "public": False,
             "keeps_deleted": facts.get("versioned", True),
+            "outflows": (),
+            "tls_only": True,
+            "accelerated": False,
+            "held_days": 0,
+            "locked": False,
+            "expires": False,
         } | facts
         self._facts = BucketFacts(**{"raw": dict(answers)} | answers)
 
@@ -77,6 +85,9 @@ class MemoryBucket:
             ]
         self.after("list", prefix)
         yield from found
+
+    def pages(self, prefix: str = "", *, after: str = "") -> Iterator[Page]:
+        yield from pages_of(info for info in self.list(prefix) if info.name > after)
 
     def read(self, name: str, *, version: str | None = None, start: int = 0, length: int | None = None) -> bytes:
         self._begin("read", name)

@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 # (Amazon S3 User Guide, bucket naming rules): what they point at can lie anywhere.
 _ALIASES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
-_clients: dict[tuple[Any, ...], tuple[str, Any]] = {}
+_clients: dict[tuple[Any, ...], tuple[str, Any, Callable[[], Any]]] = {}
 _lock = threading.Lock()
 
 
@@ -55,22 +57,23 @@ def open_bucket(site: Site, bucket: str, credentials: Path, deadlines: Deadlines
     with _lock:
         cached = _clients.get(key)
         if cached is None or cached[0] != digest:
-            cached = _clients[key] = (digest, _client(site, account, content, deadlines))
+            cached = _clients[key] = (digest, *_opened(site, account, content, deadlines))
     if site.cloud is Cloud.GCP:
         return gcs.GcsBucket(site, bucket, cached[1], deadlines)
-    return s3.S3Bucket(site, bucket, cached[1], deadlines)
+    return s3.S3Bucket(site, bucket, cached[1], deadlines, cached[2])
 
 
-def _client(site: Site, account: Path, content: bytes | None, deadlines: Deadlines) -> Any:
+def _opened(site: Site, account: Path, content: bytes | None, deadlines: Deadlines) -> tuple[Any, Callable[[], Any]]:
+    """The store's client, and what opens the one of its region's KMS (S3 only)."""
     try:
         keys = None if content is None else json.loads(content)
         if keys is not None and not (isinstance(keys, dict) and all(isinstance(value, str) for value in keys.values())):
             raise ValueError("not an object of strings")
         if site.cloud is Cloud.GCP:
-            return gcs.client(site, keys, deadlines)
+            return gcs.client(site, keys, deadlines), lambda: None
         if keys is None and site.stores.profile is Profile.COMPATIBLE:
             raise DeniedError(f"site {site.name}: {account.name} is missing from the credentials directory")
-        return s3_client.client(site, keys, deadlines)
+        return s3_client.client(site, keys, deadlines), cache(partial(_kms, site, keys, deadlines))
     except (ValueError, KeyError, GoogleAuthError):
         # The library's text may quote the secret.
         what = (
@@ -79,3 +82,10 @@ def _client(site: Site, account: Path, content: bytes | None, deadlines: Deadlin
             else "it has no workload identity"
         )
         raise DeniedError(f"site {site.name}: {what}") from None
+
+
+def _kms(site: Site, keys: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
+    # Keys of sites build on stores, so this package can't need theirs before it is whole.
+    from domicile.backup.kek import aws
+
+    return aws.client(site.region, keys, deadlines)

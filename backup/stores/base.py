@@ -6,9 +6,10 @@ kept as they are. Every call has a deadline and raises one of the errors below, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
 
 
 class StoreError(Exception):
@@ -31,6 +32,10 @@ class DeniedError(StoreError):
     """The store refused the credentials or the permission."""
 
 
+class EncryptionError(StoreError):
+    """The store kept an object under another encryption than its bucket's."""
+
+
 class UnavailableError(StoreError):
     """No answer within the deadline, or a 5xx: the outcome of a write is unknown."""
 
@@ -45,12 +50,44 @@ class ObjectInfo:
     crc32c: int | None = None
 
 
+class Page(NamedTuple):
+    """Objects of a listing as columns of equal length; see ``ObjectInfo``."""
+
+    names: list[str]
+    versions: list[str]
+    sizes: list[int]
+    crcs: list[int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outflow:
+    """A way on which a store itself sends objects of a bucket, their names, or news of them.
+
+    ``region`` is where to, None where nobody says. ``told`` is False where the store did not say whether it does so.
+    """
+
+    kind: str
+    region: str | None = None
+    told: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sse:
+    """Server-side encryption of new objects: the algorithm, and the key's full name where one is named."""
+
+    algorithm: str
+    key: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class BucketFacts:
-    """What the store itself says of a bucket. None where its API has no answer; ``raw`` holds the answers as received.
+    """What the store itself says of a bucket. None where its API has no answer.
 
+    ``raw`` holds the answers, without what they may hold of persons and objects: names of accounts, prefixes, policies.
     ``public`` is False only where public access is blocked, not merely unused. ``keeps_deleted``: a deleted object's
-    bytes survive for a while (versioning, even suspended; soft delete; retention).
+    bytes survive for a while (versioning, even suspended; soft delete; retention). ``held_days``: for how long nobody
+    can destroy a new object for good; ``locked``: and nobody can shorten that. ``expires``: the store itself deletes or
+    archives objects. ``kms_fault``: what the key's own description has against it.
     """
 
     location: str | None
@@ -61,6 +98,14 @@ class BucketFacts:
     public: bool | None
     raw: Mapping[str, Any]
     keeps_deleted: bool | None = None
+    outflows: tuple[Outflow, ...] | None = None
+    tls_only: bool | None = None
+    accelerated: bool | None = None
+    held_days: float | None = None
+    locked: bool | None = None
+    expires: bool | None = None
+    sse: Sse | None = None
+    kms_fault: str | None = None
 
 
 class Bucket(Protocol):
@@ -76,6 +121,9 @@ class Bucket(Protocol):
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """All objects under a prefix, by name. Raises NotFoundError where the bucket is missing."""
+
+    def pages(self, prefix: str = "", *, after: str = "") -> Iterator[Page]:
+        """The same behind the name ``after``, a page at a time."""
 
     def read(self, name: str, *, version: str | None = None, start: int = 0, length: int | None = None) -> bytes:
         """Bytes of an object, or of a range of it, pinned to a version. Raises NotFoundError, ChangedError."""
@@ -111,3 +159,18 @@ def create_once(bucket: Bucket, name: str, data: bytes) -> bool:
         except NotFoundError:
             raise error from None
     return True
+
+
+def pages_of(infos: Iterable[ObjectInfo], size: int = 1000) -> Iterator[Page]:
+    """Pages of so many objects."""
+    rest = iter(infos)
+    while chunk := list(islice(rest, size)):
+        yield Page(
+            [i.name for i in chunk], [i.version for i in chunk], [i.size for i in chunk], [i.crc32c for i in chunk]
+        )
+
+
+def infos_of(pages: Iterable[Page]) -> Iterator[ObjectInfo]:
+    """The objects of pages."""
+    for page in pages:
+        yield from map(ObjectInfo, *page)

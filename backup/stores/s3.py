@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -63,12 +63,12 @@ class _BeyondEndError(StoreError):
 class S3Bucket:
     """``Bucket`` on S3. Versions are ETags without their quotes."""
 
-    def __init__(self, site: Site, name: str, s3: Any, deadlines: Deadlines) -> None:
+    def __init__(self, site: Site, name: str, s3: Any, deadlines: Deadlines, kms: Callable[[], Any]) -> None:
         self._site = site
         self._name = name
         self._s3 = s3
         self._deadlines = deadlines
-        self._config = S3Config(site, name, s3, deadlines, self._translated)
+        self._config = S3Config(site, name, s3, deadlines, self._translated, kms)
 
     @property
     def site(self) -> str:

@@ -1,6 +1,6 @@
 """The boto3 client of a site's S3 store: one endpoint, short deadlines, no redirects to other regions.
 
-Source: botocore Config reference; AWS General Reference, Amazon S3 endpoints.
+Source: botocore Config reference; AWS General Reference, Amazon S3 and STS endpoints.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
 
 from domicile.api.zone import Cloud, Profile, Site
@@ -27,15 +28,24 @@ def endpoint(site: Site) -> str:
     return f"https://s3.{site.region}.{domain}"
 
 
+def _session(site: Site, keys: Mapping[str, str] | None) -> Any:
+    """Session that exchanges a workload's identity at the STS of the site's region, whatever the environment says."""
+    core = botocore.session.get_session()
+    core.set_config_variable("sts_regional_endpoints", "regional")
+    core.set_config_variable("ignore_configured_endpoint_urls", True)
+    return boto3.session.Session(
+        aws_access_key_id=None if keys is None else keys["accessKeyId"],
+        aws_secret_access_key=None if keys is None else keys["secretAccessKey"],
+        region_name=site.region,
+        botocore_session=core,
+    )
+
+
 def client(site: Site, keys: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
     """A thread-safe boto3 client that talks to the site's endpoint only; ``keys`` None: ambient workload identity."""
     url = endpoint(site)
-    made = boto3.session.Session(
-        aws_access_key_id=None if keys is None else keys["accessKeyId"],
-        aws_secret_access_key=None if keys is None else keys["secretAccessKey"],
-    ).client(
+    made = _session(site, keys).client(
         "s3",
-        region_name=site.region,
         endpoint_url=url,
         config=Config(
             signature_version="s3v4",

@@ -31,6 +31,9 @@ class Verdict:
 
 Rule = Callable[[TenantView], Verdict | None]
 
+# Reasons that the replicator gives (backup.worker): a store may not be used, or kept an object otherwise encrypted.
+_REFUSED_FOR_RESIDENCY = {"Residency", "Encryption"}
+
 
 def _no(kind: ConditionType, reason: str, message: str, *, blocks: bool = False) -> Verdict:
     return Verdict(kind, "False", reason, message, blocks)
@@ -121,6 +124,17 @@ def stores_at_home(view: TenantView) -> Verdict | None:
     if view.peer_error is not None:
         return Verdict(ConditionType.RESIDENCY_COMPLIANT, "Unknown", "PeerNotVerified", view.peer_error)
     return None
+
+
+def run_found_home(view: TenantView) -> Verdict | None:
+    """What the last run of the replicator was refused for stands until a run succeeds: it asked anew, as another."""
+    if view.replication_failure is None or view.replication_failure[0] not in _REFUSED_FOR_RESIDENCY:
+        return None
+    return _no(
+        ConditionType.RESIDENCY_COMPLIANT,
+        "RunRefused",
+        f"{view.replication_failure[1]} (Once it is mended: kubectl domicile snapshot {view.name}.)",
+    )
 
 
 def residency_fine(view: TenantView) -> Verdict:
@@ -336,7 +350,7 @@ def replicated(view: TenantView) -> Verdict:
 
 # In the order in which a person would mend them. Each chain ends with the rule that states success.
 CHAINS: tuple[tuple[Rule, ...], ...] = (
-    (zone_exists, zone_served, home_site_known, model_in_zone, stores_at_home, residency_fine),
+    (zone_exists, zone_served, home_site_known, model_in_zone, stores_at_home, run_found_home, residency_fine),
     (storage_answers, live_bucket_bound, claim_stands, storage_fine),
     (key_opens, encryption_fine),
     (store_reachable_by_pods, policies_applied, no_other_openings, network_fine),

@@ -122,7 +122,8 @@ class TenantStorage:
             (site.stores.keys, Purpose.KEYS),
             (site.stores.replica, Purpose.REPLICA),
         )
-        return [f for name, purpose in buckets for f in self._stores.findings(self._zone, site, name, purpose)]
+        findings = [f for name, purpose in buckets for f in self._stores.findings(self._zone, site, name, purpose)]
+        return [*findings, *self._stores.site_findings(self._zone, site)]
 
     def _with_key(self, seen: Observed, tenant: str) -> Observed:
         try:

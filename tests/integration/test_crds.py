@@ -26,6 +26,7 @@ def unique(prefix: str) -> str:
 
 def site(name: str, cloud: str = "gcp", region: str = "europe-west3") -> Object:
     stores = {"profile": "cloud", "replica": f"{name}-r", "keys": f"{name}-k", "control": f"{name}-c"}
+    stores |= {"accountId": "111122223333"} if cloud == "aws" else {}
     live = {"createPrefix": f"{name}-live"}
     return {"name": name, "cloud": cloud, "region": region, "stores": {**stores, "live": live}, "key": {"name": name}}
 
@@ -174,6 +175,9 @@ ZONE_REFUSALS = [
     ("spec/modelProviders", [{**_PROVIDER, "baseUrl": "http://api.example.org"}], "spec.modelProviders[0].baseUrl"),
     ("spec/modelProviders", [{**_PROVIDER, "service": {**_SERVICE, "port": 0}}], "greater than or equal to 1"),
     ("spec/modelProviders", [{**_PROVIDER, "service": {**_SERVICE, "podLabels": {}}}], "podLabels"),
+    ("spec/sites/1/stores/accountId", DELETED, "stores.accountId is required with cloud aws and profile cloud"),
+    ("spec/sites/1/stores/accountId", "12345678901", "accountId"),
+    (f"{_STORES}/accountId", "111122223333", "unknown to other clouds"),
     ("spec/attestations", [{**_ATTESTATION, "subject": "weather"}], "Unsupported value"),
     ("spec/attestations", [{**_ATTESTATION, "attestedOn": "soon"}], "attestedOn"),
     ("spec/attestations", [{**_ATTESTATION, "statement": "yes"}], "statement"),
@@ -233,10 +237,10 @@ def test_bad_objects_are_refused_with_a_reason(
 
 def test_two_sites_of_one_cloud_need_buckets_of_their_own(apiserver: ApiServer) -> None:
     obj = zone()
-    obj["spec"]["sites"][1] |= {"cloud": "gcp", "region": "europe-west3"}
+    obj["spec"]["sites"][1] = site("two")
     apiserver.kubectl("create", "-f", "-", stdin=obj)
     obj = zone()
-    obj["spec"]["sites"][1] |= {"cloud": "gcp", "region": "europe-west3"}
+    obj["spec"]["sites"][1] = site("two")
     obj["spec"]["sites"][1]["stores"]["control"] = "one-c"
     assert "need buckets of their own" in refusal(apiserver, "create", obj)
 

@@ -12,7 +12,7 @@ import pytest
 
 from domicile.api.failover import FailoverSpec, Phase
 from domicile.api.sites import ServedZone, SiteFile
-from domicile.api.zone import Site
+from domicile.api.zone import Site, Subject
 from domicile.backup import claims, records, worker
 from domicile.backup.errors import BackupError, IntegrityError, LiveNotEmptyError, RollbackError
 from domicile.backup.kek import generate
@@ -44,7 +44,6 @@ class Pair:
         self.gcp, self.aws = self._site(stores.gcp), self._site(stores.aws)
         for name in ("gcp-frankfurt", "aws-frankfurt"):
             generate(name, folder)
-        subjects = ("location", "encryption", "versioning", "publicAccess")
         dates = {"attestedOn": "2026-01-01", "expiresOn": "2099-01-01"}
         self.spec = zone_spec(
             sites=[self.gcp.to_wire(), self.aws.to_wire()],
@@ -52,7 +51,7 @@ class Pair:
             attestations=[
                 {"site": s.name, "subject": subject, "statement": "a test's server", **dates}
                 for s in (self.gcp, self.aws)
-                for subject in subjects
+                for subject in Subject
             ],
         )
         self.waited: list[float] = []

@@ -11,7 +11,7 @@ import pytest
 
 from domicile.api.common import FINALIZER
 from domicile.api.sites import ServedZone
-from domicile.api.zone import Site
+from domicile.api.zone import Site, Subject
 from domicile.backup import claims, mirror
 from domicile.backup.kek import KeyRing, generate
 from domicile.backup.keys import mint_tenant_key, open_tenant_key
@@ -75,7 +75,6 @@ class World:
         )
 
     def apply_zone(self, *sites: Site, **changes: Any) -> None:
-        subjects = ("location", "encryption", "versioning", "publicAccess")
         spec = {
             "jurisdiction": "EU",
             "allowedRegions": [
@@ -100,7 +99,7 @@ class World:
                     "expiresOn": "2099-01-01",
                 }
                 for s in sites or (self.gcp, self.aws)
-                for subject in subjects
+                for subject in Subject
             ],
             **changes,
         }

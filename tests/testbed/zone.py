@@ -34,10 +34,10 @@ MODEL_PROVIDER = ModelProvider(
     service=ServiceRef(namespace="models", name="provider", port=8080, pod_labels={"app": "model-provider"}),
     models=["extractive-1"],
 )
-# What the testbed's servers have no answer for; versitygw does report location and versioning.
+# What the testbed's servers have no answer for; versitygw does report location, versioning and locks.
 _UNANSWERED = {
-    True: (Subject.LOCATION, Subject.ENCRYPTION, Subject.VERSIONING, Subject.PUBLIC_ACCESS),
-    False: (Subject.ENCRYPTION, Subject.PUBLIC_ACCESS),
+    True: tuple(Subject),
+    False: tuple(s for s in Subject if s not in {Subject.LOCATION, Subject.VERSIONING}),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import date
 from itertools import product
@@ -11,21 +12,41 @@ import pytest
 
 from domicile.api.zone import ResidencyZoneSpec, Site, Subject
 from domicile.backup.residency import (
+    SITE_SUBJECTS,
     Purpose,
     ResidencyError,
     Verdict,
     compliant,
     evidence_digest,
     judge,
+    judge_site,
     require,
     require_compliant,
 )
-from domicile.backup.stores.base import BucketFacts, DeniedError, NotFoundError, UnavailableError
+from domicile.backup.stores.base import BucketFacts, DeniedError, NotFoundError, Outflow, UnavailableError
 from tests.memory_bucket import MemoryBucket
 
 TODAY = date(2026, 3, 10)
-GOOD = BucketFacts("eu-central-1", False, True, None, True, False, {"location": "eu-central-1"}, False)
+GOOD = BucketFacts(
+    "eu-central-1",
+    False,
+    True,
+    None,
+    True,
+    False,
+    {"location": "eu-central-1"},
+    False,
+    outflows=(),
+    tls_only=True,
+    accelerated=False,
+    held_days=0,
+    locked=False,
+    expires=False,
+)
 GAPS = {
+    Subject.TRANSPORT: {"tls_only": None},
+    Subject.OUTFLOWS: {"outflows": None},
+    Subject.RETENTION: {"held_days": None},
     Subject.LOCATION: {"location": None},
     Subject.ENCRYPTION: {"encrypted": None},
     Subject.PUBLIC_ACCESS: {"public": None},
@@ -43,7 +64,26 @@ FAULTS = [
     (Purpose.REPLICA, Subject.ENCRYPTION, {"kms_key": "arn:aws:kms:us-east-1:1:key/abc"}, "us-east-1"),
     (Purpose.REPLICA, Subject.ENCRYPTION, {"kms_key": "arn:aws:kms:eu-central-1:1:key/mrk-abc"}, "multi-region"),
     (Purpose.REPLICA, Subject.ENCRYPTION, {"kms_key": "arn:something:else"}, "unknown place"),
+    (Purpose.REPLICA, Subject.ENCRYPTION, {"kms_fault": "lies in an external key store"}, "external key store"),
     (Purpose.CONTROL, Subject.PUBLIC_ACCESS, {"public": True}, "not blocked"),
+    (Purpose.CONTROL, Subject.TRANSPORT, {"tls_only": False}, "aws:SecureTransport"),
+    (Purpose.LIVE, Subject.TRANSPORT, {"accelerated": True}, "acceleration"),
+    (Purpose.LIVE, Subject.TRANSPORT, {"accelerated": True, "tls_only": None}, "acceleration"),
+    (Purpose.LIVE, Subject.OUTFLOWS, {"outflows": (Outflow("replication rule", "us-east-1"),)}, "us-east-1, outside"),
+    (Purpose.LIVE, Subject.OUTFLOWS, {"outflows": (Outflow("access log", "eu-central-2"),)}, "eu-central-2, outside"),
+    (Purpose.LIVE, Subject.OUTFLOWS, {"outflows": (Outflow("access log", None),)}, "does not name"),
+    (
+        Purpose.LIVE,
+        Subject.OUTFLOWS,
+        {"outflows": (Outflow("inventory report", told=False), Outflow("access log", "us-east-1"))},
+        "access log",
+    ),
+    (Purpose.REPLICA, Subject.RETENTION, {"held_days": 7.5}, "for 7.5 days"),
+    (Purpose.REPLICA, Subject.RETENTION, {"held_days": math.inf}, "without end"),
+    (Purpose.LIVE, Subject.RETENTION, {"held_days": 1, "locked": True}, "nobody can lift"),
+    (Purpose.REPLICA, Subject.RETENTION, {"expires": True}, "lifecycle"),
+    (Purpose.CONTROL, Subject.RETENTION, {"expires": True, "held_days": None}, "lifecycle"),
+    (Purpose.KEYS, Subject.RETENTION, {"expires": True, "held_days": 30}, "for 30 days"),
     (Purpose.LIVE, Subject.VERSIONING, {"versioned": False}, "off"),
     (Purpose.KEYS, Subject.VERSIONING, {"versioned": True, "keeps_deleted": True}, "keeps what is deleted"),
     (Purpose.KEYS, Subject.VERSIONING, {"versioned": False, "keeps_deleted": True}, "keeps what is deleted"),
@@ -60,6 +100,8 @@ def site(profile: str = "cloud", cloud: str = "aws", region: str = "eu-central-1
     }
     if profile == "compatible":
         stores["endpoint"] = "http://127.0.0.1:9"
+    elif cloud == "aws":
+        stores["accountId"] = "111122223333"
     return Site.model_validate(
         {"name": "home", "cloud": cloud, "region": region, "stores": stores, "key": {"name": "home"}}
     )
@@ -96,7 +138,9 @@ def verdict(of: ResidencyZoneSpec, facts: Any, purpose: Purpose, subject: Subjec
     return finding.verdict, finding.message
 
 
+STORE_SUBJECTS = [subject for subject in Subject if subject not in SITE_SUBJECTS]
 ALL_ATTESTED = dict.fromkeys(Subject, ("2026-01-01", "2027-01-01"))
+SITE_ATTESTED = {subject: ALL_ATTESTED[subject] for subject in SITE_SUBJECTS}
 
 
 @pytest.mark.parametrize("profile", ["cloud", "compatible"])
@@ -108,7 +152,7 @@ def test_a_good_bucket_is_verified(profile: str, purpose: Purpose) -> None:
     assert compliant(findings)
     subjects = [finding.subject for finding in findings]
     assert (Subject.VERSIONING in subjects) == (purpose in {Purpose.LIVE, Purpose.KEYS})
-    assert {Subject.LOCATION, Subject.ENCRYPTION, Subject.PUBLIC_ACCESS} <= set(subjects)
+    assert {*STORE_SUBJECTS} - {Subject.VERSIONING} <= set(subjects)
 
 
 @pytest.mark.parametrize(("purpose", "subject", "change", "words"), FAULTS)
@@ -122,7 +166,7 @@ def test_a_known_fault_is_violated_and_no_attestation_overrules_it(
     assert "bucket b of site home" in message
 
 
-@pytest.mark.parametrize(("subject", "attested"), list(product(Subject, [None, ALL_ATTESTED])))
+@pytest.mark.parametrize(("subject", "attested"), list(product(STORE_SUBJECTS, [None, ALL_ATTESTED])))
 @pytest.mark.parametrize("purpose", [Purpose.LIVE, Purpose.KEYS])
 def test_cloud_fails_closed_on_what_is_unknown(
     subject: Subject, attested: dict[Subject, tuple[str, str]] | None, purpose: Purpose
@@ -131,7 +175,7 @@ def test_cloud_fails_closed_on_what_is_unknown(
     assert verdict(zone(site(), attested), facts, purpose, subject)[0] is Verdict.VIOLATED
 
 
-@pytest.mark.parametrize("subject", Subject)
+@pytest.mark.parametrize("subject", STORE_SUBJECTS)
 @pytest.mark.parametrize("purpose", [Purpose.LIVE, Purpose.KEYS])
 @pytest.mark.parametrize(
     ("days", "expected"),
@@ -151,13 +195,87 @@ def test_compatible_needs_an_attestation_that_counts_today(
     assert verdict(of, facts, purpose, subject)[0] is expected
 
 
-@pytest.mark.parametrize("subject", Subject)
+@pytest.mark.parametrize("subject", STORE_SUBJECTS)
 def test_an_attestation_of_another_site_or_subject_does_not_count(subject: Subject) -> None:
     facts = replace(GOOD, **GAPS[subject])
     elsewhere = zone(site("compatible"), ALL_ATTESTED, attested_site="peer")
     others = zone(site("compatible"), {s: d for s, d in ALL_ATTESTED.items() if s != subject})
     for of in (elsewhere, others):
         assert verdict(of, facts, Purpose.LIVE, subject)[0] is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("profile", ["cloud", "compatible"])
+@pytest.mark.parametrize("subject", SITE_SUBJECTS)
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        (("2026-03-10", "2026-03-11"), Verdict.ATTESTED),
+        (("2026-01-01", "2026-03-10"), Verdict.UNKNOWN),
+        (("2026-03-11", "2027-01-01"), Verdict.UNKNOWN),
+        (None, Verdict.UNKNOWN),
+    ],
+)
+def test_what_no_api_shows_needs_an_attestation_with_either_profile(
+    profile: str, subject: Subject, days: tuple[str, str] | None, expected: Verdict
+) -> None:
+    of = zone(site(profile), ALL_ATTESTED | ({subject: days} if days else {}))
+    if days is None:
+        of = zone(site(profile), {s: d for s, d in ALL_ATTESTED.items() if s != subject})
+    verdicts = {finding.subject: finding.verdict for finding in judge_site(of, of.sites[0], TODAY)}
+    assert verdicts == dict.fromkeys(SITE_SUBJECTS, Verdict.ATTESTED) | {subject: expected}
+    elsewhere = zone(site(profile), ALL_ATTESTED, attested_site="peer")
+    assert {f.verdict for f in judge_site(elsewhere, elsewhere.sites[0], TODAY)} == {Verdict.UNKNOWN}
+
+
+@pytest.mark.parametrize("profile", ["cloud", "compatible"])
+def test_nothing_moves_while_a_site_is_not_attested(profile: str) -> None:
+    home = site(profile)
+    with pytest.raises(ResidencyError, match="no API shows where the clouds' and the cluster's own logs") as refused:
+        require(zone(home), TODAY, (home, bucket(), Purpose.LIVE), (home, bucket(), Purpose.CONTROL))
+    assert [finding.subject for finding in refused.value.findings] == list(SITE_SUBJECTS)
+
+
+@pytest.mark.parametrize("kind", ["replication rule", "metadata table"])
+def test_outflows_that_stay_inside_are_fine_and_untold_ones_are_named(kind: str) -> None:
+    inside = (Outflow("access log", "eu-central-1"), Outflow(kind, "eu-west-1"))
+    assert verdict(zone(site()), replace(GOOD, outflows=inside), Purpose.LIVE, Subject.OUTFLOWS)[0] is Verdict.VERIFIED
+    untold = replace(GOOD, outflows=(*inside, Outflow(kind, told=False)))
+    found, message = verdict(zone(site()), untold, Purpose.LIVE, Subject.OUTFLOWS)
+    assert found is Verdict.VIOLATED
+    assert f"outflows ({kind})" in message
+    attested = zone(site("compatible"), ALL_ATTESTED)
+    assert verdict(attested, untold, Purpose.LIVE, Subject.OUTFLOWS)[0] is Verdict.ATTESTED
+
+
+def test_outflows_of_one_cloud_are_judged_by_its_own_regions() -> None:
+    flows = (Outflow("access log", "europe-west3"),)
+    facts = replace(GOOD, outflows=flows)
+    assert verdict(zone(site()), facts, Purpose.LIVE, Subject.OUTFLOWS)[0] is Verdict.VIOLATED
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_seven_days_may_pass_and_a_tenants_own_data_may_expire(purpose: Purpose) -> None:
+    facts = replace(GOOD, held_days=7, versioned=purpose is Purpose.LIVE)
+    assert verdict(zone(site()), facts, purpose, Subject.RETENTION)[0] is Verdict.VERIFIED
+    expected = Verdict.VERIFIED if purpose is Purpose.LIVE else Verdict.VIOLATED
+    assert verdict(zone(site()), replace(facts, expires=True), purpose, Subject.RETENTION)[0] is expected
+    unknown = replace(facts, expires=None)
+    assert verdict(zone(site()), unknown, purpose, Subject.RETENTION)[0] is expected
+
+
+def test_cloud_needs_the_answer_on_acceleration_and_others_do_not() -> None:
+    facts = replace(GOOD, accelerated=None)
+    assert verdict(zone(site()), facts, Purpose.LIVE, Subject.TRANSPORT)[0] is Verdict.VIOLATED
+    assert verdict(zone(site("compatible")), facts, Purpose.LIVE, Subject.TRANSPORT)[0] is Verdict.VERIFIED
+
+
+def test_a_bucket_in_aws_that_no_account_is_named_for_is_violated() -> None:
+    home = site()
+    nobody = home.model_copy(update={"stores": home.stores.model_copy(update={"account_id": None})})
+    found, message = verdict(zone(nobody, ALL_ATTESTED), GOOD, Purpose.LIVE, Subject.LOCATION)
+    assert found is Verdict.VIOLATED
+    assert "stores.accountId" in message
+    assert verdict(zone(site("compatible")), GOOD, Purpose.LIVE, Subject.LOCATION)[0] is Verdict.VERIFIED
 
 
 def test_unknown_multi_region_needs_an_attestation_of_the_location() -> None:
@@ -231,7 +349,7 @@ def bucket(**facts: Any) -> MemoryBucket:
 
 
 def test_require_returns_the_digest_and_only_asks_for_facts() -> None:
-    of, live, keys = zone(site()), bucket(), bucket(versioned=False)
+    of, live, keys = zone(site(), SITE_ATTESTED), bucket(), bucket(versioned=False)
     digest = require(of, TODAY, (site(), live, Purpose.LIVE), (site(), keys, Purpose.KEYS))
     assert digest == evidence_digest(live.facts(), keys.facts())
     assert {operation for operation, _ in live.calls + keys.calls} == {"facts"}
@@ -239,7 +357,9 @@ def test_require_returns_the_digest_and_only_asks_for_facts() -> None:
 
 def test_require_names_role_site_found_allowed_and_what_to_do() -> None:
     with pytest.raises(ResidencyError) as refused:
-        require(zone(site()), TODAY, (site(), bucket(location="us-east-1", public=True), Purpose.REPLICA))
+        require(
+            zone(site(), SITE_ATTESTED), TODAY, (site(), bucket(location="us-east-1", public=True), Purpose.REPLICA)
+        )
     message = str(refused.value)
     for words in (
         "replica bucket b of site home",
@@ -256,11 +376,11 @@ def test_require_tells_an_outage_from_a_refusal() -> None:
     silent, missing = bucket(), bucket(exists=False)
     silent.fail("facts")
     with pytest.raises(UnavailableError):
-        require(zone(site()), TODAY, (site(), silent, Purpose.LIVE))
+        require(zone(site(), SITE_ATTESTED), TODAY, (site(), silent, Purpose.LIVE))
     with pytest.raises(ResidencyError, match="no bucket b"):
-        require(zone(site()), TODAY, (site(), missing, Purpose.LIVE))
+        require(zone(site(), SITE_ATTESTED), TODAY, (site(), missing, Purpose.LIVE))
 
 
 def test_require_refuses_a_bucket_of_another_site() -> None:
     with pytest.raises(ValueError, match="belongs to site peer"):
-        require(zone(site()), TODAY, (site(), MemoryBucket("peer", "b"), Purpose.LIVE))
+        require(zone(site(), SITE_ATTESTED), TODAY, (site(), MemoryBucket("peer", "b"), Purpose.LIVE))

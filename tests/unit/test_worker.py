@@ -16,7 +16,7 @@ from domicile.backup import binding, claims, kek, keys, mirror, records, worker
 from domicile.backup.claims import Claim, Mode
 from domicile.backup.errors import FencedError, IntegrityError
 from domicile.backup.kek import KeyRing
-from domicile.backup.residency import ResidencyError
+from domicile.backup.residency import SITE_SUBJECTS, ResidencyError
 from domicile.backup.stores.base import DeniedError, NotFoundError, StoreError
 from domicile.backup.worker import DeadlineError, NotHolderError, Replicator
 from tests.memory_bucket import MemoryBucket
@@ -34,7 +34,10 @@ def zone(sites: int = 2, **other: Any) -> ResidencyZoneSpec:
     regions = ["europe-west3", "europe-west4"]
     both = [site("one", regions[0]), site("two", regions[1])][:sites]
     allowed = [{"cloud": "gcp", "regions": regions}]
-    return ResidencyZoneSpec.model_validate({"jurisdiction": "EU", "allowedRegions": allowed, "sites": both} | other)
+    dates = {"attestedOn": "2026-01-01", "expiresOn": "2027-01-01", "statement": "two sites in memory"}
+    attestations = [{"site": s["name"], "subject": subject, **dates} for s in both for subject in SITE_SUBJECTS]
+    wire = {"jurisdiction": "EU", "allowedRegions": allowed, "sites": both, "attestations": attestations}
+    return ResidencyZoneSpec.model_validate(wire | other)
 
 
 class Sites:
