@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from domicile.api.sites import ServedZone
 from domicile.api.zone import Site
 from domicile.backup import keys, proofs
+from domicile.backup.errors import WrongKeyError
 from domicile.backup.kek import KeyRing
-from domicile.backup.stores.base import Bucket
+from domicile.backup.stores.base import Bucket, NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,26 @@ class Keeper:
     keys: KeyRing
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
+    def tend_any(self, tenant: str, zones: Sequence[ServedZone]) -> bool:
+        """``tend`` in that one of the zones whose tenant it is; False where the tenant has no wrap here.
+
+        Two zones may share a site's buckets; the tenant's key tells them apart. Raises what ``tend`` raises.
+        """
+        error: WrongKeyError | None = None
+        for zone in zones:
+            try:
+                self.tend(tenant, zone)
+                return True
+            except NotFoundError:
+                continue
+            except WrongKeyError as refusal:
+                error = refusal
+        if error is not None:
+            raise error
+        return False
+
     def tend(self, tenant: str, zone: ServedZone) -> None:
-        """Open each of the tenant's keys with this site's own and publish the proof.
+        """The duties of an hour: open each of the tenant's keys with this site's own and publish the proof.
 
         Raises NotFoundError where the tenant has no wrap here, WrongKeyError where it is of another zone, and what
         ``open_tenant_key`` and ``proofs.publish`` raise.

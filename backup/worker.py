@@ -22,6 +22,7 @@ from domicile.api.zone import Site
 from domicile.backup import binding, claims, mirror, records, residency
 from domicile.backup.canonical import parse_time
 from domicile.backup.errors import BackupError, FencedError, WrongKeyError
+from domicile.backup.keeper import Keeper
 from domicile.backup.kek import KeyRing
 from domicile.backup.keys import TenantKey, open_tenant_key
 from domicile.backup.replicate import Outcome, replicate
@@ -155,7 +156,11 @@ def run(
     ``keys`` are folders. Failures go as ``{tenant: {"reason", "message"}}`` into ``termination`` where that exists.
     """
     ring = KeyRing(keys, credentials)
-    replicator = Replicator(site_file, lambda site, name: open_bucket(site, name, credentials), ring)
+
+    def bucket(site: Site, name: str) -> Bucket:
+        return open_bucket(site, name, credentials)
+
+    replicator = Replicator(site_file, bucket, ring)
     failures: dict[str, Exception] = {}
     scheduled = now.replace(second=0, microsecond=0)
     try:
@@ -163,9 +168,13 @@ def run(
     except (StoreError, BackupError) as error:
         tenants, failures = {}, {"": error}
     since = None if tenant else scheduled
-    failures |= run_all({t: partial(replicator.run_one, t, zones, since) for t, zones in tenants.items()})
+    with ThreadPoolExecutor(1) as beside:
+        # Beside the replication, which may take its time: a proof that is late raises an alarm at the other site.
+        tended = beside.submit(tend_all, Keeper(bucket, ring), {} if tenant else tenants)
+        failures |= run_all({t: partial(replicator.run_one, t, zones, since) for t, zones in tenants.items()})
     if not tenant:
         failures = {t: e for t, e in failures.items() if not isinstance(e, NotHolderError)}
+        failures = tended.result() | failures
     if termination.exists():
         termination.write_text(summary(failures))
     return exit_code(failures.values())
@@ -194,6 +203,23 @@ def run_all(jobs: Mapping[str, Callable[[], Outcome | None]]) -> dict[str, Excep
 
     with ThreadPoolExecutor(_TENANTS_AT_ONCE) as pool:
         list(pool.map(one, jobs))
+    return failures
+
+
+def tend_all(keeper: Keeper, tenants: Mapping[str, Sequence[ServedZone]]) -> dict[str, Exception]:
+    """Do this site's hourly duties for every tenant, held here or not; returns the errors by tenant."""
+    failures: dict[str, Exception] = {}
+
+    def one(tenant: str) -> None:
+        try:
+            event = "proved" if keeper.tend_any(tenant, tenants[tenant]) else "no key here"
+            _log({"tenant": tenant, "event": event})
+        except Exception as error:  # noqa: BLE001  one tenant's failure, whatever it is, must not reach another
+            failures[tenant] = error
+            _log({"tenant": tenant, "event": "not proved"} | _described(error))
+
+    with ThreadPoolExecutor(_TENANTS_AT_ONCE) as pool:
+        list(pool.map(one, tenants))
     return failures
 
 

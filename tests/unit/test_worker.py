@@ -12,9 +12,10 @@ import pytest
 
 from domicile.api.sites import ServedZone, SiteFile
 from domicile.api.zone import ResidencyZoneSpec, Site
-from domicile.backup import binding, claims, kek, keys, mirror, records, worker
+from domicile.backup import binding, claims, kek, keys, mirror, proofs, records, worker
 from domicile.backup.claims import Claim, Mode
-from domicile.backup.errors import FencedError, IntegrityError
+from domicile.backup.errors import FencedError, IntegrityError, WrongKeyError
+from domicile.backup.keeper import Keeper
 from domicile.backup.kek import KeyRing
 from domicile.backup.residency import SITE_SUBJECTS, ResidencyError
 from domicile.backup.stores.base import DeniedError, NotFoundError, StoreError
@@ -200,6 +201,49 @@ def test_the_command_reports_what_it_could_not_do(tmp_path: Path) -> None:
     assert set(json.loads(told.read_text())) == {"a" * 32}
     assert worker.run(SiteFile(), tmp_path, tmp_path, None, NOW, termination=tmp_path / "absent") == 0
     assert worker.run(SiteFile(), tmp_path, tmp_path, "a" * 32, NOW, termination=told) == 4
+
+
+def test_a_due_run_proves_the_keys_of_held_and_other_tenants_alike(
+    sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held, kept, shredded, stray = (
+        sites.tenant(1),
+        sites.tenant(2, holder="two"),
+        sites.tenant(3, holder="two"),
+        sites.tenant(4, holder="two"),
+    )
+    wraps = sites.at("one", "keys")
+    for name in [n for n in wraps.objects if f"/{shredded}/" in n]:
+        wraps.delete(name)
+    for name in [n for n in wraps.objects if f"/{stray}/" in n]:
+        wraps.objects[name] = (1, b"damaged")
+    monkeypatch.setattr(worker, "minute_of", lambda _: NOW.minute)
+    monkeypatch.setattr(worker, "open_bucket", lambda at, name, _: sites.bucket(at, name))
+    told = tmp_path / "termination-log"
+    told.touch()
+    code = worker.run(SiteFile(zones=sites.zones), tmp_path, tmp_path, None, NOW, termination=told)
+    assert code == 1
+    assert json.loads(told.read_text()).keys() == {stray}
+    control, own = sites.at("one", "control"), sites.keys.own(sites.zones[0])
+    now = datetime.now(UTC)
+    for tenant in (held, kept):
+        key = keys.open_tenant_key(own, wraps, tenant, "eu")
+        proofs.require(control, key, tenant, "one", now)
+    assert not [n for n in control.objects if n.startswith((f"proofs/{shredded}", f"proofs/{stray}"))]
+    assert sites.commit(held)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    events = {(line["tenant"], line["event"]) for line in lines}
+    assert events >= {(held, "proved"), (kept, "proved"), (shredded, "no key here"), (stray, "not proved")}
+
+
+def test_two_zones_that_share_buckets_are_told_apart_by_the_key_for_a_proof(sites: Sites) -> None:
+    tenant = sites.tenant(1, holder="two")
+    other = ServedZone(name="de", site="one", spec=zone())
+    keeper = Keeper(sites.bucket, sites.keys)
+    assert worker.tend_all(keeper, {tenant: [other, *sites.zones]}) == {}
+    assert [n for n in sites.at("one", "control").objects if n.startswith(f"proofs/{tenant}/")]
+    failures = worker.tend_all(keeper, {tenant: [other]})
+    assert [type(e) for e in failures.values()] == [WrongKeyError]
 
 
 def test_a_zone_of_one_site_has_nothing_to_replicate_to(tmp_path: Path) -> None:
