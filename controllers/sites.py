@@ -4,21 +4,59 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from domicile.api.sites import ServedZone
 from domicile.api.zone import Site
-from domicile.backup import residency
+from domicile.backup import proofs, residency
 from domicile.backup.kek import KeyRing
+from domicile.backup.keys import TenantKey, open_tenant_key
 from domicile.backup.residency import Finding, Purpose
 from domicile.backup.stores import Deadlines, open_bucket
 from domicile.backup.stores.base import Bucket, BucketFacts, StoreError
 
 FACTS_TTL_SECONDS = 60.0
 SILENCE_TTL_SECONDS = 5.0
+# Each opening is a request to a KMS, which is paid for by the piece.
+KEY_TTL_SECONDS = 300.0
+# Proofs come once an hour.
+PROOF_TTL_SECONDS = 300.0
 _QUICK = Deadlines(connect=2.0, read=3.0, retries=0)
+
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+class Remembered(Generic[_K, _V]):
+    """Answers that are at most ``seconds`` old; older ones don't stay in memory. Thread-safe."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._known: dict[_K, tuple[float, _V]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: _K, ask: Callable[[], _V]) -> _V:
+        """The remembered answer, or that of ``ask``; what it raises is passed on and not remembered."""
+        with self._lock:
+            self._forget()
+            if key in self._known:
+                return self._known[key][1]
+        answer = ask()
+        with self._lock:
+            # Taken out first, so that the dict stays in the order of time.
+            self._known.pop(key, None)
+            self._known[key] = (self._clock(), answer)
+        return answer
+
+    def _forget(self) -> None:
+        limit = self._clock() - self._seconds
+        while self._known and next(iter(self._known.values()))[0] <= limit:
+            del self._known[next(iter(self._known))]
 
 
 class SiteStores:
@@ -30,6 +68,8 @@ class SiteStores:
         self._silence: dict[tuple[str, str], tuple[float, str | None]] = {}
         self._facts: dict[tuple[str, str], tuple[float, BucketFacts | StoreError]] = {}
         self._lock = threading.Lock()
+        self._tenant_keys: Remembered[tuple[str, str, str], TenantKey] = Remembered(KEY_TTL_SECONDS, clock)
+        self._proofs: Remembered[tuple[str, str, str], datetime | None] = Remembered(PROOF_TTL_SECONDS, clock)
         self.keys = KeyRing(keys, credentials)
 
     def bucket(self, site: Site, name: str) -> Bucket:
@@ -43,6 +83,28 @@ class SiteStores:
     def wraps(self, site: Site) -> Bucket:
         """The site's bucket of wrapped keys."""
         return self.bucket(site, site.stores.keys)
+
+    def tenant_key(self, zone: ServedZone, tenant: str) -> TenantKey:
+        """The tenant's newest key, opened with this site's own in the last five minutes.
+
+        Raises NotFoundError, KeyUnavailableError, WrongKeyError, ResidencyError, StoreError.
+        """
+
+        def opened() -> TenantKey:
+            return open_tenant_key(self.keys.own(zone), self.wraps(zone.own), tenant, zone.name)
+
+        return self._tenant_keys.get((zone.name, zone.site, tenant), opened)
+
+    def proven(self, site: Site, tenant: str, key: TenantKey) -> datetime | None:
+        """The hour for which a site last proved that it opens the key, as seen in the last five minutes.
+
+        Raises IntegrityError, StoreError.
+        """
+
+        def newest() -> datetime | None:
+            return proofs.newest(self.control(site), key, tenant, site.name, datetime.now(UTC))
+
+        return self._proofs.get((site.name, tenant, key.key_id), newest)
 
     def silence(self, site: Site, *, anew: bool = False) -> str | None:
         """Why a site's control bucket does not answer, None where it does; remembered for five seconds."""

@@ -56,6 +56,7 @@ class Gatherer:
             status=status,
             platform=self._platform,
             now=self.now(),
+            created=datetime.fromisoformat(tenant["metadata"]["creationTimestamp"]),
             known_zones=tuple(sorted(known)),
             zone=served,
             zone_sites=tuple(s.name for s in known[spec.zone].sites) if spec.zone in known else (),
@@ -159,6 +160,7 @@ def with_storage(view: TenantView, observed: Observed, zones: Zones) -> TenantVi
         key_id=observed.key.key_id if observed.key else None,
         last_commit=observed.last_commit,
         replica_error=observed.replica_error,
+        peer_proof=observed.peer_proof,
     )
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from domicile.api.conditions import ConditionType
 from domicile.api.tenant import Role
 from domicile.controllers.tenant.builders import model_provider, store_peers
 from domicile.controllers.tenant.view import Ownership, Standing, TenantView
+
+_FIRST_PROOF = timedelta(hours=2)
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -211,7 +214,7 @@ def key_opens(view: TenantView) -> Verdict | None:
 
 
 def encryption_fine(_: TenantView) -> Verdict:
-    """The key was opened in this very reconcile."""
+    """The key was opened a few minutes ago at most."""
     return Verdict(
         ConditionType.ENCRYPTION_READY, "True", "KeyProven", "This site opened the tenant's key with its own."
     )
@@ -324,8 +327,8 @@ def workload_fine(_: TenantView) -> Verdict:
     return Verdict(ConditionType.WORKLOAD_READY, "True", "Serving", "All assistants are ready and hold a write lease.")
 
 
-def replicated(view: TenantView) -> Verdict:
-    """A fresh snapshot lies at the peer."""
+def replica_sound(view: TenantView) -> Verdict | None:
+    """There is a peer, its slots verify, and the last run went well."""
     kind = ConditionType.REPLICATION_HEALTHY
     if view.zone is not None and view.zone.peer is None:
         return _no(kind, "NoPeer", f"Zone {view.spec.zone} has one site only: nothing is copied. Add a second site.")
@@ -333,6 +336,26 @@ def replicated(view: TenantView) -> Verdict:
         return _no(kind, *view.replica_error)
     if view.replication_failure is not None:
         return _no(kind, *view.replication_failure)
+    return None
+
+
+def peer_opens(view: TenantView) -> Verdict | None:
+    """The peer must have shown lately that it opens the tenant's key; a new tenant has two hours for the first time."""
+    proof = view.peer_proof
+    if view.role is not Role.ACTIVE or view.zone is None or view.zone.peer is None or proof is None:
+        return None
+    fault = proof.fault
+    if fault is None and view.now > (proof.until or view.created + _FIRST_PROOF):
+        fault = (
+            f"Site {view.zone.peer.name} has not shown for hours that it opens the tenant's key: after a take-over its"
+            " snapshots would be closed. Look at the replicator's jobs there, at the site's key and its KMS."
+        )
+    return None if fault is None else _no(ConditionType.REPLICATION_HEALTHY, "PeerCannotOpen", fault)
+
+
+def replicated(view: TenantView) -> Verdict:
+    """A fresh snapshot lies at the peer."""
+    kind = ConditionType.REPLICATION_HEALTHY
     if view.last_commit is None:
         return Verdict(
             kind, "Unknown", "AwaitingFirstSnapshot", "No snapshot exists yet; one is cut every hour and on request."
@@ -364,7 +387,7 @@ CHAINS: tuple[tuple[Rule, ...], ...] = (
         lease_granted,
         workload_fine,
     ),
-    (replicated,),
+    (replica_sound, peer_opens, replicated),
 )
 
 _NOT_LOOKED = {

@@ -14,17 +14,17 @@ from typing import Any
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import CommitStatus
 from domicile.api.zone import Site
-from domicile.backup import binding, claims, mirror, records, residency
+from domicile.backup import binding, claims, mirror, proofs, records, residency
 from domicile.backup.canonical import parse_time
 from domicile.backup.claims import Claim, Mode, Ruling
 from domicile.backup.errors import BackupError, IntegrityError
-from domicile.backup.keys import TenantKey, mint_tenant_key, open_tenant_key
+from domicile.backup.keys import TenantKey, mint_tenant_key
 from domicile.backup.records import Slot
 from domicile.backup.residency import Finding, Purpose, Verdict
 from domicile.backup.sealing import Sealer
 from domicile.backup.stores.base import AlreadyExistsError, Bucket, NotFoundError, StoreError
 from domicile.controllers.sites import SiteStores
-from domicile.controllers.tenant.view import ClaimView, Residency, Standing
+from domicile.controllers.tenant.view import ClaimView, Proof, Residency, Standing
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Observed:
     key_error: str | None = None
     last_commit: CommitStatus | None = None
     replica_error: tuple[str, str] | None = None
+    peer_proof: Proof | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class TenantStorage:
             residency = self._residency(live, ask_peer=not peer_error)
             ruling = self.ruling(tenant, peer_error is None)
             seen = replace(seen, residency=residency, live_bucket=live, claim=_claim_view(ruling))
-            return self._with_commit(self._with_key(seen, tenant), tenant, known)
+            return self._with_proof(self._with_commit(self._with_key(seen, tenant), tenant, known), tenant)
         except StoreError as error:
             if peer_error is None and self._peer and self._stores.silence(self._peer, anew=True):
                 # The peer died since it was last asked: its silence is not this site's fault.
@@ -135,8 +136,7 @@ class TenantStorage:
 
     def open_key(self, tenant: str) -> TenantKey:
         """The tenant's key, opened with this site's own. Raises NotFoundError, KeyUnavailableError, WrongKeyError."""
-        wraps = self._stores.wraps(self._own)
-        return open_tenant_key(self._stores.keys.own(self._zone), wraps, tenant, self._zone.name)
+        return self._stores.tenant_key(self._zone, tenant)
 
     def _with_commit(self, seen: Observed, tenant: str, known: CommitStatus | None) -> Observed:
         # The holder's snapshots lie at the peer; where that is out of reach its own echo tells which one was the last.
@@ -154,6 +154,17 @@ class TenantStorage:
         except BackupError as error:
             return replace(seen, replica_error=(type(error).__name__.removesuffix("Error"), str(error)))
         return seen if commit is None else replace(seen, last_commit=_commit_status(commit, target.name))
+
+    def _with_proof(self, seen: Observed, tenant: str) -> Observed:
+        # The holder alone asks: its snapshots are of no use at a peer that can't open them.
+        holds = seen.claim is not None and seen.claim.holder == self._own.name
+        if not holds or seen.key is None or self._peer is None or seen.peer_error is not None:
+            return seen
+        try:
+            proven = self._stores.proven(self._peer, tenant, seen.key)
+        except BackupError as error:
+            return replace(seen, peer_proof=Proof(fault=str(error)))
+        return replace(seen, peer_proof=Proof(until=proven + proofs.MAX_AGE if proven else None))
 
     def mirrored(self, tenant: str) -> dict[str, Any] | None:
         """The newest sealed mirror of the tenant in this site's control bucket. Raises StoreError, IntegrityError."""

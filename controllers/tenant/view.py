@@ -71,6 +71,14 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What the peer last showed of the tenant's key: until when that counts (None: nothing yet), or what is wrong."""
+
+    until: datetime | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
 class TenantView:
     """One tenant at one moment, as this site sees it."""
 
@@ -80,6 +88,7 @@ class TenantView:
     status: AssistantTenantStatus
     platform: Platform
     now: datetime
+    created: datetime
     known_zones: tuple[str, ...] = ()
     zone: ServedZone | None = None
     zone_sites: tuple[str, ...] = ()
@@ -105,6 +114,7 @@ class TenantView:
     last_commit: CommitStatus | None = None
     replica_error: tuple[str, str] | None = None
     replication_failure: tuple[str, str] | None = None
+    peer_proof: Proof | None = None
 
     @property
     def home_site(self) -> str | None:

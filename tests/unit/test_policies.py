@@ -13,7 +13,7 @@ from domicile.api.tenant import AssistantTenantStatus, CommitStatus
 from domicile.controllers.tenant import policies, status
 from domicile.controllers.tenant.policies import Verdict
 from domicile.controllers.tenant.replication import awaits_snapshot
-from domicile.controllers.tenant.view import ClaimView, Ownership, Residency, Standing, TenantView, Workload
+from domicile.controllers.tenant.view import ClaimView, Ownership, Proof, Residency, Standing, TenantView, Workload
 from tests.unit.views import NOW, tenant_spec, view
 
 
@@ -122,6 +122,16 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
     ({"lease_refusal": "no"}, "WorkloadReady", "False", "NoLease", False, "no"),
     ({"last_commit": None}, "ReplicationHealthy", "Unknown", "AwaitingFirstSnapshot", False, "hour"),
     ({"now": NOW + timedelta(hours=3)}, "ReplicationHealthy", "False", "SnapshotOverdue", False, "7200 s"),
+    ({"peer_proof": Proof(fault="it lies")}, "ReplicationHealthy", "False", "PeerCannotOpen", False, "it lies"),
+    (
+        {"peer_proof": Proof(until=NOW - timedelta(seconds=1))},
+        "ReplicationHealthy",
+        "False",
+        "PeerCannotOpen",
+        False,
+        "Site aws-frankfurt has not shown for hours",
+    ),
+    ({"peer_proof": Proof()}, "ReplicationHealthy", "False", "PeerCannotOpen", False, "its KMS"),
     ({"replica_error": ("Rollback", "slot")}, "ReplicationHealthy", "False", "Rollback", False, "slot"),
     ({"replication_failure": ("Denied", "no")}, "ReplicationHealthy", "False", "Denied", False, "no"),
 ]
@@ -141,6 +151,18 @@ def test_every_condition_has_a_verdict_whatever_is_wrong() -> None:
         verdicts = policies.judge(view(**changes))
         kinds = [v.type for v in verdicts]
         assert len(kinds) == len(set(kinds)) == 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"peer_proof": Proof(), "created": NOW - timedelta(hours=2)},
+        {"peer_proof": None, "peer_error": PEER_DOWN},
+        {"peer_proof": Proof(), "claim": ClaimView(2, "aws-frankfurt", stands=True, opened=True, everywhere=True)},
+    ],
+)
+def test_a_missing_proof_is_no_fault_at_first_nor_in_an_outage_nor_at_the_standby(changes: dict[str, Any]) -> None:
+    assert verdict(view(**changes), "ReplicationHealthy").status == "True"
 
 
 def test_a_standby_is_ready_and_says_so() -> None:

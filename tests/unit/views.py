@@ -13,6 +13,7 @@ from domicile.controllers.tenant.view import (
     ClaimView,
     Ownership,
     Platform,
+    Proof,
     Residency,
     Standing,
     TenantView,
@@ -86,6 +87,7 @@ def view(spec: AssistantTenantSpec | None = None, **changes: Any) -> TenantView:
         status=AssistantTenantStatus(),
         platform=Platform("domicile-system", "domicile.dev/domicile:0.1.0", "Always", ("gcp-frankfurt",)),
         now=NOW,
+        created=NOW - timedelta(days=30),
         known_zones=("eu", "us"),
         zone=served,
         zone_sites=("gcp-frankfurt", "aws-frankfurt"),
@@ -97,6 +99,7 @@ def view(spec: AssistantTenantSpec | None = None, **changes: Any) -> TenantView:
         live_bucket="gcp-frankfurt-live-1",
         key_id="k1",
         workloads={"helpdesk": Workload(ready=2, updated=True)},
+        peer_proof=Proof(until=NOW + timedelta(days=1)),
         last_commit=CommitStatus(seq=4, epoch=1, cut_time=NOW - timedelta(minutes=30), target="aws-frankfurt"),
     )
     return replace(good, **changes)
