@@ -59,7 +59,7 @@ def mint_tenant_key(
     """
     if not key_ids(own_keys, tenant):
         _make(own, own_keys, tenant, zone, number=1)
-    _supply(own, own_keys, tenant, zone, peer, peer_keys)
+    supply_peer(own, own_keys, tenant, zone, peer, peer_keys)
     return key_ids(own_keys, tenant)[-1]
 
 
@@ -80,8 +80,26 @@ def rotate_tenant_key(
     if not known:
         raise _no_wrap(own_keys, tenant, "")
     made = _make(own, own_keys, tenant, zone, number=int(known[-1].split("-")[0]) + 1)
-    _supply(own, own_keys, tenant, zone, peer, peer_keys)
+    supply_peer(own, own_keys, tenant, zone, peer, peer_keys)
     return made
+
+
+def supply_peer(
+    own: OwnKey, own_keys: Bucket, tenant: str, zone: str, peer: PeerKey | None, peer_keys: Bucket | None
+) -> None:
+    """Give the peer a wrap of each of the tenant's keys for its present key, where it has none.
+
+    Raises what ``mint_tenant_key`` raises.
+    """
+    if (peer is None) != (peer_keys is None):
+        raise ValueError("peer and peer_keys go together")
+    if peer is None or peer_keys is None:
+        return
+    there = {wrap.key_id for wrap in wraps(peer_keys, tenant) if wrap.kek == peer.digest}
+    for key_id in key_ids(own_keys, tenant):
+        if key_id not in there:
+            key = open_tenant_key(own, own_keys, tenant, zone, key_id=key_id)
+            store_wrap(peer, peer_keys, tenant, zone, key)
 
 
 def open_tenant_key(own: OwnKey, own_keys: Bucket, tenant: str, zone: str, *, key_id: str | None = None) -> TenantKey:
@@ -149,21 +167,6 @@ def _make(own: OwnKey, own_keys: Bucket, tenant: str, zone: str, *, number: int)
     key = TenantKey(f"{number:010d}-{_commitment(secret)}", secret)
     store_wrap(own, own_keys, tenant, zone, key)
     return key.key_id
-
-
-def _supply(
-    own: OwnKey, own_keys: Bucket, tenant: str, zone: str, peer: PeerKey | None, peer_keys: Bucket | None
-) -> None:
-    """Give the peer a wrap of each of the tenant's keys for its present key, where it has none."""
-    if (peer is None) != (peer_keys is None):
-        raise ValueError("peer and peer_keys go together")
-    if peer is None or peer_keys is None:
-        return
-    there = {wrap.key_id for wrap in wraps(peer_keys, tenant) if wrap.kek == peer.digest}
-    for key_id in key_ids(own_keys, tenant):
-        if key_id not in there:
-            key = open_tenant_key(own, own_keys, tenant, zone, key_id=key_id)
-            store_wrap(peer, peer_keys, tenant, zone, key)
 
 
 def _no_wrap(bucket: Bucket, tenant: str, key_id: str) -> NotFoundError:

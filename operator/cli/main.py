@@ -35,11 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return replicate.run(args)
         case "keys":
-            from domicile.backup import kek
+            from domicile.cli import keys
 
-            kek.generate(args.name, args.folder)
-            print(f"keys: wrote {args.name}.public.json and {args.name}.private.json to {args.folder}")
-            return 0
+            return keys.run(args)
         case "failover":
             from domicile.cli import failover
 
@@ -59,17 +57,37 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("lease-agent", help="run the lease agent (in its pod)")
     commands.add_parser("guard", help="run the guard (in an assistant's pod)")
     _replicate(commands.add_parser("replicate", help="replicate tenants that this site holds"))
-    keys = commands.add_parser("keys", help="make a site's key-encryption key").add_subparsers(
-        required=True, dest="what"
-    )
-    generate = keys.add_parser("generate", help="write NAME.public.json and NAME.private.json")
-    generate.add_argument("name")
-    generate.add_argument("--folder", type=Path, default=Path())
+    _keys(commands.add_parser("keys", help="make a site's key pair; prove, rewrap and shred tenants' keys"))
     _failover(commands.add_parser("failover", help="take tenants over to a site, because their site is down"))
     snapshot = commands.add_parser("snapshot", help="replicate a tenant now")
     snapshot.add_argument("tenant")
     snapshot.add_argument("--timeout", type=float, default=300, help="seconds to wait (default 300)")
     return root
+
+
+def _keys(command: argparse.ArgumentParser) -> None:
+    what = command.add_subparsers(required=True, dest="what", metavar="WHAT")
+    generate = what.add_parser("generate", help="write NAME.public.json and NAME.private.json")
+    generate.add_argument("name")
+    generate.add_argument("--folder", type=Path, default=Path())
+    prove = what.add_parser("prove", help="show now that this site opens tenants' keys; done every hour by itself")
+    prove.add_argument("--tenant", metavar="ID", help="one tenant by id (default: all that have a wrap here)")
+    rewrap = what.add_parser("rewrap", help="wrap tenants' keys with this site's present key and remove older wraps")
+    which = rewrap.add_mutually_exclusive_group(required=True)
+    which.add_argument("--tenant", metavar="ID", help="one tenant by id")
+    which.add_argument("--all", action="store_true", help="all that have a wrap here")
+    shred = what.add_parser("shred", help="destroy a tenant's keys, and with them all its data, for ever")
+    shred.add_argument("--tenant", metavar="ID", required=True)
+    shred.add_argument("--zone", metavar="NAME", help="the tenant's zone, where this cluster serves several")
+    shred.add_argument("--yes-destroy", action="store_true", help="needed: there is no way back")
+    for one in (prove, rewrap, shred):
+        _files(one)
+
+
+def _files(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--sites", type=Path, default=ETC / "sites" / "sites.json", help="site file")
+    command.add_argument("--credentials", type=Path, default=ETC / "credentials", help="folder of store credentials")
+    command.add_argument("--keys", type=Path, default=ETC / "keys", help="folder of the sites' keys")
 
 
 def _replicate(command: argparse.ArgumentParser) -> None:
@@ -79,9 +97,7 @@ def _replicate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--site", metavar="NAME", help="only zones that this site serves (default: all of the site file)"
     )
-    command.add_argument("--sites", type=Path, default=ETC / "sites" / "sites.json", help="site file")
-    command.add_argument("--credentials", type=Path, default=ETC / "credentials", help="folder of store credentials")
-    command.add_argument("--keys", type=Path, default=ETC / "keys", help="folder of the sites' keys")
+    _files(command)
 
 
 def _failover(command: argparse.ArgumentParser) -> None:
