@@ -207,7 +207,7 @@ def tls_only(policy: str, bucket: str) -> bool:
         everyone = statement.get("Principal") in ("*", {"AWS": "*"}, {"AWS": ["*"]})
         everything = {"*", "s3:*"} & set(_listed(statement.get("Action")))
         if statement.get("Effect") == "Deny" and everyone and everything and condition in plain:
-            covered.update(resource.rpartition(":")[2] for resource in _listed(statement.get("Resource")))
+            covered.update(resource.rpartition(":")[2] for resource in _listed(statement.get("Resource", [])))
     return bool({"*", f"{bucket}*"} & covered) or {bucket, f"{bucket}/*"} <= covered
 
 
