@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import jwt
 
-from tests.gcs_standin.protocol import Answer, Call, RefusedError, operation
+from tests.gcs_standin.protocol import Call, operation
+from tests.gcs_standin.refusal import Answer, RefusedError
 
 if TYPE_CHECKING:
     from tests.gcs_standin.state import State
@@ -29,8 +30,9 @@ ADMIN = frozenset(
     {f"storage.objects.{verb}" for verb in ("get", "list", "create", "delete", "update", "restore")}
     | {
         f"storage.buckets.{verb}"
-        for verb in ("get", "list", "create", "delete", "update", "getIamPolicy", "setIamPolicy")
+        for verb in ("get", "list", "create", "delete", "update", "getIamPolicy", "setIamPolicy", "relocate")
     }
+    | {"storage.bucketOperations.list"}
 )
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.gcs_standin.protocol import Call, RefusedError
+from tests.gcs_standin.protocol import Call
+from tests.gcs_standin.refusal import RefusedError
 
 if TYPE_CHECKING:
     from tests.gcs_standin.versions import Version

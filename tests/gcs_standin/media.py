@@ -11,7 +11,8 @@ import re
 from email.utils import format_datetime
 
 from tests.gcs_standin import conditions, objects, uploads
-from tests.gcs_standin.protocol import Answer, Call, RefusedError, operation
+from tests.gcs_standin.protocol import Call, operation
+from tests.gcs_standin.refusal import Answer, RefusedError
 from tests.gcs_standin.versions import Version
 
 

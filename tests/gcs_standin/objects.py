@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from tests.gcs_standin import conditions
-from tests.gcs_standin.protocol import Answer, Call, RefusedError, operation
+from tests.gcs_standin.protocol import Call, operation
+from tests.gcs_standin.refusal import Answer, RefusedError
 from tests.gcs_standin.versions import Listing, Mark, Version
 
 _FIELDS = """kind id selfLink mediaLink name bucket generation metageneration storageClass size md5Hash crc32c etag

@@ -1,6 +1,6 @@
-"""What every operation of the stand-in shares: calls, answers, refusals in Google's shapes, and strictness.
+"""What every operation of the stand-in shares: how it is found, what it is asked, and that nothing is ignored.
 
-Source: Cloud Storage JSON API v1 reference (parameters, partial responses, status and error codes), XML API reference.
+Source: Cloud Storage JSON API v1 reference (paths, methods, parameters), XML API reference.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_to_bytes
-from xml.sax.saxutils import escape
 
 from multidict import CIMultiDictProxy
 
+from tests.gcs_standin import partial
+from tests.gcs_standin.refusal import Answer, RefusedError
+
 if TYPE_CHECKING:
-    from tests.gcs_standin.buckets import Bucket
+    from tests.gcs_standin.bucket import Bucket
     from tests.gcs_standin.state import State
 
 # Parameters that the API knows and the stand-in does not: refused, for to ignore one would be to lie.
@@ -29,7 +30,7 @@ _NOT_HERE = frozenset(_NAMES_NOT_HERE.split())
 # Operations of the API that the stand-in lacks.
 _NO_OPERATION = (
     r"/batch/|/storage/v1/projects/|/storage/v1/b/[^/]+/(acl|defaultObjectAcl|anywhereCaches|folders|managedFolders"
-    r"|lockRetentionPolicy|relocate|restore|operations|channels)(/|$)"
+    r"|lockRetentionPolicy|restore|operations/[^/]+|channels)(/|$)"
     r"|/storage/v1/b/[^/]+/o/(bulkRestore|watch)$|/storage/v1/b/[^/]+/o/[^/]+/(acl|compose|copyTo|rewriteTo|moveTo|iam)(/|$)"
 )
 _COMMON = frozenset({"alt", "fields", "prettyPrint"})
@@ -40,48 +41,6 @@ _HEADERS = {
     "x-goog-if-metageneration-match",
     "x-goog-gcs-idempotency-token",
 }
-_XML_CODES = {
-    400: "InvalidArgument",
-    401: "AuthenticationRequired",
-    403: "AccessDenied",
-    404: "NoSuchKey",
-    405: "MethodNotAllowed",
-    412: "PreconditionFailed",
-    416: "InvalidRange",
-    501: "NotImplemented",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Status, body and headers."""
-
-    status: int = 200
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class RefusedError(Exception):
-    """A request is answered with an error: status, Google's reason and a message."""
-
-    def __init__(self, status: int, reason: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.reason, self.message, self.headers = status, reason, message, headers or {}
-
-    def answer(self, *, xml: bool) -> Answer:
-        """The error in the shape of the API that was called."""
-        if self.status in {304, 308}:
-            return Answer(self.status, b"", self.headers)
-        if xml:
-            code = "NoSuchBucket" if "bucket does not exist" in self.message else _XML_CODES.get(self.status, "Invalid")
-            text = f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code>"
-            text += f"<Message>{escape(self.message)}</Message></Error>"
-            return Answer(
-                self.status, text.encode(), {"Content-Type": "application/xml; charset=UTF-8", **self.headers}
-            )
-        errors = [{"message": self.message, "domain": "global", "reason": self.reason}]
-        error = {"error": {"code": self.status, "message": self.message, "errors": errors}}
-        return Answer(self.status, json.dumps(error).encode(), {"Content-Type": "application/json", **self.headers})
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +137,10 @@ class Call:
         """The resource, cut down to what ``fields`` selects."""
         selected: Any = resource
         if "fields" in self.query:
-            selection = _selection(self.query["fields"])
+            selection = partial.selection(self.query["fields"])
             if schema is not None:
-                _check_selection(selection, schema)
-            selected = _select(selection, resource)
+                partial.check(selection, schema)
+            selected = partial.select(selection, resource)
         body = json.dumps(selected, ensure_ascii=False, separators=(",", ":")).encode()
         return Answer(200, body, {"Content-Type": "application/json; charset=UTF-8"})
 
@@ -255,52 +214,3 @@ def check_headers(headers: CIMultiDictProxy[str]) -> None:
         lowered = name.lower()
         if lowered.startswith("x-goog-") and lowered not in _HEADERS and not lowered.startswith("x-goog-meta-"):
             raise RefusedError(501, "notImplemented", f"The stand-in does not know header {lowered}")
-
-
-Selection = dict[str, "Selection"]
-
-
-@lru_cache(maxsize=256)
-def _selection(text: str) -> Selection:
-    """The tree of a ``fields`` expression; an empty branch means all of it (Performance tips: partial response)."""
-    tree: Selection = {}
-    base, at, outer = tree, tree, []
-    for token in re.findall(r"[\w*]+|.", text):
-        match token:
-            case "/":
-                continue
-            case ",":
-                at = base
-            case "(":
-                outer.append(base)
-                base = at
-            case ")" if outer:
-                base = at = outer.pop()
-            case _:
-                at = at.setdefault(token, {})
-    if outer or re.search(r"(^|[,(/])([,)/(]|$)|\)[^,)]|[^\w*,()/]", text) or text.count("(") != text.count(")"):
-        raise RefusedError(400, "invalidParameter", f"Invalid field selection {text}")
-    return tree
-
-
-def _check_selection(tree: Selection, schema: Mapping[str, Any]) -> None:
-    for name, branch in tree.items():
-        if name != "*" and name not in schema:
-            raise RefusedError(400, "invalidParameter", f"Invalid field selection {name}")
-        inner = schema.get(name)
-        if branch and inner:
-            _check_selection(branch, inner)
-
-
-def _select(tree: Selection, value: Any) -> Any:
-    if not tree:
-        return value
-    if isinstance(value, list):
-        return [_select(tree, entry) for entry in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: _select(tree[name if name in tree else "*"], inner)
-        for name, inner in value.items()
-        if name in tree or "*" in tree
-    }

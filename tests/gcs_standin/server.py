@@ -10,8 +10,16 @@ from contextlib import contextmanager
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from tests.gcs_standin import accounts, buckets, media, objects, uploads  # noqa: F401  they register their operations
-from tests.gcs_standin.protocol import Answer, Call, RefusedError, check_headers, is_json, target
+from tests.gcs_standin import (  # noqa: F401  they register their operations
+    accounts,
+    buckets,
+    media,
+    objects,
+    relocation,
+    uploads,
+)
+from tests.gcs_standin.protocol import Call, check_headers, is_json, target
+from tests.gcs_standin.refusal import Answer, RefusedError
 from tests.gcs_standin.state import State
 
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.gcs_standin.accounts import Accounts
-from tests.gcs_standin.buckets import Bucket, merged, new_bucket
-from tests.gcs_standin.protocol import RefusedError
+from tests.gcs_standin.bucket import Bucket, merged, new_bucket
+from tests.gcs_standin.refusal import RefusedError
 
 
 @dataclass
@@ -88,3 +88,4 @@ class State:
         bucket = self.bucket(name)
         bucket.resource = merged(bucket.resource, resource)
         bucket.metageneration += 1
+        bucket.updated = self.now()

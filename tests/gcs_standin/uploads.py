@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.gcs_standin import conditions, objects
-from tests.gcs_standin.buckets import check_kms_key
-from tests.gcs_standin.protocol import Answer, Call, RefusedError, operation, parse_object
+from tests.gcs_standin.bucket import check_kms_key
+from tests.gcs_standin.protocol import Call, operation, parse_object
+from tests.gcs_standin.refusal import Answer, RefusedError
 from tests.gcs_standin.versions import Version
 
 _PARAMETERS = ("uploadType", "name", "contentEncoding", "kmsKeyName", "projection", *conditions.OBJECT)

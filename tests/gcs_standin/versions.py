@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import google_crc32c
 
-from tests.gcs_standin.protocol import RefusedError
+from tests.gcs_standin.refusal import RefusedError
 
 
 def timestamp(moment: datetime) -> str:
@@ -207,18 +207,16 @@ class Versions:
             name = names[at]
             cut = name.find(wanted.delimiter, len(wanted.prefix)) if wanted.delimiter else -1
             group = name[: cut + len(wanted.delimiter)] if cut >= 0 else None
-            if group is not None and not (wanted.trailing and name == group):
-                if after != (group, 0, True):
+            passed = after == (group, 0, True)
+            if (group is None or (wanted.trailing and name == group)) and not passed:
+                since = after[1] if after and after[0] == name else -1
+                yield from (version for version in self._of(wanted.which, name) if version.generation > since)
+            at += 1
+            if group is not None:
+                if not passed:
                     yield group
                 size = len(group)
                 at = bisect_right(names, group, lo=at, key=lambda entry: entry[:size])
-                continue
-            since = after[1] if after and after[0] == name and not after[2] else -1
-            yield from (version for version in self._of(wanted.which, name) if version.generation > since)
-            at += 1
-            if group is not None:
-                yield group
-                at = bisect_right(names, group, lo=at, key=lambda entry: entry[: len(group)])
 
     def _ordered(self, which: str, now: datetime) -> list[str]:
         if which == "live":

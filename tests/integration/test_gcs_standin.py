@@ -405,12 +405,13 @@ def test_pages_add_up_to_the_list(writes: list[tuple[str, bool]], wanted: Listin
     items: list[tuple[bytes, int]] = []
     prefixes: list[str] = []
     mark: Mark | None = None
-    while True:
+    for _ in range(2 * len(writes) + 1):
         found_items, found_prefixes, mark = held.page(wanted, mark, limit, _MOMENT)
         assert len(found_items) + len(found_prefixes) <= limit
         items += [(version.name.encode(), version.generation) for version in found_items]
         prefixes += found_prefixes
         if mark is None:
             break
+    assert mark is None
     assert items == sorted(expected_items)
     assert prefixes == sorted(expected_prefixes)
