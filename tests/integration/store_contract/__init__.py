@@ -1,0 +1,1 @@
+"""Capabilities of object stores that the engine relies on, as probes of their raw APIs."""
