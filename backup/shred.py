@@ -111,7 +111,7 @@ def _delete(site: Site, bucket: Bucket, tenant: str) -> list[str]:
             except DeniedError as error:
                 raise ShredIncompleteError(
                     f"site {site.name} refuses to delete wraps of tenant {tenant} ({error}); run `domicile keys shred`"
-                    " at that site, whose identity may, and then here again"
+                    " at that site, whose own identity may: it then certifies for both"
                 ) from None
         deleted += names
     return sorted(deleted)
