@@ -18,7 +18,7 @@ from domicile.backup.errors import FencedError, IntegrityError, WrongKeyError
 from domicile.backup.keeper import Keeper
 from domicile.backup.kek import KeyRing
 from domicile.backup.residency import SITE_SUBJECTS, ResidencyError
-from domicile.backup.stores.base import DeniedError, NotFoundError, StoreError
+from domicile.backup.stores.base import DeniedError, EncryptionError, NotFoundError, StoreError
 from domicile.backup.worker import DeadlineError, NotHolderError, Replicator
 from tests.memory_bucket import MemoryBucket
 
@@ -182,6 +182,7 @@ def test_a_summary_fits_a_termination_message() -> None:
         ([], 0),
         ([StoreError(""), ResidencyError("", ()), NotHolderError("")], 1),
         ([ResidencyError("", ()), NotHolderError("")], 3),
+        ([EncryptionError("")], 3),
         ([NotHolderError("")], 4),
         ([FencedError("")], 4),
         ([ValueError("")], 1),
