@@ -15,7 +15,7 @@ from typing import Any
 from tests.gcs_standin import conditions
 from tests.gcs_standin.protocol import Call, operation
 from tests.gcs_standin.refusal import Answer, RefusedError
-from tests.gcs_standin.versions import Listing, Mark, Version
+from tests.gcs_standin.versions import Listing, Mark, Place, Version
 
 _FIELDS = """kind id selfLink mediaLink name bucket generation metageneration storageClass size md5Hash crc32c etag
     timeCreated updated timeStorageClassUpdated timeFinalized timeDeleted softDeleteTime hardDeleteTime
@@ -80,7 +80,11 @@ def found(call: Call, *, soft_deleted: bool = False) -> Version:
 
 def shown(call: Call, version: Version) -> dict[str, Any]:
     """The Object resource."""
-    return version.shown(call.bucket.name, call.base, call.bucket.retention_seconds)
+    return version.shown(_place(call))
+
+
+def _place(call: Call) -> Place:
+    return Place(call.bucket.name, call.base, call.bucket.retention_seconds)
 
 
 def store(call: Call, version: Version) -> None:
@@ -146,7 +150,8 @@ def list_(call: Call) -> Answer:
     if prefixes:
         page["prefixes"] = prefixes
     if items:
-        page["items"] = [shown(call, version) for version in items]
+        place, names = _place(call), call.selected("items")
+        page["items"] = [version.shown(place, names) for version in items]
     return call.json(page, _LIST_SCHEMA)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -96,8 +96,8 @@ class Call:
 
     @property
     def base(self) -> str:
-        """URL under which the client knows the server."""
-        return f"http://{self.headers['Host']}"
+        """URL under which the client knows the server: its own scheme, and the host that the client names."""
+        return f"{self.state.url.partition(':')[0]}://{self.headers['Host']}"
 
     @property
     def bucket(self) -> Bucket:
@@ -132,6 +132,11 @@ class Call:
     def document(self) -> dict[str, Any]:
         """The body as a JSON object. Raises RefusedError (400)."""
         return parse_object(self.body)
+
+    def selected(self, name: str) -> Collection[str] | None:
+        """What ``fields`` selects of the entries of a list, so that nothing else need be made; None: everything."""
+        tree = partial.selection(self.query["fields"]).get(name) if "fields" in self.query else None
+        return tree if tree and "*" not in tree else None
 
     def json(self, resource: Mapping[str, Any], schema: Mapping[str, Any] | None = None) -> Answer:
         """The resource, cut down to what ``fields`` selects."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import google_crc32c
@@ -28,6 +28,18 @@ def timestamp(moment: datetime) -> str:
 def crc32c(data: bytes) -> str:
     """CRC32C as the API writes it: base64 of four big-endian bytes."""
     return base64.b64encode(struct.pack(">I", google_crc32c.value(data))).decode()
+
+
+class Place(NamedTuple):
+    """Where objects are shown to be: their bucket, the server's URL, and the bucket's retention in seconds."""
+
+    bucket: str
+    base: str
+    retention: int
+
+    def of(self, version: Version) -> str:
+        """Path of an object below the API's version."""
+        return f"b/{self.bucket}/o/{quote(version.name, safe='')}"
 
 
 @dataclass(slots=True)
@@ -64,39 +76,11 @@ class Version:
         """What it is served as."""
         return str(self.settings.get("contentType") or "application/octet-stream")
 
-    def shown(self, bucket: str, base: str, retention: int) -> dict[str, Any]:
-        """The Object resource."""
-        path = f"{bucket}/o/{quote(self.name, safe='')}"
-        made: dict[str, Any] = {
-            "kind": "storage#object",
-            "id": f"{bucket}/{self.name}/{self.generation}",
-            "selfLink": f"{base}/storage/v1/b/{path}",
-            "mediaLink": f"{base}/download/storage/v1/b/{path}?generation={self.generation}&alt=media",
-            "name": self.name,
-            "bucket": bucket,
-            "generation": str(self.generation),
-            "metageneration": str(self.metageneration),
-            "storageClass": "STANDARD",
-            "size": str(len(self.data)),
-            "md5Hash": base64.b64encode(self.md5).decode(),
-            "crc32c": self.crc32c,
-            "etag": self.etag,
-            "timeCreated": timestamp(self.created),
-            "updated": timestamp(self.updated or self.created),
-            "timeStorageClassUpdated": timestamp(self.created),
-            "timeFinalized": timestamp(self.created),
-            **self.settings,
-        }
-        moments = {
-            "timeDeleted": self.noncurrent,
-            "softDeleteTime": self.soft_deleted,
-            "hardDeleteTime": self.hard_deleted,
-            "retentionExpirationTime": self.retained_until(retention) if retention else None,
-        }
-        made |= {name: timestamp(moment) for name, moment in moments.items() if moment}
-        if self.kms_key:
-            made["kmsKeyName"] = f"{self.kms_key}/cryptoKeyVersions/1"
-        return made
+    def shown(self, place: Place, names: Collection[str] | None = None) -> dict[str, Any]:
+        """The Object resource, or those of its fields that are named."""
+        shown = {name: _SHOWN[name](self, place) for name in names or _SHOWN if name in _SHOWN}
+        shown |= {name: value for name, value in self.settings.items() if names is None or name in names}
+        return {name: value for name, value in shown.items() if value is not None}
 
     def retained_until(self, retention: int) -> datetime | None:
         """When a retention of so many seconds ends; None while an event-based hold keeps it from starting."""
@@ -116,6 +100,40 @@ class Version:
         if retention and until and until > now:
             message = f"Object '{bucket}/{self.name}' is subject to bucket's retention policy and cannot be deleted"
             raise RefusedError(403, "retentionPolicyNotMet", f"{message} or overwritten until {timestamp(until)}")
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return timestamp(moment) if moment else None
+
+
+# How the fields of an Object resource are made, but those that clients set; None: there is no such field.
+_SHOWN: dict[str, Callable[[Version, Place], str | None]] = {
+    "kind": lambda version, place: "storage#object",
+    "id": lambda version, place: f"{place.bucket}/{version.name}/{version.generation}",
+    "selfLink": lambda version, place: f"{place.base}/storage/v1/{place.of(version)}",
+    "mediaLink": lambda version, place: (
+        f"{place.base}/download/storage/v1/{place.of(version)}?generation={version.generation}&alt=media"
+    ),
+    "name": lambda version, place: version.name,
+    "bucket": lambda version, place: place.bucket,
+    "generation": lambda version, place: str(version.generation),
+    "metageneration": lambda version, place: str(version.metageneration),
+    "size": lambda version, place: str(len(version.data)),
+    "md5Hash": lambda version, place: base64.b64encode(version.md5).decode(),
+    "crc32c": lambda version, place: version.crc32c,
+    "etag": lambda version, place: version.etag,
+    "timeCreated": lambda version, place: timestamp(version.created),
+    "updated": lambda version, place: timestamp(version.updated or version.created),
+    "timeStorageClassUpdated": lambda version, place: timestamp(version.created),
+    "timeFinalized": lambda version, place: timestamp(version.created),
+    "timeDeleted": lambda version, place: _moment(version.noncurrent),
+    "softDeleteTime": lambda version, place: _moment(version.soft_deleted),
+    "hardDeleteTime": lambda version, place: _moment(version.hard_deleted),
+    "retentionExpirationTime": lambda version, place: (
+        _moment(version.retained_until(place.retention)) if place.retention else None
+    ),
+    "kmsKeyName": lambda version, place: f"{version.kms_key}/cryptoKeyVersions/1" if version.kms_key else None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +159,8 @@ class Versions:
     live: dict[str, Version] = field(default_factory=dict)
     old: dict[str, list[Version]] = field(default_factory=dict)
     soft: dict[str, list[Version]] = field(default_factory=dict)
-    _names: list[str] = field(default_factory=list)
+    # The live names in order, until one comes or goes.
+    _names: list[str] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.live or self.old)
@@ -157,7 +176,7 @@ class Versions:
         """Make it the live version."""
         self.remove(version.name, None, version.created, versioned=versioned, soft_seconds=soft_seconds)
         self.live[version.name] = version
-        insort(self._names, version.name)
+        self._names = None
 
     def remove(self, name: str, generation: int | None, now: datetime, *, versioned: bool, soft_seconds: int) -> None:
         """Delete the live version (kept as noncurrent where versioned), or for good the one of a generation."""
@@ -166,7 +185,7 @@ class Versions:
             return
         if self.live.get(name) is gone:
             del self.live[name]
-            del self._names[bisect_left(self._names, name)]
+            self._names = None
         else:
             self.old[name].remove(gone)
             if not self.old[name]:
@@ -220,6 +239,7 @@ class Versions:
 
     def _ordered(self, which: str, now: datetime) -> list[str]:
         if which == "live":
+            self._names = self._names or sorted(self.live)
             return self._names
         if which == "versions":
             return sorted(self.live.keys() | self.old.keys())
