@@ -32,7 +32,13 @@ from domicile.backup.residency import (
     require,
 )
 from domicile.backup.stores import Deadlines, open_bucket
-from domicile.backup.stores.base import DeniedError, EncryptionError, Sse
+from domicile.backup.stores.base import (
+    AlreadyExistsError,
+    DeniedError,
+    EncryptionError,
+    Sse,
+    UnavailableError,
+)
 from domicile.backup.stores.s3 import S3Bucket
 from domicile.backup.stores.s3_config import require_sse, tls_only
 from tests.integration.stores_fixture import StoreSites, make_site
@@ -392,6 +398,47 @@ def test_cloud_fails_closed_where_kms_refuses_to_describe_the_key(aws: Aws) -> N
     aws.encrypt_by(aws.key())
     aws.says("DescribeKey", 400, json.dumps({"__type": "AccessDeniedException"}), "kms")
     assert aws.judged()[Subject.ENCRYPTION][0] is Verdict.VIOLATED
+
+
+@pytest.mark.parametrize(
+    ("operation", "service", "status", "body"),
+    [
+        ("GetBucketReplication", "s3", 503, "<Error><Code>SlowDown</Code></Error>"),
+        ("GetBucketLocation", "s3", 500, "<Error><Code>InternalError</Code></Error>"),
+        ("DescribeKey", "kms", 400, json.dumps({"__type": "ThrottlingException"})),
+        ("DescribeKey", "kms", 500, json.dumps({"__type": "KMSInternalException"})),
+    ],
+)
+def test_an_outage_is_no_refusal(aws: Aws, operation: str, service: str, status: int, body: str) -> None:
+    aws.encrypt_by(aws.key())
+    aws.says(operation, status, body, service)
+    with pytest.raises(UnavailableError):
+        require(zone(SITE), TODAY, (SITE, aws.bucket, Purpose.LIVE))
+
+
+@pytest.mark.parametrize("region", [HOME, ABROAD])
+def test_a_target_of_others_names_its_region_by_refusing(aws: Aws, region: str) -> None:
+    """AWS refuses GetBucketLocation to strangers, and names the region in the headers of its refusal of HeadBucket."""
+    replicate_to(aws, "theirs")
+
+    def refuse(request: Any, **_: Any) -> AWSResponse | None:
+        if "theirs" not in request.url:
+            return None
+        headers = {"x-amz-bucket-region": region} if request.method == "HEAD" else {}
+        raw = type("Raw", (), {"stream": lambda self: iter([b"<Error><Code>AccessDenied</Code></Error>"])})()
+        return AWSResponse(request.url, 403, headers, raw)
+
+    aws.hook(aws.bucket._s3, "before-send.s3", refuse)
+    verdict, message = aws.judged()[Subject.OUTFLOWS]
+    assert verdict is (Verdict.VERIFIED if region == HOME else Verdict.VIOLATED), message
+
+
+def test_what_an_earlier_call_left_undone_is_done_by_the_next(aws: Aws) -> None:
+    aws.s3.delete_public_access_block(Bucket=aws.name)
+    aws.s3.delete_bucket_policy(Bucket=aws.name)
+    with pytest.raises(AlreadyExistsError):
+        aws.bucket.create_bucket()
+    assert {verdict for verdict, _ in aws.judged().values()} == {Verdict.VERIFIED}
 
 
 def test_a_listing_of_reports_is_read_to_its_end(aws: Aws) -> None:

@@ -278,6 +278,22 @@ def test_a_bucket_in_aws_that_no_account_is_named_for_is_violated() -> None:
     assert verdict(zone(site("compatible")), GOOD, Purpose.LIVE, Subject.LOCATION)[0] is Verdict.VERIFIED
 
 
+@pytest.mark.parametrize(
+    ("found", "key", "fine"),
+    [
+        ("eusc-de-east-1", "arn:aws-eusc:kms:eusc-de-east-1:111122223333:key/k", True),
+        ("eusc-de-east-1", "arn:aws:kms:eu-central-1:111122223333:key/k", False),
+        ("eu-central-1", None, False),
+    ],
+)
+def test_the_sovereign_cloud_is_a_region_like_any_other(found: str, key: str | None, fine: bool) -> None:
+    home = site(region="eusc-de-east-1")
+    allowed = [{"cloud": "aws", "regions": ["eusc-de-east-1"]}]
+    of = ResidencyZoneSpec.model_validate(zone(home).to_wire() | {"allowedRegions": allowed})
+    findings = judge(of, home, "b", replace(GOOD, location=found, kms_key=key), Purpose.LIVE, TODAY)
+    assert compliant(findings) is fine
+
+
 def test_unknown_multi_region_needs_an_attestation_of_the_location() -> None:
     facts = replace(GOOD, multi_region=None)
     assert verdict(zone(site()), facts, Purpose.LIVE, Subject.LOCATION)[0] is Verdict.VIOLATED
