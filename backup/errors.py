@@ -33,3 +33,7 @@ class NoSnapshotError(BackupError):
 
 class LiveNotEmptyError(BackupError):
     """The live bucket holds something that the snapshot does not, and that a restore would lose or mix in."""
+
+
+class HeldError(BackupError):
+    """A run would drop or change more of the last snapshot than one hour should; a person has to accept that."""

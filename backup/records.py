@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -227,6 +228,15 @@ def verify_chain(control: Bucket, tenant: str, sealer: Sealer) -> int:
         slot = _previous(control, slot)
         slot.authenticate(sealer)
     return len(numbers)
+
+
+def commits(control: Bucket, tenant: str, sealer: Sealer) -> Iterator[Slot]:
+    """All commits, authenticated, the newest first. Raises RollbackError, WrongKeyError, IntegrityError."""
+    for number in reversed(_numbers(control, f"commits/{tenant}/")):
+        slot = read(control, tenant, number)
+        slot.authenticate(sealer)
+        if slot.kind == "commit":
+            yield slot
 
 
 def append(control: Bucket, control_own: Bucket, slot: Slot) -> None:

@@ -1,29 +1,35 @@
 """Replicate a tenant: list the live bucket, seal what is new, commit a snapshot at the other site.
 
-Nothing that exists is ever touched: packs, shards and manifest get new opaque names, the commit slot is create-once.
-Whatever happens on the way, the last commit stays whole, and what an aborted run leaves are orphans without a name in
-any manifest.
+Nothing that exists is ever touched: packs, shards, deltas and manifest get new opaque names, the commit slot is
+create-once. Whatever happens on the way, the last commit stays whole, and what an aborted run leaves are orphans
+without a name in any manifest.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from domicile.backup import records, snapshot
+from domicile.backup import diff, records, snapshot
 from domicile.backup.canonical import format_time
-from domicile.backup.errors import FencedError
+from domicile.backup.diff import Group, Kept
+from domicile.backup.errors import FencedError, HeldError
+from domicile.backup.journal import Journal, Share
 from domicile.backup.keys import TenantKey
+from domicile.backup.layout import Layout, worn_packs
+from domicile.backup.manifest import Entry, Root
 from domicile.backup.packing import Packer
 from domicile.backup.records import Slot, Tip
 from domicile.backup.sealing import Sealer
-from domicile.backup.snapshot import Entry, Root, Scope, Shard
-from domicile.backup.stores.base import Bucket, ObjectInfo
+from domicile.backup.snapshot import Scope, Snapshot
+from domicile.backup.stores.base import Bucket, ChangedError, ObjectInfo, Page
 
-_SHARD_WORKERS = 8
+JOURNAL_BYTES = 256 << 20
+HELD_SHARE = 0.5
+HELD_OBJECTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +48,16 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Plan:
-    """What the listing means: shards that stay as they are, and groups of objects whose shards are written anew."""
+class Counts:
+    """How far a run is; read by whoever shows its progress. ``lost`` and ``altered`` are of the last snapshot."""
 
-    kept: list[tuple[str, Shard]] = field(default_factory=list)
-    groups: list[list[ObjectInfo]] = field(default_factory=list)
-    known: dict[str, Entry] = field(default_factory=dict)
+    listed: int = 0
+    changed: int = 0
+    bytes_sealed: int = 0
+    resumed: int = 0
+    left: int = 0
+    lost: int = 0
+    altered: int = 0
 
 
 def replicate(
@@ -64,41 +74,53 @@ def replicate(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     known_seq: int | None = None,
     full: bool = False,
+    accept_change: bool = False,
+    distrusted: frozenset[str] = frozenset(),
+    share: Share | None = None,
+    counts: Counts | None = None,
     may_go_on: Callable[[], None] = lambda: None,
-) -> Outcome:
+) -> Outcome | None:
     """Commit a snapshot of ``source`` (a live bucket) to ``replica``, with its slot in ``control_target``.
 
     ``epoch`` is the number of the claim that this site holds, ``residency_digest`` 64 hex digits. ``full`` seals
-    everything anew, without a look at the last snapshot. ``may_go_on`` is called between steps and just before the
-    commit; it raises to end the run. Before the first byte is written the chain at the target is checked. Raises
-    FencedError, RollbackError, WrongKeyError, ConcurrentRunError, IntegrityError, StoreError.
+    everything anew, without a look at the last snapshot; objects that lie in ``distrusted`` packs are sealed anew, too.
+    With a ``share`` only that share of the work is done and journaled, nothing is committed, and None is returned.
+    ``may_go_on`` is called between steps and just before the commit; it raises to end the run. Before the first byte
+    is written the chain at the target is checked. Raises HeldError where more than half of the last snapshot's objects
+    are gone or changed, unless ``accept_change``; FencedError, RollbackError, WrongKeyError, ConcurrentRunError,
+    IntegrityError, StoreError.
     """
     sealer = Sealer(key.key_id, key.secret)
     scope = Scope(tenant, zone, sealer)
     echo = records.highest_echo(control_own, tenant)
     tip = records.tip(control_target, tenant, sealer, known_seq=known_seq, echo=echo)
     _require_writer(tip, tenant, epoch)
-    last = snapshot.read_root(replica, scope, tip.commit) if tip.commit and not full else None
-
     where = f"{source.site}/{source.name}"
-    cut_time = clock()
-    listing = sorted(source.list(), key=lambda info: info.name)
-    may_go_on()
-    plan = _compare(listing, last if last and last.source == where else None, replica, scope)
-    missing = [info for group in plan.groups for info in group if not _same(info, plan.known.get(info.name))]
-    packer = Packer(source, replica, scope, epoch, may_go_on)
-    sealed = packer.run(missing)
+    root = snapshot.read_root(replica, scope, tip.commit) if tip.commit and not full else None
+    last = Snapshot(replica, scope, root) if root and root.source == where else None
 
-    entries = _entries(plan, sealed)
-    may_go_on()
-    with ThreadPoolExecutor(_SHARD_WORKERS) as pool:
-        written = pool.map(lambda group: (group[0].name, snapshot.write_shard(replica, scope, epoch, group)), entries)
-        shards = [shard for _, shard in sorted([*plan.kept, *written])]
     seq, prev = (tip.slot.seq + 1, tip.slot.digest) if tip.slot else (1, None)
-    objects, size = sum(shard.objects for shard in shards), sum(shard.bytes for shard in shards)
+    cut_time = clock()
     at = format_time(cut_time)
-    root = Root(tenant, zone, seq, epoch, prev, at, key.key_id, where, objects, size, tuple(shards))
-    name, digest = snapshot.write_root(replica, scope, root)
+    with Layout(replica, scope, seq, epoch, last) as layout:
+        run = _Run(
+            counts if counts is not None else Counts(),
+            last,
+            Packer(source, replica, scope, epoch, may_go_on),
+            Journal(replica, scope, seq, epoch, share or Share(0, 1), clock),
+            layout,
+            share,
+            distrusted | (worn_packs(last.root) if last else set()),
+            last.root.objects if last and not accept_change else None,
+        )
+        run.seal(source.pages())
+        if share:
+            run.journal.finish()
+            return None
+        may_go_on()
+        frame = Root(tenant, zone, seq, epoch, prev, at, key.key_id, where, (), (), {})
+        made = layout.root(frame, run.packer.packs)
+    name, digest = snapshot.write_root(replica, scope, made)
     slot = Slot(
         kind="commit",
         tenant=tenant,
@@ -115,8 +137,9 @@ def replicate(
     )
     may_go_on()
     records.append(control_target, control_own, slot.signed(sealer))
-    unchanged = last is not None and last.shards == root.shards
-    return Outcome(seq, cut_time, objects, packer.changed, packer.bytes_sealed, unchanged, packer.left)
+    unchanged = root is not None and root.shards == made.shards
+    done = run.counts
+    return Outcome(seq, cut_time, made.objects, done.changed, done.bytes_sealed, unchanged, done.left)
 
 
 def _require_writer(tip: Tip, tenant: str, epoch: int) -> None:
@@ -127,37 +150,108 @@ def _require_writer(tip: Tip, tenant: str, epoch: int) -> None:
         )
 
 
-def _same(info: ObjectInfo, entry: Entry | None) -> bool:
-    return (
-        entry is not None
-        and (entry.version, entry.size) == (info.version, info.size)
-        and info.crc32c in (None, entry.crc32c)
-    )
+@dataclass(slots=True)
+class _Waiting:
+    """A group whose objects are being sealed."""
+
+    item: Kept | Group
+    old: dict[str, Entry]
+    found: dict[str, Entry | None]
+    missing: int
 
 
-def _compare(listing: list[ObjectInfo], last: Root | None, replica: Bucket, scope: Scope) -> _Plan:
-    """Only shards of the last snapshot whose rows the listing no longer has are read."""
-    plan, infos = _Plan(), {info.name: info for info in listing}
-    before = {shard.rows: shard for shard in last.shards} if last else {}
-    for names in snapshot.cut(infos):
-        group = [infos[name] for name in names]
-        shard = before.pop(snapshot.rows_digest((i.name, i.version, i.size) for i in group), None) if before else None
-        if shard:
-            plan.kept.append((names[0], shard))
-        else:
-            plan.groups.append(group)
-    if before and plan.groups:
-        with ThreadPoolExecutor(_SHARD_WORKERS) as pool:
-            for entries in pool.map(lambda shard: snapshot.read_shard(replica, scope, shard), before.values()):
-                plan.known.update((entry.name, entry) for entry in entries)
-    return plan
+@dataclass(slots=True)
+class _Run:
+    counts: Counts
+    last: Snapshot | None
+    packer: Packer
+    journal: Journal
+    layout: Layout
+    share: Share | None
+    unwanted: frozenset[str] | set[str]
+    held_of: int | None
 
+    def seal(self, pages: Iterator[Page]) -> None:
+        """List, compare, seal and lay out everything."""
+        self.journal.refresh()
+        waiting: deque[_Waiting] = deque()
+        unrecorded: list[Entry] = []
+        size = 0
+        for info, result in self.packer.run(self._wanted(pages, waiting)):
+            group = waiting[0]
+            group.missing -= 1
+            if isinstance(result, Entry):
+                group.found[info.name] = result
+                self.counts.changed += 1
+                self.counts.bytes_sealed += sum(part.length for part in result.parts)
+                unrecorded.append(result)
+                size += result.size
+            elif isinstance(result, ChangedError):
+                group.found[info.name] = group.old.get(info.name)
+                self.counts.left += 1
+            self._lay_out(waiting)
+            if size >= JOURNAL_BYTES:
+                self.journal.write(unrecorded)
+                unrecorded, size = [], 0
+        self._lay_out(waiting)
+        if self.share and unrecorded:
+            self.journal.write(unrecorded)
 
-def _entries(plan: _Plan, sealed: dict[str, Entry | None]) -> list[list[Entry]]:
-    """The shards to write. An object that could not be read as a whole stands as it was known, or not at all."""
-    groups = []
-    for group in plan.groups:
-        entries = [sealed.get(i.name) if i.name in sealed else plan.known.get(i.name) for i in group]
-        if kept := [entry for entry in entries if entry is not None]:
-            groups.append(kept)
-    return groups
+    def _wanted(self, pages: Iterator[Page], waiting: deque[_Waiting]) -> Iterator[ObjectInfo]:
+        """What has to be sealed; its groups go into ``waiting``."""
+        for number, item in enumerate(diff.compare(pages, self.last, read_all=bool(self.unwanted))):
+            if isinstance(item, Kept):
+                self.counts.listed += item.shard.objects
+                waiting.append(_Waiting(item, {}, {}, 0))
+                self._lay_out(waiting)
+                continue
+            self.counts.listed += len(item.listed.names)
+            if self.share and number % self.share.count != self.share.index:
+                continue
+            group = self._plan(item)
+            wanted = [i for i, name in enumerate(item.listed.names) if name not in group.found]
+            group.missing = len(wanted)
+            waiting.append(group)
+            yield from diff.infos(item.listed, wanted)
+
+    def _plan(self, group: Group) -> _Waiting:
+        """What of a group is known already. Raises HeldError."""
+        listed = group.listed
+        old = {entry.name: entry for entry in group.old}
+        plan = _Waiting(group, old, {}, 0)
+        altered = 0
+        for name, version, size in zip(*listed[:3], strict=True):
+            entry = old.get(name)
+            if entry and (entry.version, entry.size) == (version, size):
+                if not self.unwanted or entry.parts[0].pack not in self.unwanted:
+                    plan.found[name] = entry
+            else:
+                altered += entry is not None
+                if (sealed := self.journal.find(name, version)) and sealed.size == size:
+                    plan.found[name] = sealed
+                    self.counts.resumed += 1
+        self.counts.altered += altered
+        self.counts.lost += len(old) - sum(name in old for name in listed.names)
+        self._hold()
+        return plan
+
+    def _hold(self) -> None:
+        gone = self.counts.lost + self.counts.altered
+        if self.held_of is not None and gone >= HELD_OBJECTS and gone > HELD_SHARE * self.held_of:
+            raise HeldError(
+                f"more than {HELD_SHARE:.0%} of the {self.held_of} objects of the last snapshot are gone"
+                f" ({self.counts.lost} so far) or changed ({self.counts.altered}): nothing was committed, the last"
+                " snapshot stands; find out why, and accept the change if it was meant"
+            )
+
+    def _lay_out(self, waiting: deque[_Waiting]) -> None:
+        while waiting and not waiting[0].missing:
+            group = waiting.popleft()
+            if self.share:
+                continue
+            if isinstance(group.item, Kept):
+                self.layout.keep(group.item.index)
+                continue
+            names = group.item.listed.names
+            entries = [entry for name in names if (entry := group.found.get(name))]
+            self.layout.lay(group.item, entries, group.old)

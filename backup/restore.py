@@ -5,12 +5,13 @@ Every byte is authenticated before it is written. A restore may be repeated: wha
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
+from enum import StrEnum
+from itertools import groupby
 
 import google_crc32c
 
@@ -18,10 +19,12 @@ from domicile.backup import records, snapshot
 from domicile.backup.canonical import parse_time
 from domicile.backup.errors import IntegrityError, LiveNotEmptyError, NoSnapshotError
 from domicile.backup.keys import TenantKey
+from domicile.backup.manifest import Entry, Part
+from domicile.backup.packing import LARGE_BYTES, PACK_BYTES
 from domicile.backup.records import Slot
 from domicile.backup.sealing import Sealer
-from domicile.backup.snapshot import LARGE_BYTES, PACK_BYTES, Entry, Part, Root, Scope
-from domicile.backup.stores.base import Bucket, NotFoundError, ObjectInfo, create_once
+from domicile.backup.snapshot import Scope, Snapshot
+from domicile.backup.stores.base import Bucket, NotFoundError, ObjectInfo, create_once, infos_of
 
 _WORKERS = 16
 _RUNS_AHEAD = 3
@@ -30,18 +33,63 @@ _GAP_BYTES = 256 << 10
 Sink = Callable[[Entry, Iterator[bytes]], None]
 
 
-@dataclass(frozen=True, slots=True)
+class Mode(StrEnum):
+    """What becomes of objects in the live bucket that the snapshot has not, or has otherwise.
+
+    FRESH refuses to write anything then. MERGE overwrites what differs and leaves the rest. EXACT also deletes what
+    the snapshot has not.
+    """
+
+    FRESH = "fresh"
+    MERGE = "merge"
+    EXACT = "exact"
+
+
+@dataclass(slots=True)
 class Restored:
-    """What was restored (or verified): ``objects`` of ``bytes`` in the snapshot, ``skipped`` of them were there
-    already.
+    """What was restored (or verified, or, in a dry run, would be): ``objects`` of ``bytes`` in the snapshot, of which
+    ``skipped`` were there already; ``overwritten`` and ``deleted`` are of the live bucket.
     """
 
     seq: int
     cut_time: datetime
     epoch: int
-    objects: int
-    bytes: int
+    objects: int = 0
+    bytes: int = 0
     skipped: int = 0
+    overwritten: int = 0
+    deleted: int = 0
+
+
+def choose(
+    control: Bucket,
+    scope: Scope,
+    *,
+    seq: int | None = None,
+    at: datetime | None = None,
+    known_seq: int | None = None,
+) -> Slot:
+    """The authenticated commit ``seq``, or the newest one whose cut is not later than ``at``, or the newest of all.
+
+    Raises NoSnapshotError, RollbackError, WrongKeyError, IntegrityError.
+    """
+    commit = records.tip(control, scope.tenant, scope.sealer, known_seq=max(known_seq or 0, seq or 0)).commit
+    if seq is not None and (commit is None or commit.seq != seq):
+        commit = records.read(control, scope.tenant, seq)
+        commit.authenticate(scope.sealer)
+        if commit.kind != "commit":
+            raise NoSnapshotError(f"slot {seq} of tenant {scope.tenant} is a fence; choose a commit")
+    elif at is not None:
+        commit = next((c for c in records.commits(control, scope.tenant, scope.sealer) if _cut(c) <= at), None)
+        if commit is None:
+            raise NoSnapshotError(f"tenant {scope.tenant} has no commit at site {control.site} that is as old as asked")
+    if commit is None:
+        raise NoSnapshotError(f"tenant {scope.tenant} has no commit at site {control.site}: nothing was replicated yet")
+    return commit
+
+
+def _cut(commit: Slot) -> datetime:
+    return parse_time(str(commit.cut_time))
 
 
 def restore(
@@ -53,36 +101,65 @@ def restore(
     zone: str,
     *,
     seq: int | None = None,
+    at: datetime | None = None,
     known_seq: int | None = None,
+    prefix: str = "",
+    mode: Mode = Mode.FRESH,
+    dry_run: bool = False,
 ) -> Restored:
-    """Write the snapshot of commit ``seq`` (by default the newest, below a fence) into ``live``.
+    """Write the snapshot that ``choose`` finds into ``live``; of it, only names that start with ``prefix``.
 
     ``control`` and ``replica`` are of the site that keeps the replica. A chain that ends below ``known_seq`` is
-    refused. Raises NoSnapshotError; RollbackError, WrongKeyError, IntegrityError (naming a pack's opaque name);
-    LiveNotEmptyError before anything is written where ``live`` holds an object, or a content of one, that the snapshot
-    lacks; StoreError.
+    refused. A dry run counts and writes nothing. Raises NoSnapshotError; RollbackError, WrongKeyError, IntegrityError
+    (naming a pack's opaque name); with mode FRESH LiveNotEmptyError before anything is written where ``live`` holds an
+    object, or a content of one, that the snapshot lacks; StoreError.
     """
     scope = Scope(tenant, zone, Sealer(key.key_id, key.secret))
-    commit, root = _open(control, replica, scope, seq, known_seq)
-    entries = _entries(replica, scope, root)
-    there = _require_subset(live, entries)
+    commit = choose(control, scope, seq=seq, at=at, known_seq=known_seq)
+    found = Snapshot(replica, scope, snapshot.read_root(replica, scope, commit))
+    done = Restored(commit.seq, _cut(commit), commit.epoch)
+    if mode is Mode.FRESH:
+        _require_subset(live, found, prefix)
+
+    def wanted() -> Iterator[list[Entry]]:
+        for entries, there in _joined(live, found, prefix):
+            missing = [entry for entry in entries if entry.name not in there]
+            differing = _differing(live, entries, there)
+            extra = sorted(there.keys() - {entry.name for entry in entries})
+            done.objects += len(entries)
+            done.bytes += sum(entry.size for entry in entries)
+            done.skipped += len(entries) - len(missing) - len(differing)
+            done.overwritten += len(differing)
+            overwrite.update(entry.name for entry in differing)
+            if mode is Mode.EXACT:
+                done.deleted += len(extra)
+                for name in () if dry_run else extra:
+                    live.delete(name)
+            yield sorted(missing + differing)
+
+    overwrite: set[str] = set()
 
     def write(entry: Entry, chunks: Iterator[bytes]) -> None:
-        if entry.size > LARGE_BYTES:
+        if entry.size > LARGE_BYTES or entry.name in overwrite:
             live.write(entry.name, chunks, entry.size)
+            overwrite.discard(entry.name)
         elif not create_once(live, entry.name, b"".join(chunks)):
             # A restore that was thought dead must not undo what was written since.
             raise LiveNotEmptyError(f"live bucket {live.name} of site {live.site} was written to during the restore")
 
-    _fetch(replica, scope, [entry for entry in entries if entry.name not in there], write)
-    return _result(commit, root, len(there))
+    if dry_run:
+        deque(wanted(), maxlen=0)
+    else:
+        _fetch(replica, scope, wanted(), write)
+    return done
 
 
 def require_restorable(control: Bucket, replica: Bucket, live: Bucket, key: TenantKey, tenant: str, zone: str) -> None:
     """Raise as ``restore`` would for what ``live`` holds already; reads no pack, nothing at all where it is empty."""
     if next(iter(live.list()), None) is not None:
         scope = Scope(tenant, zone, Sealer(key.key_id, key.secret))
-        _require_subset(live, _entries(replica, scope, _open(control, replica, scope, None, None)[1]))
+        commit = choose(control, scope)
+        _require_subset(live, Snapshot(replica, scope, snapshot.read_root(replica, scope, commit)), "")
 
 
 def verify(
@@ -97,61 +174,64 @@ def verify(
 ) -> Restored:
     """Read and authenticate a whole snapshot and every slot of the chain; nothing is written. Raises as ``restore``."""
     scope = Scope(tenant, zone, Sealer(key.key_id, key.secret))
-    commit, root = _open(control, replica, scope, seq, known_seq)
+    commit = choose(control, scope, seq=seq, known_seq=known_seq)
     records.verify_chain(control, tenant, scope.sealer)
+    root = snapshot.read_root(replica, scope, commit)
 
     def drain(_: Entry, chunks: Iterator[bytes]) -> None:
         for _chunk in chunks:
             pass
 
-    _fetch(replica, scope, _entries(replica, scope, root), drain)
-    return _result(commit, root, 0)
+    _fetch(replica, scope, Snapshot(replica, scope, root).read(), drain)
+    return Restored(commit.seq, _cut(commit), commit.epoch, root.objects, root.bytes)
 
 
-def _result(commit: Slot, root: Root, skipped: int) -> Restored:
-    return Restored(commit.seq, parse_time(root.cut_time), commit.epoch, root.objects, root.bytes, skipped)
+def _joined(live: Bucket, found: Snapshot, prefix: str) -> Iterator[tuple[list[Entry], dict[str, ObjectInfo]]]:
+    """Shard by shard: the snapshot's entries and what ``live`` has between the same names."""
+    listing = infos_of(live.pages(prefix))
+    held: list[ObjectInfo] = []
+    indexes = found.indexes(prefix)
+    for index, entries in zip(indexes, found.read(prefix), strict=True):
+        until = found.until(index) if index != indexes[-1] else None
+        there = [info for info in held if until is None or info.name <= until]
+        held = held[len(there) :]
+        while not held and (info := next(listing, None)):
+            (there if until is None or info.name <= until else held).append(info)
+        yield entries, {info.name: info for info in there}
+    if not indexes and (rest := {info.name: info for info in listing}):
+        yield [], rest
 
 
-def _open(control: Bucket, replica: Bucket, scope: Scope, seq: int | None, known: int | None) -> tuple[Slot, Root]:
-    commit = records.tip(control, scope.tenant, scope.sealer, known_seq=max(known or 0, seq or 0)).commit
-    if seq is not None and (commit is None or commit.seq != seq):
-        commit = records.read(control, scope.tenant, seq)
-        commit.authenticate(scope.sealer)
-        if commit.kind != "commit":
-            raise NoSnapshotError(f"slot {seq} of tenant {scope.tenant} is a fence; choose a commit")
-    if commit is None:
-        raise NoSnapshotError(f"tenant {scope.tenant} has no commit at site {control.site}: nothing was replicated yet")
-    return commit, snapshot.read_root(replica, scope, commit)
+def _differing(live: Bucket, entries: Sequence[Entry], there: dict[str, ObjectInfo]) -> list[Entry]:
+    """The entries that ``live`` has with another content."""
 
-
-def _entries(replica: Bucket, scope: Scope, root: Root) -> list[Entry]:
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        shards = pool.map(lambda shard: snapshot.read_shard(replica, scope, shard), root.shards)
-        entries = [entry for shard in shards for entry in shard]
-    if any(a.name >= b.name for a, b in pairwise(entries)):
-        raise IntegrityError(f"the shards of commit {root.seq} of tenant {root.tenant} overlap")
-    return entries
-
-
-def _require_subset(live: Bucket, entries: Sequence[Entry]) -> set[str]:
-    """Names that are in ``live`` as the snapshot has them; raises where anything else is there."""
-    wanted = {entry.name: entry for entry in entries}
-
-    def equal(info: ObjectInfo) -> bool:
-        entry = wanted.get(info.name)
-        if entry is None or entry.size != info.size:
+    def same(entry: Entry) -> bool:
+        info = there[entry.name]
+        if entry.size != info.size:
             return False
         return entry.crc32c == (_crc32c(live, info) if info.crc32c is None else info.crc32c)
 
+    both = [entry for entry in entries if entry.name in there]
+    if not both:
+        return []
     with ThreadPoolExecutor(_WORKERS) as pool:
-        infos = list(live.list())
-        same = list(pool.map(equal, infos))
-    if other := same.count(False):
+        return [entry for entry, equal in zip(both, pool.map(same, both), strict=True) if not equal]
+
+
+def _require_subset(live: Bucket, found: Snapshot, prefix: str) -> None:
+    """Raise where ``live`` holds anything that the snapshot has not, or has otherwise."""
+    if next(iter(live.list(prefix)), None) is None:
+        return
+    total = other = 0
+    for entries, there in _joined(live, found, prefix):
+        names = {entry.name for entry in entries}
+        total += len(there)
+        other += len(there.keys() - names) + len(_differing(live, entries, there))
+    if other:
         raise LiveNotEmptyError(
-            f"{other} of {len(infos)} objects in live bucket {live.name} of site {live.site} are not in the snapshot as"
+            f"{other} of {total} objects in live bucket {live.name} of site {live.site} are not in the snapshot as"
             " they are there: copy them into quarantine and empty the bucket first, or bind a fresh bucket"
         )
-    return {info.name for info in infos}
 
 
 def _crc32c(live: Bucket, info: ObjectInfo) -> int:
@@ -172,54 +252,74 @@ class _Run:
     members: list[tuple[Entry, Part]]
 
 
-def _runs(entries: Iterable[Entry]) -> Iterator[_Run]:
-    packs: dict[str, list[tuple[Part, Entry]]] = defaultdict(list)
-    for entry in entries:
-        packs[entry.parts[0].pack].append((entry.parts[0], entry))
-    for pack, members in packs.items():
-        run: _Run | None = None
-        for part, entry in sorted(members, key=lambda member: member[0].offset):
-            end = part.offset + part.length
-            if run and part.offset - run.end <= _GAP_BYTES and end - run.start <= PACK_BYTES:
-                run.end = max(end, run.end)
-                run.members.append((entry, part))
-            else:
-                if run:
-                    yield run
-                run = _Run(pack, part.offset, end, [(entry, part)])
-        if run:
-            yield run
+def _is_small(entry: Entry) -> bool:
+    return len(entry.parts) == 1 and entry.size <= LARGE_BYTES
 
 
-def _fetch(replica: Bucket, scope: Scope, entries: Sequence[Entry], sink: Sink) -> None:
+def _runs(shards: Iterable[Sequence[Entry]]) -> Iterator[_Run | Entry]:
+    """What to read, shard by shard: runs of small objects, and large ones as they are."""
+    for entries in shards:
+        yield from (entry for entry in entries if not _is_small(entry))
+        small = sorted(((entry.parts[0], entry) for entry in entries if _is_small(entry)), key=lambda pair: pair[0])
+        for pack, members in groupby(small, key=lambda pair: pair[0].pack):
+            run: _Run | None = None
+            for part, entry in members:
+                end = part.offset + part.length
+                if run and part.offset - run.end <= _GAP_BYTES and end - run.start <= PACK_BYTES:
+                    run.end = max(end, run.end)
+                    run.members.append((entry, part))
+                else:
+                    if run:
+                        yield run
+                    run = _Run(pack, part.offset, end, [(entry, part)])
+            if run:
+                yield run
+
+
+def _fetch(replica: Bucket, scope: Scope, shards: Iterable[Sequence[Entry]], sink: Sink) -> None:
     """Hand each entry's authenticated plaintext to ``sink``, in parallel; the first error ends it."""
-    small = [e for e in entries if len(e.parts) == 1 and e.size <= LARGE_BYTES]
-    names = {e.name for e in small}
-    large = [e for e in entries if e.name not in names]
-    runs = _runs(small)
     with ThreadPoolExecutor(_RUNS_AHEAD) as readers, ThreadPoolExecutor(_WORKERS) as writers:
-        ahead: list[tuple[_Run, Future[bytes]]] = []
+        ahead: deque[tuple[_Run | None, Future[bytes] | Future[None]]] = deque()
         pending: list[Future[None]] = []
         try:
-            while True:
-                while len(ahead) < _RUNS_AHEAD and (run := next(runs, None)):
-                    ahead.append((run, readers.submit(_read, replica, scope, run.pack, run.start, run.end - run.start)))
-                if not ahead:
-                    break
-                run, future = ahead.pop(0)
-                data = memoryview(future.result())
-                pending = [
-                    writers.submit(_deliver, scope, entry, part, data[part.offset - run.start :][: part.length], sink)
-                    for entry, part in run.members
-                ]
-                for delivered in pending:
-                    delivered.result()
-            pending = [readers.submit(sink, entry, _chunks(replica, scope, entry)) for entry in large]
+            for item in _runs(shards):
+                if isinstance(item, Entry):
+                    ahead.append((None, readers.submit(sink, item, _chunks(replica, scope, item))))
+                else:
+                    read = readers.submit(_read, replica, scope, item.pack, item.start, item.end - item.start)
+                    ahead.append((item, read))
+                if len(ahead) >= _RUNS_AHEAD:
+                    run, future = ahead.popleft()
+                    pending = _delivered(run, future, scope, writers, sink, pending)
+            while ahead:
+                run, future = ahead.popleft()
+                pending = _delivered(run, future, scope, writers, sink, pending)
             for delivered in pending:
                 delivered.result()
         finally:
-            for left in pending:
+            for left in (*pending, *(future for _, future in ahead)):
                 left.cancel()
+
+
+def _delivered(
+    run: _Run | None,
+    future: Future[bytes] | Future[None],
+    scope: Scope,
+    writers: ThreadPoolExecutor,
+    sink: Sink,
+    pending: list[Future[None]],
+) -> list[Future[None]]:
+    """Hand a run that was read to the writers, once these are done with the one before."""
+    found = future.result()
+    for delivered in pending:
+        delivered.result()
+    if run is None or found is None:
+        return []
+    data = memoryview(found)
+    return [
+        writers.submit(_deliver, scope, entry, part, data[part.offset - run.start :][: part.length], sink)
+        for entry, part in run.members
+    ]
 
 
 def _deliver(scope: Scope, entry: Entry, part: Part, sealed: memoryview, sink: Sink) -> None:
@@ -231,8 +331,7 @@ def _deliver(scope: Scope, entry: Entry, part: Part, sealed: memoryview, sink: S
 def _chunks(replica: Bucket, scope: Scope, entry: Entry) -> Iterator[bytes]:
     crc = 0
     for number, part in enumerate(entry.parts, 1):
-        sealed = _read(replica, scope, part.pack, part.offset, part.length)
-        plaintext = _plaintext(scope, entry, part, sealed)
+        plaintext = _plaintext(scope, entry, part, _read(replica, scope, part.pack, part.offset, part.length))
         crc = google_crc32c.extend(crc, plaintext)
         if number == len(entry.parts):
             _require_crc(entry, crc)
@@ -241,7 +340,7 @@ def _chunks(replica: Bucket, scope: Scope, entry: Entry) -> Iterator[bytes]:
 
 def _plaintext(scope: Scope, entry: Entry, part: Part, sealed: bytes | memoryview) -> bytes:
     try:
-        return scope.open("object", part.seal, entry.version, part.epoch, sealed)
+        return scope.open("object", snapshot.part_id(part.pack, part.offset), entry.version, part.epoch, sealed)
     except IntegrityError as error:
         raise IntegrityError(
             f"pack {part.pack} of tenant {scope.tenant} is damaged in bytes {part.offset} to"

@@ -1,85 +1,31 @@
-"""The sealed snapshot: parts in packs, entries in shards, shards in a root manifest. docs/format.md has the format.
+"""Reading and writing the sealed objects of a snapshot. docs/format.md has the format, ``manifest`` the plaintexts.
 
-Everything is written once under opaque random names, ``<tenant>/packs|shards|manifests/<32 hex digits>``, and refers to
-what was there before; so an unchanged shard is named again, not written again, and a crash leaves only orphans.
+Everything is written once under opaque random names, ``<tenant>/packs|shards|deltas|manifests/<32 hex digits>``, and
+refers to what was there before; so what did not change is named again, not written again, and a crash leaves only
+orphans.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, NamedTuple
+from functools import cached_property
+from itertools import islice
 
-from domicile.backup import canonical
+from domicile.backup import manifest
 from domicile.backup.errors import IntegrityError
+from domicile.backup.manifest import Change, Delta, Entry, Root, Shard
 from domicile.backup.records import Slot
-from domicile.backup.sealing import FORMAT_VERSION, HEADER, MAX_PLAINTEXT, SEGMENT, TAG, Associated, Sealer, sealed_size
+from domicile.backup.sealing import Associated, Sealer
 from domicile.backup.stores.base import Bucket, NotFoundError, create_once
 
-PACK_BYTES = 32 << 20
-PART_BYTES = 32 << 20
-LARGE_BYTES = 16 << 20
-_MAX_NAME_BYTES = 1024
-_CRC = 1 << 32
-
-
-class Part(NamedTuple):
-    """Where a sealed part lies: bytes ``offset`` to ``offset + length`` of a pack; ``seal`` and ``epoch`` bind it."""
-
-    pack: str
-    offset: int
-    length: int
-    seal: str
-    epoch: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of plaintext."""
-        return self.length - HEADER - TAG * -(-self.length // SEGMENT)
-
-
-class Entry(NamedTuple):
-    """One object of the source at one version; ``size`` and ``crc32c`` are of its plaintext."""
-
-    name: str
-    version: str
-    size: int
-    crc32c: int
-    parts: tuple[Part, ...]
-
-
-class Shard(NamedTuple):
-    """A sealed list of entries. ``digest`` is the SHA-256 of its ciphertext, ``rows`` the one of its (name, version,
-    size).
-    """
-
-    name: str
-    digest: str
-    length: int
-    epoch: int
-    objects: int
-    bytes: int
-    rows: str
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    """The root manifest: what a commit's snapshot consists of. ``source`` is the site and bucket that was read."""
-
-    tenant: str
-    zone: str
-    seq: int
-    epoch: int
-    prev: str | None
-    cut_time: str
-    key_id: str
-    source: str
-    objects: int
-    bytes: int
-    shards: tuple[Shard, ...]
+_READERS = 8
+_HIGHEST = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,160 +50,43 @@ def new_name() -> str:
     return secrets.token_hex(16)
 
 
+def part_id(pack: str, offset: int) -> str:
+    """What a part's ciphertext is bound to: its place."""
+    return f"{pack}/{offset}"
+
+
 def put(replica: Bucket, path: str, data: bytes) -> None:
     """Write a new object of the replica. Raises IntegrityError where its random name holds something else."""
     if not create_once(replica, path, data):
         raise IntegrityError(f"{path} at site {replica.site} holds other bytes than were written")
 
 
-def cut(names: Iterable[str]) -> Iterator[list[str]]:
-    """Sorted names in shards of about 256: a shard ends behind a name whose SHA-256 starts with a zero byte.
-
-    So where a shard ends depends on the names near it only, and a new object rewrites one shard.
-    """
-    shard: list[str] = []
-    for name in names:
-        shard.append(name)
-        if hashlib.sha256(name.encode()).digest()[0] == 0:
-            yield shard
-            shard = []
-    if shard:
-        yield shard
+def write_shard(replica: Bucket, scope: Scope, seq: int, epoch: int, after: str, entries: Sequence[Entry]) -> Shard:
+    """Seal and store the entries of a shard."""
+    name, digest, length = _store(replica, scope, "shard", "", epoch, manifest.encode_entries(entries))
+    size = sum(entry.size for entry in entries)
+    return Shard(after, name, digest, length, epoch, seq, len(entries), size, manifest.rows_of(entries))
 
 
-def rows_digest(rows: Iterable[tuple[str, str, int]]) -> str:
-    """SHA-256, in hex, of the (name, version, size) of a shard's objects."""
-    return hashlib.sha256(canonical.encode([list(row) for row in rows])).hexdigest()
-
-
-def encode_shard(entries: Sequence[Entry]) -> bytes:
-    """The canonical plaintext of a shard."""
-    return canonical.encode({"version": FORMAT_VERSION, "entries": entries})
-
-
-def decode_shard(data: bytes, what: str) -> list[Entry]:
-    """The entries of a shard, strictly checked. Raises IntegrityError."""
-    value = canonical.decode(data, what)
-    canonical.fields(value, what, version=_is_version, entries=lambda v: isinstance(v, list))
-    try:
-        entries = [Entry(n, v, s, c, tuple(Part(*p) for p in parts)) for n, v, s, c, parts in value["entries"]]
-        well = all(_is_entry(entry) for entry in entries) and all(a.name < b.name for a, b in pairwise(entries))
-    except (TypeError, ValueError):
-        well = False
-    if not well:
-        raise IntegrityError(f"{what} has a malformed entry")
-    return entries
-
-
-def _is_version(value: Any) -> bool:
-    return type(value) is int and value == FORMAT_VERSION
-
-
-_is_id = canonical.hexadecimal(32)
-_is_digest = canonical.hexadecimal(64)
-
-
-def _is_entry(entry: Entry) -> bool:
-    return (
-        isinstance(entry.name, str)
-        and 1 <= len(entry.name.encode()) <= _MAX_NAME_BYTES
-        and canonical.text(entry.version)
-        and canonical.count(entry.size)
-        and canonical.count(entry.crc32c)
-        and entry.crc32c < _CRC
-        and len(entry.parts) > 0
-        and all(_is_part(part) for part in entry.parts)
-        and sum(part.size for part in entry.parts) == entry.size
-    )
-
-
-def _is_part(part: Part) -> bool:
-    return (
-        _is_id(part.pack)
-        and canonical.count(part.offset)
-        and canonical.count(part.length)
-        and part.length >= HEADER + TAG
-        and part.size <= MAX_PLAINTEXT
-        and sealed_size(part.size) == part.length
-        and _is_id(part.seal)
-        and canonical.count(part.epoch)
-    )
-
-
-def encode_root(root: Root) -> bytes:
-    """The canonical plaintext of a root manifest."""
-    value = {
-        "version": FORMAT_VERSION,
-        "tenant": root.tenant,
-        "zone": root.zone,
-        "seq": root.seq,
-        "epoch": root.epoch,
-        "prev": root.prev,
-        "cutTime": root.cut_time,
-        "keyId": root.key_id,
-        "source": root.source,
-        "objects": root.objects,
-        "bytes": root.bytes,
-        "shards": [shard._asdict() for shard in root.shards],
-    }
-    return canonical.encode(value)
-
-
-def decode_root(data: bytes, what: str) -> Root:
-    """The root manifest, strictly checked. Raises IntegrityError."""
-    value = canonical.fields(
-        canonical.decode(data, what),
-        what,
-        version=_is_version,
-        tenant=canonical.hexadecimal(32),
-        zone=canonical.text,
-        seq=canonical.count,
-        epoch=canonical.count,
-        prev=lambda v: v is None or _is_digest(v),
-        cutTime=canonical.moment,
-        keyId=canonical.text,
-        source=canonical.text,
-        objects=canonical.count,
-        bytes=canonical.count,
-        shards=lambda v: isinstance(v, list),
-    )
-    checks = {"name": _is_id, "digest": _is_digest, "rows": _is_digest} | dict.fromkeys(
-        ("length", "epoch", "objects", "bytes"), canonical.count
-    )
-    shards = tuple(Shard(**canonical.fields(shard, what, **checks)) for shard in value["shards"])
-    if sum(s.objects for s in shards) != value["objects"] or sum(s.bytes for s in shards) != value["bytes"]:
-        raise IntegrityError(f"the totals of {what} are not those of its shards")
-    return Root(
-        value["tenant"],
-        value["zone"],
-        value["seq"],
-        value["epoch"],
-        value["prev"],
-        value["cutTime"],
-        value["keyId"],
-        value["source"],
-        value["objects"],
-        value["bytes"],
-        shards,
-    )
-
-
-def write_shard(replica: Bucket, scope: Scope, epoch: int, entries: Sequence[Entry]) -> Shard:
-    """Seal and store a shard."""
-    name = new_name()
-    sealed = scope.seal("shard", name, "", epoch, encode_shard(entries))
-    put(replica, f"{scope.tenant}/shards/{name}", sealed)
-    rows = rows_digest((e.name, e.version, e.size) for e in entries)
-    total = sum(e.size for e in entries)
-    return Shard(name, hashlib.sha256(sealed).hexdigest(), len(sealed), epoch, len(entries), total, rows)
+def write_delta(replica: Bucket, scope: Scope, epoch: int, changes: Sequence[Change]) -> Delta:
+    """Seal and store changes."""
+    name, digest, length = _store(replica, scope, "delta", "", epoch, manifest.encode_changes(changes))
+    return Delta(name, digest, length, epoch, len(changes))
 
 
 def write_root(replica: Bucket, scope: Scope, root: Root) -> tuple[str, str]:
     """Seal and store a root manifest; returns its name and the SHA-256 of its ciphertext, in hex."""
+    name, digest, _ = _store(replica, scope, "manifest", str(root.seq), root.epoch, manifest.encode_root(root))
+    return name, digest
+
+
+def _store(
+    replica: Bucket, scope: Scope, kind: str, generation: str, epoch: int, plaintext: bytes
+) -> tuple[str, str, int]:
     name = new_name()
-    sealed = scope.seal("manifest", name, str(root.seq), root.epoch, encode_root(root))
-    put(replica, f"{scope.tenant}/manifests/{name}", sealed)
-    return name, hashlib.sha256(sealed).hexdigest()
+    sealed = scope.seal(kind, name, generation, epoch, plaintext)
+    put(replica, f"{scope.tenant}/{kind}s/{name}", sealed)
+    return name, hashlib.sha256(sealed).hexdigest(), len(sealed)
 
 
 def _fetch(replica: Bucket, path: str, digest: str) -> bytes:
@@ -270,23 +99,95 @@ def _fetch(replica: Bucket, path: str, digest: str) -> bytes:
     return sealed
 
 
-def read_shard(replica: Bucket, scope: Scope, shard: Shard) -> list[Entry]:
-    """Entries of a shard of an authenticated root manifest. Raises IntegrityError."""
-    path = f"{scope.tenant}/shards/{shard.name}"
-    sealed = _fetch(replica, path, shard.digest)
-    entries = decode_shard(scope.open("shard", shard.name, "", shard.epoch, sealed), path)
-    if len(entries) != shard.objects or sum(e.size for e in entries) != shard.bytes:
-        raise IntegrityError(f"{path} has other totals than the root manifest says")
-    return entries
-
-
 def read_root(replica: Bucket, scope: Scope, commit: Slot) -> Root:
     """Root manifest of an authenticated commit. Raises IntegrityError."""
     path = f"{scope.tenant}/manifests/{commit.manifest}"
     sealed = _fetch(replica, path, str(commit.manifest_digest))
-    root = decode_root(scope.open("manifest", str(commit.manifest), str(commit.seq), commit.epoch, sealed), path)
+    plain = scope.open("manifest", str(commit.manifest), str(commit.seq), commit.epoch, sealed)
+    root = manifest.decode_root(plain, path)
     said = (root.tenant, root.zone, root.seq, root.epoch, root.prev, root.cut_time, root.key_id)
     wanted = (scope.tenant, scope.zone, commit.seq, commit.epoch, commit.prev, commit.cut_time, commit.key_id)
     if said != wanted:
         raise IntegrityError(f"{path} is not the manifest of commit {commit.seq} of tenant {scope.tenant}")
     return root
+
+
+class Snapshot:
+    """A committed snapshot, read by need: a shard's entries are those it was written with and the changes since."""
+
+    def __init__(self, replica: Bucket, scope: Scope, root: Root) -> None:
+        self._replica = replica
+        self._scope = scope
+        self.root = root
+
+    @cached_property
+    def changes(self) -> list[Change]:
+        """The newest change of each name in the deltas, by name. Raises IntegrityError."""
+        newest: dict[str, Change] = {}
+        with ThreadPoolExecutor(_READERS) as pool:
+            for changes in pool.map(self.delta, self.root.deltas):
+                newest.update((change.name, change) for change in changes)
+        return sorted(newest.values())
+
+    @cached_property
+    def _changed_names(self) -> list[str]:
+        return [change.name for change in self.changes]
+
+    def until(self, index: int) -> str | None:
+        """The last name that may lie in a shard; None where any following one may."""
+        shards = self.root.shards
+        return shards[index + 1].after if index + 1 < len(shards) else None
+
+    def indexes(self, prefix: str = "") -> range:
+        """The shards in which names with a prefix may lie."""
+        starts = [shard.after for shard in self.root.shards]
+        first = max(bisect_left(starts, prefix) - 1, 0)
+        return range(first, len(starts) if not prefix else bisect_left(starts, prefix + _HIGHEST))
+
+    def changes_of(self, index: int) -> list[Change]:
+        """The changes of a shard since it was written."""
+        shard, until = self.root.shards[index], self.until(index)
+        names = self._changed_names
+        end = len(names) if until is None else bisect_right(names, until)
+        return [change for change in self.changes[bisect_right(names, shard.after) : end] if change.seq > shard.seq]
+
+    def entries(self, index: int) -> list[Entry]:
+        """The entries of a shard, by name. Raises IntegrityError."""
+        shard, until = self.root.shards[index], self.until(index)
+        path = f"{self._scope.tenant}/shards/{shard.name}"
+        sealed = _fetch(self._replica, path, shard.digest)
+        entries = manifest.decode_entries(self._scope.open("shard", shard.name, "", shard.epoch, sealed), path)
+        if changes := self.changes_of(index):
+            by_name = {entry.name: entry for entry in entries}
+            for change in changes:
+                by_name.pop(change.name, None)
+                if change.entry:
+                    by_name[change.name] = change.entry
+            entries = sorted(by_name.values())
+        if (len(entries), sum(entry.size for entry in entries)) != (shard.objects, shard.bytes):
+            raise IntegrityError(f"{path} has other totals than the root manifest says")
+        if manifest.rows_of(entries) != shard.rows:
+            raise IntegrityError(f"{path} holds other objects than the root manifest says")
+        if entries and (entries[0].name <= shard.after or (until is not None and entries[-1].name > until)):
+            raise IntegrityError(f"{path} holds names that belong to another shard")
+        return entries
+
+    def read(self, prefix: str = "") -> Iterator[list[Entry]]:
+        """The entries of the shards ``indexes(prefix)`` that have the prefix, a few shards read ahead, by name."""
+        rest = iter(self.indexes(prefix))
+        with ThreadPoolExecutor(_READERS) as pool:
+            ahead = deque(pool.submit(self.entries, index) for index in islice(rest, _READERS))
+            while ahead:
+                found = ahead.popleft().result()
+                if (following := next(rest, None)) is not None:
+                    ahead.append(pool.submit(self.entries, following))
+                yield [entry for entry in found if entry.name.startswith(prefix)] if prefix else found
+
+    def delta(self, delta: Delta) -> list[Change]:
+        """The changes of one delta, stale ones included. Raises IntegrityError."""
+        path = f"{self._scope.tenant}/deltas/{delta.name}"
+        sealed = _fetch(self._replica, path, delta.digest)
+        changes = manifest.decode_changes(self._scope.open("delta", delta.name, "", delta.epoch, sealed), path)
+        if len(changes) != delta.rows:
+            raise IntegrityError(f"{path} has another number of changes than the root manifest says")
+        return changes

@@ -25,7 +25,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 # (Amazon S3 User Guide, bucket naming rules): what they point at can lie anywhere.
 _ALIASES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
-_clients: dict[tuple[Any, ...], tuple[str, Any, Callable[[], Any]]] = {}
+_clients: dict[tuple[Any, ...], tuple[str, Any, Callable[[], Any], dict[str, Bucket]]] = {}
 _lock = threading.Lock()
 
 
@@ -53,14 +53,20 @@ def open_bucket(site: Site, bucket: str, credentials: Path, deadlines: Deadlines
     except OSError as error:
         raise DeniedError(f"site {site.name}: its credentials file can't be read ({error.strerror})") from None
     digest = hashlib.sha256(content or b"").hexdigest()
-    key = (site.name, site.cloud, site.region, site.stores.profile, endpoint(site), str(account), deadlines)
+    # The whole site: zones that share one may name other owners and other buckets of keys.
+    key = (site.model_dump_json(), str(account), deadlines)
     with _lock:
         cached = _clients.get(key)
         if cached is None or cached[0] != digest:
-            cached = _clients[key] = (digest, *_opened(site, account, content, deadlines))
-    if site.cloud is Cloud.GCP:
-        return gcs.GcsBucket(site, bucket, cached[1], deadlines)
-    return s3.S3Bucket(site, bucket, cached[1], deadlines, cached[2])
+            cached = _clients[key] = (digest, *_opened(site, account, content, deadlines), {})
+        # One object a bucket: its connections are worth keeping.
+        if bucket not in cached[3]:
+            cached[3][bucket] = (
+                gcs.GcsBucket(site, bucket, cached[1], deadlines)
+                if site.cloud is Cloud.GCP
+                else s3.S3Bucket(site, bucket, cached[1], deadlines, cached[2])
+            )
+        return cached[3][bucket]
 
 
 def _opened(site: Site, account: Path, content: bytes | None, deadlines: Deadlines) -> tuple[Any, Callable[[], Any]]:

@@ -58,6 +58,20 @@ class Page(NamedTuple):
     sizes: list[int]
     crcs: list[int | None]
 
+    def cut(self, start: int, stop: int | None = None) -> Page:
+        """Some of the rows."""
+        names, versions, sizes, crcs = self
+        return Page(names[start:stop], versions[start:stop], sizes[start:stop], crcs[start:stop])
+
+    def and_then(self, other: Page) -> Page:
+        """The rows of both."""
+        return Page(
+            self.names + other.names,
+            self.versions + other.versions,
+            self.sizes + other.sizes,
+            self.crcs + other.crcs,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Outflow:

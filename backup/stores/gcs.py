@@ -10,10 +10,11 @@ import io
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import google.auth
+import google_crc32c
 import requests
 import urllib3
 from google.api_core import exceptions as api
@@ -25,6 +26,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.oauth2 import service_account
 
 from domicile.api.zone import Profile, Site
+from domicile.backup.stores import fast
 from domicile.backup.stores.base import (
     AlreadyExistsError,
     BucketFacts,
@@ -32,14 +34,17 @@ from domicile.backup.stores.base import (
     DeniedError,
     NotFoundError,
     ObjectInfo,
+    Page,
     StoreError,
     UnavailableError,
+    infos_of,
 )
 from domicile.backup.stores.deadlines import Deadlines
 from domicile.backup.stores.gcs_config import GcsConfig, endpoint
 from domicile.backup.stores.parts import PART_BYTES, parts
 
 _SCOPES = ["https://www.googleapis.com/auth/devstorage.full_control"]
+_PAGE_FIELDS = "items(name,generation,size,crc32c),nextPageToken"
 _TYPE = "application/octet-stream"
 _T = TypeVar("_T")
 
@@ -91,16 +96,24 @@ class GcsBucket:
         return self._name
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """All objects under a prefix, by name, 1,000 a page. Raises NotFoundError where the bucket is missing."""
+        """All objects under a prefix, by name. Raises NotFoundError where the bucket is missing."""
+        return infos_of(self.pages(prefix))
+
+    def pages(self, prefix: str = "", *, after: str = "") -> Iterator[Page]:
+        """The same behind the name ``after``, 1,000 a page."""
         token: str | None = None
         while True:
-            items, token = self._call(partial(self._page, prefix, token))
-            yield from items
+            page, token = self._call(partial(self._page, prefix, after, token))
+            # startOffset includes the name itself.
+            yield page.cut(1) if page.names[:1] == [after] else page
             if not token:
                 return
 
     def read(self, name: str, *, version: str | None = None, start: int = 0, length: int | None = None) -> bytes:
         """Bytes of an object or a range of it, pinned by generation. Raises NotFoundError, ChangedError."""
+        found = self._fast.read(name, version, start, length)
+        if found is not None:
+            return found
         blob = self._bucket.blob(name)
         pin = None if version is None else int(version)
 
@@ -128,12 +141,18 @@ class GcsBucket:
         except _BeyondEndError:
             return b""
 
+    @cached_property
+    def _fast(self) -> fast.FastBucket:
+        keys = self._gcs._credentials
+        anonymous = isinstance(keys, AnonymousCredentials)
+        return fast.gcs(self._name, endpoint(self._site), None if anonymous else keys, self._deadlines)
+
     def create(self, name: str, data: bytes) -> None:
         """Write an object that must not exist (ifGenerationMatch=0). Raises AlreadyExistsError, UnavailableError."""
         self._call(lambda: self._put(name, data, 0), AlreadyExistsError)
 
     def write(self, name: str, data: Iterator[bytes], size: int) -> str:
-        """Write or overwrite an object; above 64 MiB as a resumable upload that holds one part in memory."""
+        """Write or overwrite an object; above 16 MiB as a resumable upload that holds one part in memory."""
         pieces = parts(data, size, PART_BYTES)
         if size <= PART_BYTES:
             whole = next(pieces)
@@ -160,32 +179,43 @@ class GcsBucket:
     def _where(self) -> str:
         return f"bucket {self._name} of site {self.site}"
 
-    def _page(self, prefix: str, token: str | None) -> tuple[tuple[ObjectInfo, ...], str | None]:
-        found = self._gcs.list_blobs(
-            self._bucket,
-            prefix=prefix or None,
-            page_token=token,
-            page_size=1000,
-            fields="items(name,generation,size,crc32c),nextPageToken",
-            **self._single,
+    def _page(self, prefix: str, after: str, token: str | None) -> tuple[Page, str | None]:
+        """One page and the token of the next; the library would make an object of every item."""
+        asked = {"fields": _PAGE_FIELDS, "maxResults": 1000, "prefix": prefix, "startOffset": after, "pageToken": token}
+        answer = self._gcs._http.get(
+            f"{endpoint(self._site)}/storage/v1/b/{self._name}/o",
+            params={key: value for key, value in asked.items() if value},
+            timeout=self._single["timeout"],
         )
-        items = tuple(
-            ObjectInfo(blob.name, str(blob.generation), int(blob.size), _crc32c(blob.crc32c))
-            for blob in next(found.pages, ())
+        if answer.status_code != 200:
+            raise api.from_http_response(answer)
+        found = answer.json()
+        items = found.get("items", ())
+        page = Page(
+            [item["name"] for item in items],
+            [str(item["generation"]) for item in items],
+            [int(item["size"]) for item in items],
+            [_crc32c(item.get("crc32c")) for item in items],
         )
-        return items, found.next_page_token
+        return page, found.get("nextPageToken")
 
     def _put(self, name: str, data: bytes, generation: int | None) -> str:
-        blob = self._bucket.blob(name)
-        blob.upload_from_file(
-            io.BytesIO(data),
-            size=len(data),
-            content_type=_TYPE,
-            if_generation_match=generation,
-            checksum="crc32c",
-            **self._single,
+        asked = {"uploadType": "media", "name": name, "ifGenerationMatch": generation}
+        checksum = base64.b64encode(struct.pack(">I", google_crc32c.value(data))).decode()
+        answer = self._gcs._http.post(
+            f"{endpoint(self._site)}/upload/storage/v1/b/{self._name}/o",
+            params={key: value for key, value in asked.items() if value is not None},
+            data=data,
+            headers={"Content-Type": _TYPE, "X-Goog-Hash": f"crc32c={checksum}"},
+            timeout=self._single["timeout"],
         )
-        return str(blob.generation)
+        if answer.status_code != 200:
+            raise api.from_http_response(answer)
+        kept = answer.json()
+        if kept.get("crc32c") != checksum:
+            raise StoreError(f"{self._where} kept other bytes than were sent")
+        self._config.require_written(kept.get("kmsKeyName"))
+        return str(kept["generation"])
 
     def _call(self, call: Callable[[], _T], conflict: type[StoreError] = ChangedError) -> _T:
         def once() -> _T:

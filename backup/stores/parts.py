@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-PART_BYTES = 64 * 1024 * 1024
+PART_BYTES = 16 << 20
 
 
 def parts(data: Iterator[bytes], size: int, part_bytes: int) -> Iterator[bytes]:
     """Pieces of exactly ``part_bytes``, the last one shorter (of an empty stream: one empty piece).
 
     Raises ValueError where the stream does not hold exactly ``size`` bytes, always before the last piece, so that no
-    object of a wrong size can be completed.
+    object of a wrong size can be completed. A chunk of a piece's size is handed on without a copy.
     """
-    held = bytearray()
-    total = 0
+    held: list[bytes] = []
+    length = total = 0
     for chunk in data:
         total += len(chunk)
         if total > size:
             raise ValueError(f"the stream holds more than the announced {size} bytes")
-        held += chunk
-        while len(held) > part_bytes:
-            yield bytes(held[:part_bytes])
-            del held[:part_bytes]
+        held.append(chunk)
+        length += len(chunk)
+        while length > part_bytes:
+            whole = held[0] if len(held[0]) == part_bytes else b"".join(held)
+            rest = held[1:] if len(held[0]) == part_bytes else [whole[part_bytes:]]
+            yield whole if len(whole) == part_bytes else whole[:part_bytes]
+            held, length = rest, length - part_bytes
     if total != size:
         raise ValueError(f"the stream holds {total} bytes, not the announced {size}")
-    yield bytes(held)
+    yield held[0] if len(held) == 1 else b"".join(held)

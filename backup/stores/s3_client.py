@@ -6,11 +6,13 @@ Source: botocore Config reference; AWS General Reference, Amazon S3 and STS endp
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
+import urllib3
 from botocore.config import Config
 
 from domicile.api.zone import Cloud, Profile, Site
@@ -73,6 +75,13 @@ def client(site: Site, keys: Mapping[str, str] | None, deadlines: Deadlines) -> 
     made.meta.events.register("before-send.s3", stay_home)
     made.meta.events.register("before-parameter-build.s3", _redirect_nowhere)
     return made
+
+
+@cache
+def plain(deadlines: Deadlines) -> urllib3.PoolManager:
+    """A pool for requests that botocore has signed beforehand."""
+    timeout = urllib3.Timeout(connect=deadlines.connect, read=deadlines.read)
+    return urllib3.PoolManager(num_pools=8, maxsize=32, timeout=timeout, retries=False)
 
 
 def _redirect_nowhere(context: dict[str, Any], **_: Any) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import io
 import json
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -81,38 +82,58 @@ class Reader:
             slot = before
         self.key_id = slot["keyId"]
         root = self.root(slot)
+        changes: dict[str, tuple[int, Any]] = {}
+        for name, digest, length, epoch, rows in root["deltas"]:
+            delta = self.plain("delta", name, digest, length, epoch)
+            assert len(delta["seqs"]) == rows
+            changes.update((row[0], (seq, row)) for seq, row in zip(delta["seqs"], self.rows(delta), strict=True))
         objects: dict[str, bytes] = {}
-        last = b""
-        for shard in root["shards"]:
-            sealed = self.replica(f"{self.tenant}/shards/{shard['name']}")
-            assert (sha256(sealed), len(sealed)) == (shard["digest"], shard["length"])
-            entries = json.loads(self.open("shard", shard["name"], "", shard["epoch"], sealed))["entries"]
-            assert len(entries) == shard["objects"]
-            assert shard["rows"] == sha256(canonical([entry[:3] for entry in entries]))
-            for name, version, size, crc32c, parts in entries:
-                assert last < name.encode()
-                last = name.encode()
+        ends = [shard[0] for shard in root["shards"][1:]] + [None]
+        for (after, name, digest, length, epoch, seq, count, size, digest_of_rows), end in zip(
+            root["shards"], ends, strict=True
+        ):
+            rows = {row[0]: row for row in self.rows(self.plain("shard", name, digest, length, epoch))}
+            rows.update(
+                (n, row) for n, (at, row) in changes.items() if at > seq and after < n and (not end or n <= end)
+            )
+            kept = [row for _, row in sorted(rows.items()) if row[1]]
+            assert all(after < row[0] and (end is None or row[0] <= end) for row in kept)
+            assert (len(kept), sum(row[2] for row in kept)) == (count, size)
+            assert digest_of_rows == sha256(canonical([[row[i] for row in kept] for i in range(3)]))
+            for path, version, length, crc32c, parts in kept:
                 data = b"".join(self.part(version, *part) for part in parts)
-                assert (len(data), google_crc32c.value(data)) == (size, crc32c)
-                objects[name] = data
+                assert (len(data), google_crc32c.value(data)) == (length, crc32c)
+                objects[path] = data
         assert (len(objects), sum(map(len, objects.values()))) == (root["objects"], root["bytes"])
         return objects
+
+    def plain(self, kind: str, name: str, digest: str, length: int, epoch: int) -> Any:
+        sealed = self.replica(f"{self.tenant}/{kind}s/{name}")
+        assert (sha256(sealed), len(sealed)) == (digest, length)
+        return json.loads(zlib.decompress(self.open(kind, name, "", epoch, sealed)))
+
+    def rows(self, columns: dict[str, Any]) -> list[Any]:
+        parts = [
+            [(*columns["packs"][flat[i]], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
+            for flat in columns["parts"]
+        ]
+        return list(zip(columns["names"], columns["versions"], columns["sizes"], columns["crcs"], parts, strict=True))
 
     def root(self, slot: dict[str, Any]) -> dict[str, Any]:
         sealed = self.replica(f"{self.tenant}/manifests/{slot['manifest']}")
         assert sha256(sealed) == slot["manifestDigest"]
-        root: dict[str, Any] = json.loads(
-            self.open("manifest", slot["manifest"], str(slot["seq"]), slot["epoch"], sealed)
-        )
+        plain = self.open("manifest", slot["manifest"], str(slot["seq"]), slot["epoch"], sealed)
+        root: dict[str, Any] = json.loads(zlib.decompress(plain))
         assert root["version"] == 1
         assert root["zone"] == self.zone
         for field in ("tenant", "seq", "epoch", "prev", "cutTime", "keyId"):
             assert root[field] == slot[field]
         return root
 
-    def part(self, version: str, pack: str, offset: int, length: int, seal: str, epoch: int) -> bytes:
-        sealed = self.replica(f"{self.tenant}/packs/{pack}")[offset : offset + length]
-        return self.open("object", seal, version, epoch, sealed)
+    def part(self, version: str, pack: str, epoch: int, offset: int, size: int) -> bytes:
+        segments = 1 + max(0, -(-(size - 1048520) // 1048560))
+        sealed = self.replica(f"{self.tenant}/packs/{pack}")[offset : offset + 40 + size + 16 * segments]
+        return self.open("object", f"{pack}/{offset}", version, epoch, sealed)
 
     def mirror(self, rev: int) -> Any:
         value = json.loads(self.control(f"tenants/{self.tenant}/{rev:010d}"))

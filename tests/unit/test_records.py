@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domicile.backup import binding, canonical, mirror, records, snapshot
+from domicile.backup import binding, canonical, mirror, records
 from domicile.backup.binding import BucketTakenError
 from domicile.backup.errors import (
     BackupError,
@@ -24,7 +24,6 @@ from domicile.backup.errors import (
 from domicile.backup.keys import TenantKey
 from domicile.backup.records import Slot
 from domicile.backup.sealing import Sealer
-from domicile.backup.snapshot import Entry, Part, Root, Shard
 from domicile.backup.stores.base import UnavailableError
 from tests.memory_bucket import MemoryBucket
 from tests.unit.format_reader import Reader
@@ -56,22 +55,15 @@ def fence(**other: Any) -> Slot:
     return Slot(**fields | other)
 
 
-ENTRY = Entry("a", "7", 3, 5, (Part(HEX32, 0, 59, HEX32, 1),))
-SHARD = Shard(HEX32, DIGEST, 99, 1, 1, 3, DIGEST)
-ROOT = Root(TENANT, ZONE, 1, 1, None, "2026-01-31T12:00:00.000000Z", "k1", "one/live", 1, 3, (SHARD,))
 PARSERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "commit": (commit().to_bytes(), lambda data: records.parse(data, TENANT, 1)),
     "fence": (fence().to_bytes(), lambda data: records.parse(data, TENANT, 1)),
-    "shard": (snapshot.encode_shard([ENTRY]), lambda data: snapshot.decode_shard(data, "shard")),
-    "root": (snapshot.encode_root(ROOT), lambda data: snapshot.decode_root(data, "root")),
 }
 
 
 def test_what_is_written_is_what_is_read() -> None:
     for slot in (commit(), commit(seq=2, prev=DIGEST), fence(), fence(key_id="k1", key_commitment=DIGEST, mac=DIGEST)):
         assert records.parse(slot.to_bytes(), TENANT, slot.seq) == slot
-    assert snapshot.decode_shard(snapshot.encode_shard([ENTRY]), "shard") == [ENTRY]
-    assert snapshot.decode_root(snapshot.encode_root(ROOT), "root") == ROOT
 
 
 @pytest.mark.parametrize("parser", PARSERS)
@@ -96,8 +88,8 @@ def test_parsers_take_the_canonical_form_or_raise(parser: str, data: st.DataObje
             result = parse(bad)
         except IntegrityError:
             continue
-        again = {Slot: lambda r: r.to_bytes(), list: snapshot.encode_shard, Root: snapshot.encode_root}[type(result)]
-        assert again(result) == bad
+        assert isinstance(result, Slot)
+        assert result.to_bytes() == bad
 
 
 @pytest.mark.parametrize(
@@ -119,15 +111,6 @@ def test_parsers_take_the_canonical_form_or_raise(parser: str, data: st.DataObje
 def test_only_canonical_json_is_taken(bad: bytes) -> None:
     with pytest.raises(IntegrityError):
         canonical.decode(bad, "it")
-
-
-@settings(deadline=None)
-@given(st.sets(st.text(min_size=1, max_size=6), max_size=40), st.text(min_size=1, max_size=6))
-def test_an_insertion_changes_one_shard(names: set[str], new: str) -> None:
-    before, after = (list(snapshot.cut(sorted(each))) for each in (names, names | {new}))
-    assert [name for shard in after for name in shard] == sorted(names | {new})
-    assert sum(shard not in before for shard in after) <= 2
-    assert sum(shard not in after for shard in before) <= 1
 
 
 def test_a_lost_answer_of_the_slot_counts_by_its_write_id() -> None:

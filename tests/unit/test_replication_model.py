@@ -13,17 +13,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from domicile.backup import packing, restore
+from domicile.backup import diff, layout, packing, replicate, restore
 from domicile.backup.errors import BackupError, ConcurrentRunError, FencedError
 from domicile.backup.stores.base import UnavailableError
 from tests.memory_bucket import MemoryBucket
 from tests.unit.format_reader import Reader
-from tests.unit.world import KEY, TENANT, ZONE, WithoutChecksums, World
+from tests.unit.world import KEY, TENANT, ZONE, WithoutChecksums, World, contents
 
 # Sizes at which a few hundred bytes already make shared packs, full packs and objects of many parts.
 SMALL = {
     packing: {"PACK_BYTES": 400, "LARGE_BYTES": 100, "PART_BYTES": 60},
     restore: {"PACK_BYTES": 150, "LARGE_BYTES": 100},
+    diff: {"SHARD_OBJECTS": 3},
+    layout: {"PACK_BYTES": 400, "LARGE_BYTES": 100, "SHARD_OBJECTS": 3, "MAX_DELTA_ROWS": 5, "_FOLD_SHARE": 2},
+    replicate: {"JOURNAL_BYTES": 50},
 }
 ENDS = [n for i in range(2000) if hashlib.sha256((n := f"k/{i}").encode()).digest()[0] == 0]
 NAMES = st.sampled_from([*ENDS[:4], "a", "a/b", "a//b", "dir/", "/lead", "ü/ß", "\U0001f600", "zz", " ", "k/0"])
@@ -252,21 +255,28 @@ def test_a_run_that_is_told_to_stop_commits_nothing() -> None:
     assert world.highest() == 0
 
 
-def test_only_the_shard_of_a_change_is_written_again() -> None:
+def written(world: World) -> int:
+    """Bytes of the manifest, in all its parts, that the world's replica holds."""
+    return sum(len(data) for name, data in contents(world.replica).items() if "/packs/" not in name)
+
+
+def test_a_thousandth_of_changes_writes_about_a_thousandth_of_the_manifest() -> None:
     world = World()
-    for i in range(2000):
+    for i in range(20_000):
         world.write(f"k/{i}", b"%d" % i)
     world.replicate()
-    shards = sum("/shards/" in name for name in world.replica.objects)
-    assert shards >= 3
-    world.write("k/777x", b"new")
+    whole, before = written(world), world.replica.objects.keys()
+    for i in range(20):
+        world.write(f"k/{i * 997}", b"new")
     outcome = world.replicate()
-    assert (outcome.changed, outcome.objects, outcome.unchanged) == (1, 2001, False)
-    assert sum("/shards/" in name for name in world.replica.objects) == shards + 1
-    reads = [name for op, name in world.replica.calls if op == "read" and "/shards/" in name]
-    assert len(reads) == 1
+    assert (outcome.changed, outcome.objects, outcome.unchanged) == (20, 20_000, False)
+    root = next(len(data) for name, (_, data) in world.replica.objects.items() if "/manifests/" in name)
+    assert written(world) - whole < whole / 500 + 1.2 * root
+    calls = len(world.replica.calls)
     assert world.replicate().unchanged
+    assert [name.split("/")[1] for op, name in world.replica.calls[calls:] if op == "read"] == ["manifests"]
     assert world.restored() == world.contents()
+    assert before <= world.replica.objects.keys()
 
 
 def test_another_live_bucket_is_not_compared_by_version() -> None:
