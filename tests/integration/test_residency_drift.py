@@ -212,8 +212,8 @@ def test_drift_stops_replication_within_one_run_and_turns_the_condition(estate: 
     assert eyes.observe(estate.tenant).residency.standing is Standing.COMPLIANT
     held, seq = estate.at_peer(), estate.seq()
 
-    change(estate, estate.target(cloud))
     estate.write("b")
+    change(estate, estate.target(cloud))
     code, outcome = estate.run()
     assert (code, outcome["reason"]) == (worker.REFUSED, "Residency")
     assert words in outcome["message"]
