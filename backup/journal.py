@@ -56,6 +56,7 @@ class Journal:
         self._clock = clock
         self._folder = f"{scope.tenant}/journals/"
         self._known: set[str] = set()
+        self._unread: list[str] = []
         self._chapters: list[_Chapter] = []
         self._held: dict[str, dict[str, Entry]] = {}
         self.done: set[str] = set()
@@ -83,12 +84,16 @@ class Journal:
             self._known.add(name)
             if match[4] == "done":
                 self.done.add(match[2])
-            elif entries := self._open(name):
-                self._chapters.append(_Chapter(min(entries), max(entries), name))
+            else:
+                self._unread.append(name)
         return len(self._known) > before
 
     def find(self, name: str, version: str) -> Entry | None:
         """The entry of an object at a version, if it was sealed already. Cheap for names in ascending order."""
+        while self._unread:
+            unread = self._unread.pop()
+            if entries := self._open(unread):
+                self._chapters.append(_Chapter(min(entries), max(entries), unread))
         for chapter in self._chapters:
             if not chapter.first <= name <= chapter.last:
                 continue

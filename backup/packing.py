@@ -1,7 +1,8 @@
 """Read objects of the live bucket pinned to a version, seal them and write packs, in parallel and in bounded memory.
 
 Small objects that follow each other in the listing share a pack; large ones are cut into parts that are packs of their
-own. Whatever the bucket holds, at most ``_JOBS`` packs or parts are in memory, each as plaintext and as ciphertext.
+own. Whatever the bucket holds, at most ``_JOBS`` packs or parts are in memory, each as plaintext and as ciphertext, and
+not many more of all tenants that a process replicates at once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import BoundedSemaphore
 from typing import NamedTuple, TypeVar
 
 import google_crc32c
@@ -28,6 +30,8 @@ _READERS = 16
 _CHUNK_OBJECTS = 8
 _CHUNK_BYTES = 1 << 20
 _JOBS = 3
+# Over all tenants of a process, for it is the process that has a memory limit.
+_slots = BoundedSemaphore(4)
 _TRIES = 4
 
 _T = TypeVar("_T")
@@ -85,6 +89,10 @@ class Packer:
                     future.cancel()
 
     def _pack(self, job: _Job, readers: ThreadPoolExecutor) -> list[Result]:
+        with _slots:
+            return self._packed(job, readers)
+
+    def _packed(self, job: _Job, readers: ThreadPoolExecutor) -> list[Result]:
         chunks = deque(readers.submit(self._chunk, chunk) for chunk in _chunks(job.infos))
         pack, size = snapshot.new_name(), 0
         results: list[Result] = []
@@ -135,14 +143,16 @@ class Packer:
             crc, parts, read = 0, [], 0
             for start in range(0, max(at.size, 1), PART_BYTES):
                 length = min(PART_BYTES, at.size - start)
-                data = self._read(at, start, length)
-                crc, read = google_crc32c.extend(crc, data), read + len(data)
-                if len(data) != length:
-                    break
-                pack = snapshot.new_name()
-                sealed = self._scope.seal("object", snapshot.part_id(pack, 0), at.version, self._epoch, data)
-                del data
-                self._put(pack, sealed)
+                with _slots:
+                    data = self._read(at, start, length)
+                    crc, read = google_crc32c.extend(crc, data), read + len(data)
+                    if len(data) != length:
+                        break
+                    pack = snapshot.new_name()
+                    sealed = self._scope.seal("object", snapshot.part_id(pack, 0), at.version, self._epoch, data)
+                    del data
+                    self._put(pack, sealed)
+                    del sealed
                 parts.append(Part(pack, 0, length, self._epoch))
             _check(at, read, crc)
             return Entry(at.name, at.version, at.size, crc, tuple(parts))
