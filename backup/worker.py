@@ -11,6 +11,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,20 +20,25 @@ from typing import Any
 
 from domicile.api.sites import ServedZone, SiteFile
 from domicile.api.zone import Site
-from domicile.backup import binding, claims, mirror, records, residency
+from domicile.backup import binding, claims, mirror, records, residency, sharding
 from domicile.backup.canonical import parse_time
-from domicile.backup.errors import BackupError, FencedError, WrongKeyError
+from domicile.backup.errors import BackupError, FencedError, HeldError, WrongKeyError
+from domicile.backup.journal import Share
 from domicile.backup.keeper import Keeper
 from domicile.backup.kek import KeyRing
 from domicile.backup.keys import TenantKey, open_tenant_key
-from domicile.backup.replicate import Outcome, replicate
+from domicile.backup.progress import Fields, Progress
+from domicile.backup.replicate import Counts, Outcome, replicate
 from domicile.backup.residency import Purpose, ResidencyError
+from domicile.backup.sealing import Sealer
+from domicile.backup.snapshot import Scope
 from domicile.backup.stores import open_bucket
 from domicile.backup.stores.base import Bucket, EncryptionError, NotFoundError, StoreError
 
-OK, FAILED, REFUSED, NOT_HOLDER = 0, 1, 3, 4
+OK, FAILED, REFUSED, NOT_HOLDER, HELD = 0, 1, 3, 4, 5
 DEADLINE_SECONDS = 3000.0
-_TENANTS_AT_ONCE = 3
+# Of threads that wait for stores most of the time; what they hold in memory is bounded for all together (packing).
+_TENANTS_AT_ONCE = 64
 _MESSAGE_CHARS = 400
 # The kubelet keeps 4,096 bytes of a container's termination message (Kubernetes, Container v1, terminationMessagePath).
 _TERMINATION_BYTES = 4096
@@ -55,13 +61,18 @@ def minute_of(tenant: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Replicator:
-    """Replicates tenants of the served zones. ``bucket`` opens a bucket, ``keys`` opens tenant keys."""
+    """Replicates tenants of the served zones. ``bucket`` opens a bucket, ``keys`` opens tenant keys.
+
+    ``watch`` is told of each run, and how to ask how far it is.
+    """
 
     site_file: SiteFile
     bucket: OpenBucket
     keys: KeyRing
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     deadline_seconds: float = DEADLINE_SECONDS
+    watch: Callable[[str, Fields], AbstractContextManager[None]] = lambda *_: nullcontext()
+    share: Share = Share(0, 1)
 
     def due(self, scheduled: datetime) -> dict[str, list[ServedZone]]:
         """Tenants with a mirror here whose minute is ``scheduled``, each with the zones that it may be of.
@@ -77,10 +88,19 @@ class Replicator:
                     zones[tenant].append(zone)
         return zones
 
-    def run_one(self, tenant: str, zones: Sequence[ServedZone], since: datetime | None = None) -> Outcome | None:
+    def run_one(
+        self,
+        tenant: str,
+        zones: Sequence[ServedZone],
+        since: datetime | None = None,
+        *,
+        accept_change: bool = False,
+    ) -> Outcome | None:
         """Replicate one tenant; None where a run has committed since the moment ``since`` already.
 
-        Raises NotHolderError, ResidencyError (nothing was moved), DeadlineError and what ``replicate`` raises.
+        Of several shards one commits; the others seal their share of a tenant that is new or large, and return None.
+        ``accept_change`` is a person's word that a large change is meant. Raises NotHolderError, ResidencyError
+        (nothing was moved), DeadlineError and what ``replicate`` raises.
         """
         until = time.monotonic() + self.deadline_seconds
         zone, epoch, key = self._held(tenant, zones)
@@ -108,7 +128,9 @@ class Replicator:
             if time.monotonic() > until:
                 raise DeadlineError(f"stopped after {self.deadline_seconds:.0f} s; the next run starts anew")
 
-        return replicate(
+        counts = Counts()
+        run = partial(
+            replicate,
             live,
             replica,
             control_peer,
@@ -119,8 +141,21 @@ class Replicator:
             epoch=epoch,
             residency_digest=digest,
             clock=self.clock,
+            accept_change=accept_change,
+            counts=counts,
             may_go_on=may_go_on,
         )
+        with self.watch(tenant, partial(_fields, counts)):
+            if self.share.count > 1:
+                scope = Scope(tenant, zone.name, Sealer(key.key_id, key.secret))
+                seq, large = sharding.next_run(control_peer, replica, scope)
+                if large:
+                    run(share=self.share)
+                if not sharding.commits(self.share, tenant):
+                    return None
+                if large:
+                    sharding.await_others(replica, scope, seq, self.share, may_go_on)
+            return run()
 
     def _control(self, site: Site) -> Bucket:
         return self.bucket(site, site.stores.control)
@@ -141,6 +176,16 @@ class Replicator:
         raise error
 
 
+def _fields(counts: Counts) -> dict[str, int]:
+    return {
+        "listed": counts.listed,
+        "changed": counts.changed,
+        "resumed": counts.resumed,
+        "left": counts.left,
+        "bytesSealed": counts.bytes_sealed,
+    }
+
+
 def run(
     site_file: SiteFile,
     credentials: Path,
@@ -148,19 +193,23 @@ def run(
     tenant: str | None,
     now: datetime,
     *,
+    accept_change: bool = False,
+    share: Share = Share(0, 1),
     termination: Path = Path("/dev/termination-log"),
 ) -> int:
     """Replicate one tenant now, or all that are due at the minute ``now``; returns the exit code of the command.
 
-    0 done; 1 something failed that may pass; 3 residency refused; 4 fenced or not the holder. ``credentials`` and
-    ``keys`` are folders. Failures go as ``{tenant: {"reason", "message"}}`` into ``termination`` where that exists.
+    ``share`` is this pod's of the Job's. See ``exit_code``. ``credentials`` and ``keys`` are folders. Progress goes to a terminal, else as JSON lines to
+    standard output; failures go as ``{tenant: {"reason", "message"}}`` into ``termination`` where that exists.
     """
     ring = KeyRing(keys, credentials)
 
     def bucket(site: Site, name: str) -> Bucket:
         return open_bucket(site, name, credentials)
 
-    replicator = Replicator(site_file, bucket, ring)
+    terminal = sys.stderr.isatty()
+    progress = Progress(sys.stderr if terminal else sys.stdout, "domicile.replicate", terminal=terminal)
+    replicator = Replicator(site_file, bucket, ring, watch=progress.of, share=share)
     failures: dict[str, Exception] = {}
     scheduled = now.replace(second=0, microsecond=0)
     try:
@@ -168,10 +217,11 @@ def run(
     except (StoreError, BackupError) as error:
         tenants, failures = {}, {"": error}
     since = None if tenant else scheduled
-    with ThreadPoolExecutor(1) as beside:
+    run_one = partial(replicator.run_one, since=since, accept_change=accept_change)
+    with progress, ThreadPoolExecutor(1) as beside:
         # Beside the replication, which may take its time: a proof that is late raises an alarm at the other site.
-        tended = beside.submit(tend_all, Keeper(bucket, ring), {} if tenant else tenants)
-        failures |= run_all({t: partial(replicator.run_one, t, zones, since) for t, zones in tenants.items()})
+        tended = beside.submit(tend_all, Keeper(bucket, ring), {} if tenant or share.index else tenants)
+        failures |= run_all({t: partial(run_one, t, zones) for t, zones in tenants.items()})
     if not tenant:
         failures = {t: e for t, e in failures.items() if not isinstance(e, NotHolderError)}
         failures = tended.result() | failures
@@ -244,8 +294,12 @@ def summary(failures: Mapping[str, Exception]) -> str:
 
 
 def exit_code(errors: Iterable[Exception]) -> int:
-    """What may pass is retried (1), so it outranks what will not: 3 residency, 4 fenced or not the holder."""
-    kinds = (((ResidencyError, EncryptionError), REFUSED), ((FencedError, NotHolderError), NOT_HOLDER))
+    """What may pass is retried (1), so it outranks what will not: 3 residency, 4 fenced or not the holder, 5 held."""
+    kinds: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
+        ((ResidencyError, EncryptionError), REFUSED),
+        ((FencedError, NotHolderError), NOT_HOLDER),
+        ((HeldError,), HELD),
+    )
     codes = {next((code for kind, code in kinds if isinstance(error, kind)), FAILED) for error in errors}
     return min(codes, default=OK)
 

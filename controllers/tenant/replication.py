@@ -70,6 +70,8 @@ def job(cron_job: dict[str, Any], site: str, tenant: str, requested_at: str) -> 
         },
         "spec": {
             **template["spec"],
+            "completions": 1,
+            "parallelism": 1,
             "ttlSecondsAfterFinished": 3600,
             "template": {**pod, "spec": {**pod["spec"], "containers": [container]}},
         },

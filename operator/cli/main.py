@@ -1,6 +1,7 @@
 """The ``domicile`` command and the kubectl plugin ``kubectl domicile``: one parser, a module a command.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused for residency, 4 fenced or not the holder.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused for residency, 4 fenced or not the holder, 5 held until a person
+accepts the change.
 """
 
 from __future__ import annotations
@@ -97,7 +98,20 @@ def _replicate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--site", metavar="NAME", help="only zones that this site serves (default: all of the site file)"
     )
+    command.add_argument(
+        "--share", type=_share, default=(0, 1), metavar="K/N", help="pod K (from 0) of a run's N (default 0/1)"
+    )
+    command.add_argument(
+        "--accept-change", action="store_true", help="the large change for which the tenant's run was held is meant"
+    )
     _files(command)
+
+
+def _share(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not 0 <= int(index) < int(count):
+        raise ValueError(text)
+    return int(index), int(count)
 
 
 def _failover(command: argparse.ArgumentParser) -> None:

@@ -13,12 +13,16 @@ from pydantic import ValidationError
 from domicile.api import sites
 from domicile.api.sites import SiteFile
 from domicile.backup import worker
+from domicile.backup.journal import Share
 
 _LATE = timedelta(hours=1)
 
 
 def run(args: argparse.Namespace) -> int:
     """The exit codes of ``domicile.backup.worker.run``, and 2 where the site file can't be read or lacks the site."""
+    if args.accept_change and not args.tenant:
+        print("replicate: --accept-change speaks of one tenant: name it with --tenant", file=sys.stderr)
+        return 2
     try:
         site_file = sites.load(args.sites)
     except (OSError, ValidationError) as error:
@@ -35,7 +39,15 @@ def run(args: argparse.Namespace) -> int:
             )
             return 2
     now = scheduled(os.environ.get("DOMICILE_JOB_NAME", ""), datetime.now(UTC))
-    return worker.run(site_file, args.credentials, args.keys, args.tenant, now)
+    return worker.run(
+        site_file,
+        args.credentials,
+        args.keys,
+        args.tenant,
+        now,
+        accept_change=args.accept_change,
+        share=Share(*args.share),
+    )
 
 
 def scheduled(job_name: str, now: datetime) -> datetime:

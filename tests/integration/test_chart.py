@@ -144,7 +144,14 @@ def test_of_several_sites_each_has_a_replicator_with_its_own_region_zones_and_ke
     for site, region in (("gcp-frankfurt", "europe-west3"), ("gcp-iowa", "us-central1")):
         pod = found[f"domicile-replicate-{site}"]
         assert regions(pod) == [region]
-        assert pod["spec"]["containers"][0]["args"] == ["replicate", "--due", "--site", site]
+        assert pod["spec"]["containers"][0]["args"] == [
+            "replicate",
+            "--due",
+            "--site",
+            site,
+            "--share",
+            "$(JOB_COMPLETION_INDEX)/1",
+        ]
         assert secrets(pod) == {f"domicile-credentials-{site}", f"domicile-keys-{site}"}
         policy = only(objects, "NetworkPolicy", f"domicile-replicate-{site}")["spec"]
         assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()

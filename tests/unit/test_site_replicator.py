@@ -37,7 +37,7 @@ def test_a_run_sees_the_zones_of_its_site(
 ) -> None:
     seen: list[str] = []
 
-    def run(site_file: SiteFile, *_: Any) -> int:
+    def run(site_file: SiteFile, *_: Any, **__: Any) -> int:
         seen.extend(z.name for z in site_file.zones)
         return 0
 

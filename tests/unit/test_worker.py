@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,10 @@ from domicile.api.sites import ServedZone, SiteFile
 from domicile.api.zone import ResidencyZoneSpec, Site
 from domicile.backup import binding, claims, kek, keys, mirror, proofs, records, worker
 from domicile.backup.claims import Claim, Mode
-from domicile.backup.errors import FencedError, IntegrityError, WrongKeyError
+from domicile.backup.errors import FencedError, HeldError, IntegrityError, WrongKeyError
 from domicile.backup.keeper import Keeper
 from domicile.backup.kek import KeyRing
+from domicile.backup.progress import Fields
 from domicile.backup.residency import SITE_SUBJECTS, ResidencyError
 from domicile.backup.stores.base import DeniedError, EncryptionError, NotFoundError, StoreError
 from domicile.backup.worker import DeadlineError, NotHolderError, Replicator
@@ -81,6 +85,10 @@ class Sites:
 
     def commit(self, tenant: str) -> records.Slot | None:
         return records.highest(self.at("two", "control"), tenant)
+
+    def highest(self, tenant: str) -> int:
+        slot = self.commit(tenant)
+        return slot.seq if slot else 0
 
 
 @pytest.fixture
@@ -153,6 +161,36 @@ def test_a_run_over_its_time_commits_nothing(sites: Sites) -> None:
     assert sites.commit(tenant) is None
 
 
+def test_a_run_that_would_lose_most_is_held_until_a_person_accepts_it(
+    sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = sites.tenant(1)
+    for i in range(150):
+        sites.live(1).write(f"{i:03}", iter((b"text",)), 4)
+    asked: list[dict[str, int]] = []
+
+    @contextmanager
+    def watch(watched: str, fields: Fields) -> Iterator[None]:
+        assert watched == tenant
+        yield
+        asked.append(dict(fields()))
+
+    watched = replace(sites.replicator, watch=watch)
+    watched.run_one(tenant, sites.zones)
+    assert asked[0].items() >= {"listed": 151, "changed": 151}.items()
+    for i in range(120):
+        sites.live(1).delete(f"{i:03}")
+    told = tmp_path / "termination-log"
+    told.touch()
+    monkeypatch.setattr(worker, "open_bucket", lambda at, name, _: sites.bucket(at, name))
+    arguments = (SiteFile(zones=sites.zones), tmp_path, tmp_path, tenant, NOW)
+    assert worker.run(*arguments, termination=told) == 5
+    assert json.loads(told.read_text())[tenant]["reason"] == "Held"
+    assert sites.highest(tenant) == 1
+    assert worker.run(*arguments, accept_change=True, termination=told) == 0
+    assert sites.highest(tenant) == 2
+
+
 def test_one_tenants_failure_reaches_no_other(sites: Sites, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad, worse = (sites.tenant(i) for i in (1, 2, 3))
     sites.live(2).fail("list")
@@ -185,6 +223,8 @@ def test_a_summary_fits_a_termination_message() -> None:
         ([EncryptionError("")], 3),
         ([NotHolderError("")], 4),
         ([FencedError("")], 4),
+        ([HeldError(""), FencedError("")], 4),
+        ([HeldError("")], 5),
         ([ValueError("")], 1),
     ],
 )
