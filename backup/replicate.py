@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from domicile.backup import diff, records, snapshot
 from domicile.backup.canonical import format_time
-from domicile.backup.diff import Group, Kept
+from domicile.backup.diff import Group, Kept, Pages
 from domicile.backup.errors import FencedError, HeldError
 from domicile.backup.journal import Journal, Share
 from domicile.backup.keys import TenantKey
@@ -25,7 +25,7 @@ from domicile.backup.packing import Packer
 from domicile.backup.records import Slot, Tip
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Scope, Snapshot
-from domicile.backup.stores.base import Bucket, ChangedError, ObjectInfo, Page
+from domicile.backup.stores.base import Bucket, ChangedError, ObjectInfo
 
 JOURNAL_BYTES = 256 << 20
 HELD_SHARE = 0.5
@@ -113,7 +113,7 @@ def replicate(
             distrusted | (worn_packs(last.root) if last else set()),
             last.root.objects if last and not accept_change else None,
         )
-        run.seal(source.pages())
+        run.seal(lambda after: source.pages(after=after))
         if share:
             run.journal.finish()
             return None
@@ -171,7 +171,7 @@ class _Run:
     unwanted: frozenset[str] | set[str]
     held_of: int | None
 
-    def seal(self, pages: Iterator[Page]) -> None:
+    def seal(self, pages: Pages) -> None:
         """List, compare, seal and lay out everything."""
         self.journal.refresh()
         waiting: deque[_Waiting] = deque()
@@ -194,10 +194,11 @@ class _Run:
                 self.journal.write(unrecorded)
                 unrecorded, size = [], 0
         self._lay_out(waiting)
+        assert not waiting
         if self.share and unrecorded:
             self.journal.write(unrecorded)
 
-    def _wanted(self, pages: Iterator[Page], waiting: deque[_Waiting]) -> Iterator[ObjectInfo]:
+    def _wanted(self, pages: Pages, waiting: deque[_Waiting]) -> Iterator[ObjectInfo]:
         """What has to be sealed; its groups go into ``waiting``."""
         for number, item in enumerate(diff.compare(pages, self.last, read_all=bool(self.unwanted))):
             if isinstance(item, Kept):
@@ -212,6 +213,8 @@ class _Run:
             wanted = [i for i, name in enumerate(item.listed.names) if name not in group.found]
             group.missing = len(wanted)
             waiting.append(group)
+            # The next result is of the first group that waits for one.
+            self._lay_out(waiting)
             yield from diff.infos(item.listed, wanted)
 
     def _plan(self, group: Group) -> _Waiting:

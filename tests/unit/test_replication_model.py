@@ -24,7 +24,7 @@ from tests.unit.world import KEY, TENANT, ZONE, WithoutChecksums, World, content
 SMALL = {
     packing: {"PACK_BYTES": 400, "LARGE_BYTES": 100, "PART_BYTES": 60},
     restore: {"PACK_BYTES": 150, "LARGE_BYTES": 100},
-    diff: {"SHARD_OBJECTS": 3},
+    diff: {"SHARD_OBJECTS": 3, "_RANGE_SHARDS": 1},
     layout: {"PACK_BYTES": 400, "LARGE_BYTES": 100, "SHARD_OBJECTS": 3, "MAX_DELTA_ROWS": 5, "_FOLD_SHARE": 2},
     replicate: {"JOURNAL_BYTES": 50},
 }
@@ -277,6 +277,19 @@ def test_a_thousandth_of_changes_writes_about_a_thousandth_of_the_manifest() -> 
     assert [name.split("/")[1] for op, name in world.replica.calls[calls:] if op == "read"] == ["manifests"]
     assert world.restored() == world.contents()
     assert before <= world.replica.objects.keys()
+
+
+def test_a_deletion_ahead_of_many_changes_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink_sizes(monkeypatch)
+    world = World()
+    for i in range(12):
+        world.write(f"k/{i:02}", b"old")
+    world.replicate()
+    world.live.delete("k/00")
+    for i in range(3, 12):
+        world.write(f"k/{i:02}", b"new")
+    assert world.replicate().objects == 11
+    assert world.restored() == world.contents()
 
 
 def test_another_live_bucket_is_not_compared_by_version() -> None:
