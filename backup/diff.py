@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from queue import SimpleQueue
+from threading import BoundedSemaphore, Event
 
 from domicile.backup.manifest import Entry, Shard, rows_digest
 from domicile.backup.snapshot import Snapshot
@@ -18,6 +22,9 @@ from domicile.backup.stores.base import ObjectInfo, Page
 
 SHARD_OBJECTS = 1024
 _AHEAD = 8
+_RANGES = 8
+_RANGE_SHARDS = 4
+_HELD_GROUPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +51,26 @@ class Group:
     old: list[Entry] = field(default_factory=list)
 
 
-def compare(pages: Iterable[Page], last: Snapshot | None, *, read_all: bool = False) -> Iterator[Kept | Group]:
+Pages = Callable[[str], Iterator[Page]]
+"""Lists the objects behind a name."""
+
+
+def compare(pages: Pages, last: Snapshot | None, *, read_all: bool = False) -> Iterator[Kept | Group]:
     """What the listing means for each shard of ``last``, in order of names. Raises what reading and listing raise.
 
     With ``read_all`` no shard is kept without a look at its entries.
     """
-    buffer = _Buffer(iter(pages))
     shards = last.root.shards if last else ()
     if last is None or not shards:
-        yield from _fresh(buffer)
+        yield from _fresh(_Buffer(pages("")))
         return
+    count = max(1, min(_RANGES, len(shards) // _RANGE_SHARDS))
+    bounds = [len(shards) * i // count for i in range(count + 1)]
+    ranges = [partial(_raw, pages, shards, a, b, read_all=read_all) for a, b in pairwise(bounds)]
     with ThreadPoolExecutor(_AHEAD) as pool:
         waiting: deque[tuple[Kept | Group, Future[list[Entry]] | None]] = deque()
         try:
-            for item in _raw(buffer, shards, read_all=read_all):
+            for item in _at_once(ranges):
                 read = (
                     pool.submit(last.entries, item.index)
                     if isinstance(item, Group) and item.index is not None
@@ -82,20 +95,67 @@ def _fresh(buffer: _Buffer) -> Iterator[Group]:
         after = listed.names[-1] if listed.names else after
 
 
-def _raw(buffer: _Buffer, shards: tuple[Shard, ...], *, read_all: bool) -> Iterator[Kept | Group]:
-    for index, shard in enumerate(shards):
+def _at_once(ranges: Sequence[Callable[[], Iterator[Kept | Group]]]) -> Iterator[Kept | Group]:
+    """The items of all ranges in order, while all of them are listed at the same time."""
+    stop = Event()
+    running = [_Range(items, stop) for items in ranges]
+    with ThreadPoolExecutor(len(running)) as pool:
+        try:
+            for each in running:
+                pool.submit(each.produce)
+            for each in running:
+                yield from each.items()
+        finally:
+            stop.set()
+
+
+class _Range:
+    """One range of a listing, read by a thread of its own; of its groups, which are large, a few are held."""
+
+    def __init__(self, source: Callable[[], Iterator[Kept | Group]], stop: Event) -> None:
+        self._source = source
+        self._stop = stop
+        self._queue: SimpleQueue[Kept | Group | BaseException | None] = SimpleQueue()
+        self._room = BoundedSemaphore(_HELD_GROUPS)
+
+    def produce(self) -> None:
+        try:
+            for item in self._source():
+                while isinstance(item, Group) and not self._room.acquire(timeout=0.2):
+                    if self._stop.is_set():
+                        return
+                if self._stop.is_set():
+                    return
+                self._queue.put(item)
+            self._queue.put(None)
+        except BaseException as error:  # noqa: BLE001  it is raised where the items are taken
+            self._queue.put(error)
+
+    def items(self) -> Iterator[Kept | Group]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            if isinstance(item, Group):
+                self._room.release()
+            yield item
+
+
+def _raw(pages: Pages, shards: tuple[Shard, ...], first: int, end: int, *, read_all: bool) -> Iterator[Kept | Group]:
+    buffer = _Buffer(pages(shards[first].after))
+    for index in range(first, end):
+        shard = shards[index]
         until = shards[index + 1].after if index + 1 < len(shards) else None
         listed, whole = buffer.take(until, 4 * SHARD_OBJECTS)
         same = whole and len(listed.names) == shard.objects and shard.rows == rows_digest(*listed[:3])
         if same and not read_all:
             yield Kept(index, shard)
             continue
-        after, first = shard.after, True
+        after = shard.after
         while True:
-            yield Group(index, after, None if whole else listed.names[-1], whole and first, listed)
+            yield Group(index, after, None if whole else listed.names[-1], whole and after == shard.after, listed)
             if whole:
                 break
-            after, first = listed.names[-1], False
+            after = listed.names[-1]
             listed, whole = buffer.take(until, SHARD_OBJECTS)
 
 

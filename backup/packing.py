@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import google_crc32c
 
@@ -127,37 +128,38 @@ class Packer:
         except (ChangedError, NotFoundError):
             raise _MovedError from None
 
-    def _chunk(self, infos: list[ObjectInfo]) -> list[_Read | NotFoundError | ChangedError]:
+    def _chunk(self, infos: list[ObjectInfo]) -> list[_Read | Result]:
         return [self._retry(info, self._small) for info in infos]
 
-    def _small(self, at: ObjectInfo) -> _Read:
+    def _small(self, at: ObjectInfo) -> _Read | Entry:
         if at.size > LARGE_BYTES:
-            raise _MovedError
+            # It has grown since it was listed. The pack that waits for it holds a slot already.
+            return self._whole(at, nullcontext())
         data = self._read(at, 0, None)
         crc = google_crc32c.value(data)
         _check(at, len(data), crc)
         return _Read(at, crc, data)
 
     def _large(self, job: _Job, _: ThreadPoolExecutor) -> list[Result]:
-        def whole(at: ObjectInfo) -> Entry:
-            crc, parts, read = 0, [], 0
-            for start in range(0, max(at.size, 1), PART_BYTES):
-                length = min(PART_BYTES, at.size - start)
-                with _slots:
-                    data = self._read(at, start, length)
-                    crc, read = google_crc32c.extend(crc, data), read + len(data)
-                    if len(data) != length:
-                        break
-                    pack = snapshot.new_name()
-                    sealed = self._scope.seal("object", snapshot.part_id(pack, 0), at.version, self._epoch, data)
-                    del data
-                    self._put(pack, sealed)
-                    del sealed
-                parts.append(Part(pack, 0, length, self._epoch))
-            _check(at, read, crc)
-            return Entry(at.name, at.version, at.size, crc, tuple(parts))
+        return [self._retry(info, lambda at: self._whole(at, _slots)) for info in job.infos]
 
-        return [self._retry(info, whole) for info in job.infos]
+    def _whole(self, at: ObjectInfo, slot: AbstractContextManager[Any]) -> Entry:
+        crc, parts, read = 0, [], 0
+        for start in range(0, max(at.size, 1), PART_BYTES):
+            length = min(PART_BYTES, at.size - start)
+            with slot:
+                data = self._read(at, start, length)
+                crc, read = google_crc32c.extend(crc, data), read + len(data)
+                if len(data) != length:
+                    break
+                pack = snapshot.new_name()
+                sealed = self._scope.seal("object", snapshot.part_id(pack, 0), at.version, self._epoch, data)
+                del data
+                self._put(pack, sealed)
+                del sealed
+            parts.append(Part(pack, 0, length, self._epoch))
+        _check(at, read, crc)
+        return Entry(at.name, at.version, at.size, crc, tuple(parts))
 
     def _retry(self, info: ObjectInfo, attempt: Callable[[ObjectInfo], _T]) -> _T | NotFoundError | ChangedError:
         """A newer version is as good as the listed one: the snapshot promises all writes before its cut, not only

@@ -242,6 +242,18 @@ def test_an_object_that_changes_at_every_try_stands_as_it_was(monkeypatch: pytes
     assert world.restored() == world.contents()
 
 
+def test_an_object_that_grows_large_while_it_is_read_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink_sizes(monkeypatch)
+    world = World()
+    world.write("a", b"")
+    world.write("b", b"beside")
+    grown = bytes(250)
+    with AtOperation(world, 1, lambda: world.write("b", grown), "before", "read b"):
+        outcome = world.replicate()
+    assert (outcome.changed, outcome.left) == (2, 0)
+    assert world.restored() == {"a": b"", "b": grown}
+
+
 def test_a_run_that_is_told_to_stop_commits_nothing() -> None:
     world = World()
     world.write("a", b"1")
