@@ -98,17 +98,22 @@ class Packer:
         pack, size = snapshot.new_name(), 0
         results: list[Result] = []
         pieces: list[bytes] = []
-        while chunks:
-            for found in chunks.popleft().result():
-                if not isinstance(found, _Read):
-                    results.append(found)
-                    continue
-                at = found.at
-                sealed = self._scope.seal("object", snapshot.part_id(pack, size), at.version, self._epoch, found.data)
-                part = Part(pack, size, at.size, self._epoch)
-                results.append(Entry(at.name, at.version, at.size, found.crc32c, (part,)))
-                pieces.append(sealed)
-                size += len(sealed)
+        try:
+            while chunks:
+                for found in chunks.popleft().result():
+                    if not isinstance(found, _Read):
+                        results.append(found)
+                        continue
+                    at, place = found.at, snapshot.part_id(pack, size)
+                    sealed = self._scope.seal("object", place, at.version, self._epoch, found.data)
+                    part = Part(pack, size, at.size, self._epoch)
+                    results.append(Entry(at.name, at.version, at.size, found.crc32c, (part,)))
+                    pieces.append(sealed)
+                    size += len(sealed)
+        finally:
+            # Where one read fails for good, the others would only put off the end.
+            for chunk in chunks:
+                chunk.cancel()
         if pieces:
             data = b"".join(pieces)
             pieces.clear()
@@ -180,13 +185,13 @@ def _jobs(wanted: Iterable[ObjectInfo]) -> Iterator[_Job]:
     """Neighbouring small objects together, up to a pack; a large one alone."""
     job = _Job()
     for info in wanted:
-        size = PACK_BYTES + 1 if info is None or info.size > LARGE_BYTES else sealed_size(info.size)
+        size = PACK_BYTES + 1 if info.size > LARGE_BYTES else sealed_size(info.size)
         if job.infos and job.bytes + size > PACK_BYTES:
             yield job
             job = _Job()
-        if info is not None and info.size > LARGE_BYTES:
+        if info.size > LARGE_BYTES:
             yield _Job([info], info.size)
-        elif info is not None:
+        else:
             job.infos.append(info)
             job.bytes += size
     if job.infos:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -252,6 +253,22 @@ def test_an_object_that_grows_large_while_it_is_read_is_not_left_out(monkeypatch
         outcome = world.replicate()
     assert (outcome.changed, outcome.left) == (2, 0)
     assert world.restored() == {"a": b"", "b": grown}
+
+
+def test_a_run_whose_source_is_gone_ends_soon() -> None:
+    world = World()
+    for i in range(3000):
+        world.write(f"k/{i:04}", bytes(4096))
+
+    def gone(operation: str, _: str) -> None:
+        if operation == "read":
+            time.sleep(0.02)
+            raise UnavailableError("gone")
+
+    world.live.before = gone
+    with pytest.raises(UnavailableError, match="gone"):
+        world.replicate()
+    assert sum(operation == "read" for operation, _ in world.live.calls) < 200
 
 
 def test_a_run_that_is_told_to_stop_commits_nothing() -> None:
