@@ -2,6 +2,8 @@
 
 ``pool/<bucket>`` = tenant is written first: it makes sure that a bucket serves one tenant only, for ever.
 ``live/<tenant>`` = bucket follows: it makes sure that a tenant has one live bucket.
+A bucket that a snapshot is restored into beside the live one is reserved by ``pool/<bucket>`` = tenant and restore, and
+so never becomes a live one; ``beside/<restore>`` = bucket follows.
 """
 
 from __future__ import annotations
@@ -35,7 +37,34 @@ def bind_live(control_own: Bucket, tenant: str, bucket: str) -> str:
 
 def live_bucket(control_own: Bucket, tenant: str) -> str | None:
     """Name of the tenant's live bucket at this site; None if it has none. Raises IntegrityError."""
-    name = f"live/{tenant}"
+    return _bucket_in(control_own, f"live/{tenant}")
+
+
+def bind_beside(control_own: Bucket, tenant: str, restore: str, bucket: str) -> str:
+    """Reserve ``bucket`` for a restore beside the tenant's live one; returns the one that the restore has.
+
+    ``restore`` is an opaque id. Safe to repeat and to race. Raises BucketTakenError where the bucket serves a tenant or
+    another restore, StoreError.
+    """
+    if bound := beside_bucket(control_own, restore):
+        return bound
+    if not create_once(control_own, f"pool/{bucket}", canonical.encode({"tenant": tenant, "restore": restore})):
+        raise BucketTakenError(f"bucket {bucket} of site {control_own.site} serves a tenant or another restore")
+    create_once(control_own, f"beside/{restore}", canonical.encode({"bucket": bucket}))
+    return beside_bucket(control_own, restore) or bucket
+
+
+def beside_bucket(control_own: Bucket, restore: str) -> str | None:
+    """Name of the bucket that is reserved for a restore; None if it has none. Raises IntegrityError."""
+    return _bucket_in(control_own, f"beside/{restore}")
+
+
+def taken(control_own: Bucket) -> set[str]:
+    """Names of all buckets that serve, or once were reserved for, a tenant."""
+    return {info.name.removeprefix("pool/") for info in control_own.list("pool/")}
+
+
+def _bucket_in(control_own: Bucket, name: str) -> str | None:
     try:
         data = control_own.read(name)
     except NotFoundError:
@@ -43,8 +72,3 @@ def live_bucket(control_own: Bucket, tenant: str) -> str | None:
     value = canonical.fields(canonical.decode(data, name), name, bucket=canonical.text)
     bucket: str = value["bucket"]
     return bucket
-
-
-def taken(control_own: Bucket) -> set[str]:
-    """Names of all buckets that serve, or once were reserved for, a tenant."""
-    return {info.name.removeprefix("pool/") for info in control_own.list("pool/")}

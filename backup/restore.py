@@ -209,7 +209,7 @@ def _differing(live: Bucket, entries: Sequence[Entry], there: dict[str, ObjectIn
         info = there[entry.name]
         if entry.size != info.size:
             return False
-        return entry.crc32c == (_crc32c(live, info) if info.crc32c is None else info.crc32c)
+        return entry.crc32c == checksum(live, info)
 
     both = [entry for entry in entries if entry.name in there]
     if not both:
@@ -234,7 +234,10 @@ def _require_subset(live: Bucket, found: Snapshot, prefix: str) -> None:
         )
 
 
-def _crc32c(live: Bucket, info: ObjectInfo) -> int:
+def checksum(live: Bucket, info: ObjectInfo) -> int:
+    """CRC32C of a listed object, read where the listing does not say it. Raises ChangedError, NotFoundError."""
+    if info.crc32c is not None:
+        return info.crc32c
     crc = 0
     for start in range(0, info.size, PACK_BYTES):
         length = min(PACK_BYTES, info.size - start)

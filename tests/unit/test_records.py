@@ -262,3 +262,24 @@ def test_racing_binders_agree() -> None:
     control.before = lambda op, name: rival(op, name) if op == "create" else None
     assert binding.bind_live(control, TENANT, "b1") == "b2"
     assert binding.taken(control) == {"b1", "b2"}
+
+
+def test_a_bucket_beside_is_reserved_for_one_restore_and_never_becomes_a_live_one() -> None:
+    control, other = MemoryBucket("one", "control"), "cd" * 16
+    assert binding.beside_bucket(control, "r1") is None
+    control.fail("create", lost="request", matching="beside/")
+    with pytest.raises(UnavailableError):
+        binding.bind_beside(control, TENANT, "r1", "b1")
+    assert binding.bind_beside(control, TENANT, "r1", "b1") == "b1"
+    assert binding.bind_beside(control, TENANT, "r1", "b2") == "b1"
+    for tenant, restore in ((TENANT, "r2"), (other, "r2")):
+        with pytest.raises(BucketTakenError, match="another restore"):
+            binding.bind_beside(control, tenant, restore, "b1")
+    for tenant in (TENANT, other):
+        with pytest.raises(BucketTakenError):
+            binding.bind_live(control, tenant, "b1")
+        assert binding.live_bucket(control, tenant) is None
+    binding.bind_live(control, TENANT, "b3")
+    with pytest.raises(BucketTakenError, match="serves a tenant"):
+        binding.bind_beside(control, TENANT, "r3", "b3")
+    assert binding.taken(control) == {"b1", "b3"}
