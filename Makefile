@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build check lint unit test demo crds lock clean
+.PHONY: help setup build check lint unit test demo bench-replication crds lock clean
 
 GO_VERSION := 1.26.8
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/domicile
@@ -19,7 +19,7 @@ LOCKED := .venv/.locked-$(shell sha256sum requirements.lock | cut -c1-16)
 EDITABLE := .venv/.editable-$(shell { cat pyproject.toml; echo $(SOURCES); } | sha256sum | cut -c1-16)
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 19
 
 setup: ## Install what is missing: system packages (as root, Debian 12), Go, the virtual environment
 	@.ci/setup $(GO_VERSION) $(GO_HOME)
@@ -73,6 +73,9 @@ test: ## Set up, build, check and run every test (cold about 45 min on 2 cores, 
 
 demo: setup ## Show the main job on two clouds on this machine (root), or on those of DOMICILE_KUBECONFIG
 	@$(BIN)/python -m tests.demo
+
+bench-replication: setup ## Measure replication against rclone on a quiet machine (3 h; minutes with BENCH=--quick)
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 crds: $(EDITABLE) ## Write crds/ from the models; the chart takes them from there
 	@$(BIN)/python -m domicile.api.crd crds
