@@ -25,7 +25,7 @@ from domicile.backup.snapshot import Scope
 from domicile.backup.stores.base import Bucket, ChangedError, NotFoundError, ObjectInfo
 
 PACK_BYTES = 16 << 20
-PART_BYTES = 16 << 20
+PART_BYTES = 8 << 20
 LARGE_BYTES = 8 << 20
 _READERS = 16
 _CHUNK_OBJECTS = 8

@@ -152,7 +152,7 @@ class GcsBucket:
         self._call(lambda: self._put(name, data, 0), AlreadyExistsError)
 
     def write(self, name: str, data: Iterator[bytes], size: int) -> str:
-        """Write or overwrite an object; above 16 MiB as a resumable upload that holds one part in memory."""
+        """Write or overwrite an object; above 8 MiB as a resumable upload that holds one part in memory."""
         pieces = parts(data, size, PART_BYTES)
         if size <= PART_BYTES:
             whole = next(pieces)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-PART_BYTES = 16 << 20
+PART_BYTES = 8 << 20
 
 
 def parts(data: Iterator[bytes], size: int, part_bytes: int) -> Iterator[bytes]:
