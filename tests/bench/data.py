@@ -16,7 +16,6 @@ import asyncio
 import hashlib
 import json
 import os
-import random
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,7 +50,7 @@ async def fill(store: str, url: str, bucket: str, size: int, seed: int, indexes:
 
     async def work(put: _Put) -> None:
         for index in waiting:
-            await put(name(index), random.Random(seed << 32 | index).randbytes(size))
+            await put(name(index), hashlib.shake_128(f"{seed}/{index}".encode()).digest(size))
 
     async def run(put: _Put) -> None:
         async with asyncio.TaskGroup() as group:

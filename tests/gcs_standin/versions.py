@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ import google_crc32c
 from tests.gcs_standin.refusal import RefusedError
 
 
+@lru_cache(maxsize=1024)  # four of an object's fields are the same moment
 def timestamp(moment: datetime) -> str:
     """RFC 3339 with milliseconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
