@@ -167,7 +167,10 @@ def _model_url(view: TenantView) -> str:
 
 
 def deployment(view: TenantView, assistant: Assistant, zone: ServedZone) -> Object:
-    """The assistant and its guard, on nodes of the site's region only; without pods unless this site may write."""
+    """The assistant and its guard, on nodes of the site's region only; without pods unless this site may write.
+
+    While a Restore writes to the live bucket nobody else may.
+    """
     labels = _assistant_labels(view, assistant)
     selector = {LABEL_INSTANCE: assistant.name, **_ASSISTANT_SELECTOR}
     ours: Object = {
@@ -199,7 +202,7 @@ def deployment(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
     }
     return _object("apps/v1", "Deployment", view.name, assistant.name, labels) | {
         "spec": {
-            "replicas": assistant.replicas if view.role is Role.ACTIVE else 0,
+            "replicas": assistant.replicas if view.role is Role.ACTIVE and view.restoring is None else 0,
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": selector},
             "template": merge_template(defaults, assistant.pod_template, ours, zone.own.region),

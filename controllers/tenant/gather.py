@@ -11,7 +11,15 @@ from typing import Any
 
 import aiohttp
 
-from domicile.api.common import LABEL_COMPONENT, LABEL_INSTANCE, LABEL_REGION, LABEL_TENANT, LABEL_TENANT_ID
+from domicile.api.common import (
+    API_VERSION,
+    LABEL_COMPONENT,
+    LABEL_INSTANCE,
+    LABEL_REGION,
+    LABEL_TENANT,
+    LABEL_TENANT_ID,
+)
+from domicile.api.restore import RestoreStatus
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role
 from domicile.controllers.tenant import builders
@@ -31,6 +39,8 @@ _TROUBLES = {
     "CreateContainerConfigError": "a container can't be configured. Look at the pod's events.",
     "CrashLoopBackOff": "a container keeps crashing. Look at its logs.",
 }
+# Volumes that hold nothing of their own, or go with the pod.
+_TRANSIENT = {"emptyDir", "ephemeral", "configMap", "secret", "downwardAPI", "projected", "image"}
 _LEASE_TIMEOUT = aiohttp.ClientTimeout(total=3)
 
 
@@ -61,6 +71,7 @@ class Gatherer:
             zone=served,
             zone_sites=tuple(s.name for s in known[spec.zone].sites) if spec.zone in known else (),
             tenant_id=status.tenant_id,
+            restoring=await self._restoring(status.restore),
         )
         if served is None:
             return view
@@ -86,11 +97,12 @@ class Gatherer:
         )
         if view.namespace is not Ownership.OURS:
             return replace(view, missing_secrets=(), policies_missing=tuple(_policy_names(view)))
-        secrets, deployments, policies, pods = await asyncio.gather(
+        secrets, deployments, policies, pods, claims = await asyncio.gather(
             self._secrets(view),
             kube.list("apps/v1", "Deployment", name, labels=f"{LABEL_TENANT}={name}"),
             kube.list("networking.k8s.io/v1", "NetworkPolicy", name),
-            kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT}=assistant"),
+            kube.list("v1", "Pod", name),
+            kube.list("v1", "PersistentVolumeClaim", name),
         )
         present, ours = {p["metadata"]["name"] for p in policies}, _policy_names(view)
         return replace(
@@ -105,7 +117,14 @@ class Gatherer:
             policies_foreign=tuple(sorted({p["metadata"]["name"] for p in policies if _opens(p)} - set(ours))),
             lease_refusal=await self._lease_refusal(view) if view.role is Role.ACTIVE else None,
             replication_failure=await self._replication_failure(view),
+            volumes=_volumes(claims, [*deployments, *pods]),
         )
+
+    async def _restoring(self, name: str | None) -> str | None:
+        """The Restore that keeps the tenant from running, as long as it is there and does."""
+        restore = await self._kube.read(API_VERSION, "Restore", name) if name else None
+        status = RestoreStatus.model_validate((restore or {}).get("status") or {})
+        return name if status.holds else None
 
     async def _secrets(self, view: TenantView) -> dict[str, Object | None]:
         names = sorted({s for a in view.spec.assistants for s in a.env_secrets})
@@ -185,10 +204,24 @@ def _opens(policy: Object) -> bool:
     return bool(policy["spec"].get("ingress") or policy["spec"].get("egress"))
 
 
+def _volumes(claims: list[Object], owners: list[Object]) -> tuple[str, ...]:
+    """Volumes that may hold what no live bucket does: claims, and what pods mount or would mount besides."""
+    lasting = [c for c in claims if all(o["kind"] != "Pod" for o in c["metadata"].get("ownerReferences", []))]
+    found = {f"claim {c['metadata']['name']}" for c in lasting}
+    for owner in owners:
+        for volume in owner["spec"].get("template", owner)["spec"].get("volumes", []):
+            if claim := volume.get("persistentVolumeClaim"):
+                found.add(f"claim {claim['claimName']}")
+                continue
+            kinds = volume.keys() - {"name"} - _TRANSIENT
+            found.update(f"volume {volume['name']} ({kind})" for kind in kinds)
+    return tuple(sorted(found))
+
+
 def _workload(deployment: Object, pods: list[Object]) -> Workload:
     status = deployment.get("status", {})
     name = deployment["metadata"]["name"]
-    own = [p for p in pods if p["metadata"]["labels"].get(LABEL_INSTANCE) == name]
+    own = [p for p in pods if _labels(p).items() >= {LABEL_COMPONENT: "assistant", LABEL_INSTANCE: name}.items()]
     wanted = deployment["spec"].get("replicas", 1)
     return Workload(
         ready=status.get("readyReplicas", 0),
@@ -196,6 +229,10 @@ def _workload(deployment: Object, pods: list[Object]) -> Workload:
         and status.get("updatedReplicas", 0) >= wanted,
         trouble=next((t for p in own if (t := _trouble(p)) is not None), None),
     )
+
+
+def _labels(obj: Object) -> dict[str, str]:
+    return obj["metadata"].get("labels") or {}
 
 
 def _trouble(pod: Object) -> tuple[str, str] | None:

@@ -291,6 +291,17 @@ def nodes_in_region(view: TenantView) -> Verdict | None:
     )
 
 
+def not_being_restored(view: TenantView) -> Verdict | None:
+    """Nothing runs while the live bucket is written to by a Restore."""
+    if view.restoring is None:
+        return None
+    return _no(
+        ConditionType.WORKLOAD_READY,
+        "Restoring",
+        f"Restore {view.restoring} writes to the live bucket; nothing runs until it is done. See its status.",
+    )
+
+
 def standby(view: TenantView) -> Verdict | None:
     """A standby runs nothing."""
     if view.role is Role.ACTIVE:
@@ -335,8 +346,23 @@ def replica_sound(view: TenantView) -> Verdict | None:
     if view.replica_error is not None:
         return _no(kind, *view.replica_error)
     if view.replication_failure is not None:
-        return _no(kind, *view.replication_failure)
+        reason, message = view.replication_failure
+        if reason == "Held":
+            message += f" (If it was meant: kubectl domicile snapshot {view.name} --accept-change.)"
+        return _no(kind, reason, message)
     return None
+
+
+def every_volume_replicated(view: TenantView) -> Verdict | None:
+    """What a tenant keeps outside its live bucket stays behind when its site is lost."""
+    if not view.volumes:
+        return None
+    return _no(
+        ConditionType.REPLICATION_HEALTHY,
+        "VolumeNotReplicated",
+        f"Nothing replicates these volumes in namespace {view.name}: {', '.join(view.volumes)}. Keep what must last in"
+        " the live bucket, and remove them.",
+    )
 
 
 def peer_opens(view: TenantView) -> Verdict | None:
@@ -379,6 +405,7 @@ CHAINS: tuple[tuple[Rule, ...], ...] = (
     (store_reachable_by_pods, policies_applied, no_other_openings, network_fine),
     (
         namespace_free,
+        not_being_restored,
         secrets_present,
         objects_accepted,
         nodes_in_region,
@@ -387,7 +414,7 @@ CHAINS: tuple[tuple[Rule, ...], ...] = (
         lease_granted,
         workload_fine,
     ),
-    (replica_sound, peer_opens, replicated),
+    (replica_sound, every_volume_replicated, peer_opens, replicated),
 )
 
 _NOT_LOOKED = {
@@ -454,6 +481,7 @@ _PASSING = {
     "ClaimPending",
     "PoliciesMissing",
     "NoLease",
+    "Restoring",
     "StoreUnreachable",
     "StoreNotVerified",
 }

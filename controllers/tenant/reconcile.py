@@ -8,7 +8,7 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from domicile.api.common import ANNOTATION_REPLICATE, API_VERSION, FINALIZER, LABEL_COMPONENT, LABEL_TENANT
+from domicile.api.common import API_VERSION, FINALIZER, LABEL_COMPONENT, LABEL_TENANT
 from domicile.api.conditions import Condition, ConditionType, merge
 from domicile.api.tenant import AssistantTenantStatus
 from domicile.backup.errors import BackupError
@@ -68,7 +68,7 @@ class TenantController:
             blocked = policies.blocking(policies.judge(view))
         if blocked is None:
             view = await self._apply(view)
-            view = await request_replication(self._kube, view, _annotations(tenant).get(ANNOTATION_REPLICATE))
+            view = await request_replication(self._kube, view, _annotations(tenant))
         return await self._report(tenant, view)
 
     async def _provision(self, tenant: Object, view: TenantView) -> TenantView:

@@ -26,6 +26,7 @@ def build(view: TenantView, verdicts: tuple[Verdict, ...], annotations: dict[str
             else view.status.claim,
             "last_commit": view.last_commit or view.status.last_commit,
             "last_handled_reconcile_at": annotations.get(ANNOTATION_RECONCILE, view.status.last_handled_reconcile_at),
+            "restore": view.restoring,
             "conditions": merge(view.status.conditions, [condition(v, view.generation) for v in shown], view.now),
         }
     )

@@ -208,11 +208,24 @@ class TenantStorage:
         mirror.publish(controls, self.open_key(tenant), tenant, self._zone.name, document)
         return changed
 
+    def bind_beside(self, tenant: str, restore: str) -> str:
+        """Reserve a free empty bucket for a restore beside the tenant's live one; returns its name. Safe to repeat.
+
+        Raises NotFoundError where there is none, ResidencyError, BucketTakenError, StoreError.
+        """
+        control = self._stores.control(self._own)
+        if bound := binding.beside_bucket(control, restore):
+            return bound
+        return binding.bind_beside(control, tenant, restore, self._free_bucket(control, f"{tenant} {restore}"))
+
     def _bind(self, control: Bucket, tenant: str) -> str:
+        return binding.bind_live(control, tenant, self._free_bucket(control, tenant))
+
+    def _free_bucket(self, control: Bucket, purpose: str) -> str:
         source = self._own.stores.live
         if source.create_prefix is not None:
-            # One name for each tenant and site: a second try finds the first one's bucket, and makes no other.
-            name = f"{source.create_prefix}-{hashlib.sha256(f'{self._own.name} {tenant}'.encode()).hexdigest()[:20]}"
+            # One name for each purpose and site: a second try finds the first one's bucket, and makes no other.
+            name = f"{source.create_prefix}-{hashlib.sha256(f'{self._own.name} {purpose}'.encode()).hexdigest()[:20]}"
             with suppress(AlreadyExistsError):
                 self._stores.bucket(self._own, name).create_bucket()
             candidates = [name]
@@ -224,7 +237,7 @@ class TenantStorage:
             findings = self._stores.findings(self._zone, self._own, name, Purpose.LIVE)
             residency.require_compliant(findings, self._own.name)
             if next(iter(self._stores.bucket(self._own, name).list()), None) is None:
-                return binding.bind_live(control, tenant, name)
+                return name
         raise NotFoundError(f"site {self._own.name} has no free empty live bucket: add buckets to its pool")
 
     def _found(self, control: Bucket, tenant: str) -> None:

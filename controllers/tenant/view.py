@@ -114,6 +114,8 @@ class TenantView:
     last_commit: CommitStatus | None = None
     replica_error: tuple[str, str] | None = None
     replication_failure: tuple[str, str] | None = None
+    volumes: tuple[str, ...] = ()
+    restoring: str | None = None
     peer_proof: Proof | None = None
 
     @property

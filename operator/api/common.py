@@ -12,6 +12,7 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 FIELD_MANAGER = "domicile"
 FINALIZER = f"{GROUP}/tenant"
+FINALIZER_RESTORE = f"{GROUP}/restore"
 
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_NAME = "app.kubernetes.io/name"
@@ -27,6 +28,7 @@ MANAGED_BY = "domicile"
 
 ANNOTATION_RECONCILE = f"reconcile.{GROUP}/requested-at"
 ANNOTATION_REPLICATE = f"replicate.{GROUP}/requested-at"
+ANNOTATION_ACCEPT_CHANGE = f"replicate.{GROUP}/accept-change"
 
 
 class Model(BaseModel):

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from domicile.api.common import GROUP, VERSION, cel
 from domicile.api.failover import FailoverSpec, FailoverStatus
+from domicile.api.restore import RestoreSpec, RestoreStatus
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus
 from domicile.api.zone import ResidencyZoneSpec, ResidencyZoneStatus
 
@@ -127,6 +128,26 @@ KINDS = (
         ),
         (".spec.jurisdiction",),
         (NAME_RULE,),
+    ),
+    Kind(
+        "Restore",
+        "restores",
+        "rst",
+        "Restore is one snapshot of a tenant put into its live bucket or beside it. It runs once and can't be changed.",
+        RestoreSpec,
+        RestoreStatus,
+        (
+            _READY,
+            Column("Tenant", ".spec.tenant"),
+            Column("Into", ".spec.into"),
+            Column("Snapshot", ".status.seq", "integer"),
+            Column("Phase", ".status.phase"),
+            Column("Dry-Run", ".spec.dryRun", "boolean"),
+            _AGE,
+            Column("Reason", _condition("Ready", "reason"), wide=True),
+            _MESSAGE,
+        ),
+        (".spec.tenant",),
     ),
 )
 

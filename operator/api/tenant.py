@@ -157,4 +157,7 @@ class AssistantTenantStatus(Model):
     last_handled_replicate_at: Annotated[
         str | None, Field(description="Last value of replicate.domicile.dev/requested-at that was acted on.")
     ] = None
+    restore: Annotated[
+        str | None, Field(description="Restore that writes to the live bucket; nothing of the tenant runs meanwhile.")
+    ] = None
     conditions: Conditions = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 ETC = Path("/etc/domicile")
@@ -31,23 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from domicile.gateway import guard
 
             return guard.main()
-        case "replicate":
-            from domicile.cli import replicate
-
-            return replicate.run(args)
-        case "keys":
-            from domicile.cli import keys
-
-            return keys.run(args)
-        case "failover":
-            from domicile.cli import failover
-
-            return failover.run(args)
-        case "snapshot":
-            from domicile.cli import snapshot
-
-            return snapshot.run(args)
-    raise AssertionError(args.command)
+    code: int = import_module(f"domicile.cli.{args.command}").run(args)
+    return code
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,6 +49,13 @@ def parser() -> argparse.ArgumentParser:
     snapshot = commands.add_parser("snapshot", help="replicate a tenant now")
     snapshot.add_argument("tenant")
     snapshot.add_argument("--timeout", type=float, default=300, help="seconds to wait (default 300)")
+    snapshot.add_argument(
+        "--accept-change", action="store_true", help="the large change for which replication was held is meant"
+    )
+    _snapshots(commands.add_parser("snapshots", help="list a tenant's snapshots"))
+    _verify(commands.add_parser("verify", help="read and authenticate a tenant's snapshots"))
+    _diff(commands.add_parser("diff", help="what differs between two snapshots, or since one"))
+    _restore(commands.add_parser("restore", help="restore a tenant's snapshot"))
     return root
 
 
@@ -112,6 +105,73 @@ def _share(text: str) -> tuple[int, int]:
     if not 0 <= int(index) < int(count):
         raise ValueError(text)
     return int(index), int(count)
+
+
+def _stores(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--zone", metavar="NAME", help="the tenant's zone (default: the one whose key of it opens)")
+    command.add_argument(
+        "--replica", metavar="SITE", help="only snapshots that this site keeps (default: all that keep some)"
+    )
+    _files(command)
+
+
+def _snapshots(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--tenant", metavar="ID", required=True)
+    command.add_argument("--dropped", action="store_true", help="those that retention dropped, too")
+    _output(command)
+    _stores(command)
+
+
+def _verify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--tenant", metavar="ID", required=True)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--seq", type=int, metavar="N", help="one snapshot by its number (default: the newest)")
+    which.add_argument("--all", action="store_true", help="every snapshot that is kept")
+    _stores(command)
+
+
+def _diff(command: argparse.ArgumentParser) -> None:
+    command.add_argument("old", type=int, metavar="SEQ", help="a snapshot by its number")
+    command.add_argument("new", type=int, metavar="SEQ", nargs="?", help="a later one (default: the live bucket)")
+    command.add_argument("--tenant", metavar="ID", required=True)
+    command.add_argument("--names", action="store_true", help="names of objects, too; to a terminal only")
+    _output(command)
+    _stores(command)
+
+
+def _restore(command: argparse.ArgumentParser) -> None:
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="TENANT", help="an AssistantTenant: the operator restores it")
+    which.add_argument("--tenant", metavar="ID", help="a tenant by id: this command restores it from the stores alone")
+    snapshot = command.add_mutually_exclusive_group()
+    snapshot.add_argument("--seq", type=int, metavar="N", help="a snapshot by its number (default: the newest)")
+    snapshot.add_argument("--at", metavar="TIME", help="the newest snapshot cut at or before then (RFC 3339)")
+    where = command.add_mutually_exclusive_group(required=True)
+    where.add_argument("--into", choices=["live", "beside"], help="the live bucket, or a fresh one beside it")
+    where.add_argument("--beside", metavar="BUCKET", help="an empty bucket of this site (with --tenant)")
+    where.add_argument("--to-folder", type=Path, metavar="DIR", help="a folder of this machine (with --tenant)")
+    command.add_argument("--prefix", default="", help="only objects whose names start so (default: all)")
+    command.add_argument(
+        "--mode",
+        choices=["fresh", "merge", "exact"],
+        default="fresh",
+        help="fresh: refuse where the live bucket holds anything that the snapshot has not; merge: overwrite what"
+        " differs; exact: delete what the snapshot has not, too (default fresh)",
+    )
+    command.add_argument("--dry-run", action="store_true", help="count only, write nothing")
+    command.add_argument("--folder-region", metavar="REGION", help="your word for where the folder lies")
+    command.add_argument("--nobody-writes", action="store_true", help="your word that the live bucket is at rest")
+    command.add_argument(
+        "--while-serving", action="store_true", help="with a name and --mode merge: don't stop the tenant meanwhile"
+    )
+    command.add_argument("--requested-by", default="", metavar="ROLE", help="role or ticket, no person's name")
+    command.add_argument("--no-wait", action="store_true", help="return once the Restore is created")
+    command.add_argument("--timeout", type=float, default=3600, help="seconds to wait (default 3600)")
+    _stores(command)
+
+
+def _output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--output", "-o", choices=["table", "json"], default="table", help="default: table")
 
 
 def _failover(command: argparse.ArgumentParser) -> None:

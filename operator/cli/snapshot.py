@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from domicile.api.common import ANNOTATION_REPLICATE, API_VERSION
+from domicile.api.common import ANNOTATION_ACCEPT_CHANGE, ANNOTATION_REPLICATE, API_VERSION
 from domicile.kube.client import MERGE_PATCH, Kube, KubeError, path_of
 
 
@@ -26,7 +26,11 @@ async def _run(args: argparse.Namespace) -> int:
     kube = await Kube.connect(user_agent="kubectl-domicile")
     try:
         asked = datetime.now(UTC)
-        patch = {"metadata": {"annotations": {ANNOTATION_REPLICATE: asked.isoformat()}}}
+        annotations = {ANNOTATION_REPLICATE: asked.isoformat()}
+        if args.accept_change:
+            # The word counts for the very request that it names.
+            annotations[ANNOTATION_ACCEPT_CHANGE] = annotations[ANNOTATION_REPLICATE]
+        patch = {"metadata": {"annotations": annotations}}
         path = path_of(API_VERSION, "AssistantTenant", args.tenant)
         before = await kube.request("PATCH", path, patch, content_type=MERGE_PATCH)
         begun = time.monotonic()

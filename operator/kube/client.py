@@ -88,6 +88,7 @@ RESOURCES: Final[dict[tuple[str, str], Resource]] = {
     ("v1", "Service"): Resource("services"),
     ("v1", "ServiceAccount"): Resource("serviceaccounts"),
     ("v1", "ConfigMap"): Resource("configmaps"),
+    ("v1", "PersistentVolumeClaim"): Resource("persistentvolumeclaims"),
     ("apps/v1", "Deployment"): Resource("deployments"),
     ("batch/v1", "Job"): Resource("jobs"),
     ("batch/v1", "CronJob"): Resource("cronjobs"),
@@ -98,6 +99,7 @@ RESOURCES: Final[dict[tuple[str, str], Resource]] = {
     (API_VERSION, "AssistantTenant"): Resource("assistanttenants", namespaced=False),
     (API_VERSION, "Failover"): Resource("failovers", namespaced=False),
     (API_VERSION, "ResidencyZone"): Resource("residencyzones", namespaced=False),
+    (API_VERSION, "Restore"): Resource("restores", namespaced=False),
 }
 
 

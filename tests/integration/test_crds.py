@@ -14,6 +14,7 @@ from tests.integration.apiserver import ApiServer
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("zones/*.yaml")) + sorted((ROOT / "examples").glob("tenants/*.yaml"))
+ORDERS = [ROOT / "examples" / "failover.yaml", ROOT / "examples" / "restore.yaml"]
 _names = itertools.count()
 
 Object = dict[str, Any]
@@ -63,6 +64,15 @@ def failover() -> Object:
     }
 
 
+def restore() -> Object:
+    return {
+        "apiVersion": "domicile.dev/v1alpha1",
+        "kind": "Restore",
+        "metadata": {"name": unique("restore")},
+        "spec": {"tenant": "bank", "into": "live"},
+    }
+
+
 def change(obj: Object, path: str, value: object) -> Object:
     """A copy with one field set, or gone where the value is DELETED; numbers in the path index lists."""
     out = copy.deepcopy(obj)
@@ -83,17 +93,17 @@ def refusal(apiserver: ApiServer, verb: str, obj: Object) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("path", [*EXAMPLES, ROOT / "examples" / "failover.yaml"], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*EXAMPLES, *ORDERS], ids=lambda p: p.name)
 def test_examples_are_accepted(apiserver: ApiServer, path: Path) -> None:
     kind = next(iter(yaml.safe_load_all(path.read_text())))["kind"]
     apiserver.kubectl("create", "--validate=strict", "-f", str(path))
     apiserver.kubectl("delete", "-f", str(path))
-    assert kind in {"ResidencyZone", "AssistantTenant", "Failover"}
+    assert kind in {"ResidencyZone", "AssistantTenant", "Failover", "Restore"}
 
 
 def test_minimal_objects_are_accepted_and_filled_with_defaults(apiserver: ApiServer) -> None:
-    a_zone, a_tenant, a_failover = zone(), tenant(), failover()
-    for obj in (a_zone, a_tenant, a_failover):
+    a_zone, a_tenant, a_failover, a_restore = zone(), tenant(), failover(), restore()
+    for obj in (a_zone, a_tenant, a_failover, a_restore):
         apiserver.kubectl("create", "--validate=strict", "-f", "-", stdin=obj)
     spec = apiserver.get("residencyzone", a_zone["metadata"]["name"])["spec"]
     assert (spec["leaseSeconds"], spec["onPartition"]) == (30, "serve")
@@ -102,6 +112,9 @@ def test_minimal_objects_are_accepted_and_filled_with_defaults(apiserver: ApiSer
     assert (spec["replication"], spec["suspend"]) == ({"maxAgeSeconds": 7200}, False)
     spec = apiserver.get("failover", a_failover["metadata"]["name"])["spec"]
     assert (spec["mode"], spec["dryRun"]) == ("emergency", False)
+    spec = apiserver.get("restore", a_restore["metadata"]["name"])["spec"]
+    assert (spec["mode"], spec["dryRun"], spec["whileServing"]) == ("fresh", False, False)
+    assert not {"seq", "at", "keptAt"} & spec.keys()
 
 
 _SITE = "spec/sites/0"
@@ -221,10 +234,25 @@ FAILOVER_REFUSALS = [
     ("spec/zone", DELETED, "Required value"),
 ]
 
+RESTORE_REFUSALS = [
+    ("spec/tenant", DELETED, "spec.tenant: Required value"),
+    ("spec/into", DELETED, "spec.into: Required value"),
+    ("spec/into", "elsewhere", "spec.into"),
+    ("spec/mode", "force", "spec.mode"),
+    ("spec/seq", 0, "spec.seq"),
+    ("spec/at", "yesterday", "spec.at"),
+    ("spec", {"tenant": "a", "into": "live", "seq": 1, "at": "2026-01-01T00:00:00Z"}, "set seq or at or neither"),
+    ("spec", {"tenant": "a", "into": "beside", "mode": "exact"}, "mode fresh is all it needs"),
+    ("spec", {"tenant": "a", "into": "live", "whileServing": True}, "whileServing needs into live and mode merge"),
+    ("spec", {"tenant": "a", "into": "beside", "whileServing": True}, "whileServing needs into live and mode merge"),
+    ("spec/prefix", "x" * 1025, "spec.prefix"),
+]
+
 REFUSALS = [
     *((zone, *case) for case in ZONE_REFUSALS),
     *((tenant, *case) for case in TENANT_REFUSALS),
     *((failover, *case) for case in FAILOVER_REFUSALS),
+    *((restore, *case) for case in RESTORE_REFUSALS),
 ]
 
 
@@ -264,6 +292,8 @@ IMMUTABLE = [
     (failover, "spec/acceptedDataLossSeconds", 3600, "a Failover is immutable"),
     (failover, "spec/tenants/names", ["a", "b"], "a Failover is immutable"),
     (failover, "spec/dryRun", True, "a Failover is immutable"),
+    (restore, "spec/mode", "exact", "a Restore is immutable"),
+    (restore, "spec/seq", 1, "a Restore is immutable"),
 ]
 
 
@@ -360,11 +390,12 @@ def shown(apiserver: ApiServer, *args: str) -> tuple[list[str], list[str]]:
 
 
 def test_printer_columns_and_names(apiserver: ApiServer) -> None:
-    a_zone, a_tenant, a_failover = zone(), tenant(), failover()
+    a_zone, a_tenant, a_failover, a_restore = zone(), tenant(), failover(), restore()
     commit = {"seq": 3, "epoch": 1, "cutTime": "2026-01-01T00:00:00Z", "target": "two"}
     with_status(apiserver, a_zone, {"site": "one"})
     with_status(apiserver, a_tenant, {"activeSite": "one", "lastCommit": commit})
     with_status(apiserver, a_failover, {})
+    with_status(apiserver, a_restore, {"seq": 7, "phase": "Restored", "holds": False})
 
     header, row = shown(apiserver, "at", a_tenant["metadata"]["name"])
     assert header == ["NAME", "READY", "ZONE", "ACTIVE-SITE", "LAST-REPLICATION", "AGE"]
@@ -376,6 +407,9 @@ def test_printer_columns_and_names(apiserver: ApiServer) -> None:
     header, row = shown(apiserver, "fo", a_failover["metadata"]["name"])
     assert header == ["NAME", "READY", "ZONE", "TARGET", "MODE", "DRY-RUN", "AGE"]
     assert row[1:6] == ["True", "eu", "two", "emergency", "false"]
+    header, row = shown(apiserver, "rst", a_restore["metadata"]["name"])
+    assert header == ["NAME", "READY", "TENANT", "INTO", "SNAPSHOT", "PHASE", "DRY-RUN", "AGE"]
+    assert row[1:7] == ["True", "bank", "live", "7", "Restored", "false"]
     wide = apiserver.kubectl("get", "at", a_tenant["metadata"]["name"], "-o", "wide").stdout
     assert "REASON" in wide
     assert "serves here" in wide
@@ -385,6 +419,7 @@ def test_printer_columns_and_names(apiserver: ApiServer) -> None:
         "assistanttenant.domicile.dev",
         "failover.domicile.dev",
         "residencyzone.domicile.dev",
+        "restore.domicile.dev",
     }
 
 

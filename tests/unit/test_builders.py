@@ -55,6 +55,11 @@ def test_openings_name_exactly_the_chain() -> None:
     ]
 
 
+def test_nothing_runs_while_a_restore_writes() -> None:
+    assert only(builders.build(view()), "Deployment")["spec"]["replicas"] == 2
+    assert only(builders.build(view(restoring="bank-1")), "Deployment")["spec"]["replicas"] == 0
+
+
 def test_without_clients_nobody_is_admitted() -> None:
     closed = only(builders.build(view(tenant_spec(access={}))), "NetworkPolicy", "allow-clients")
     assert closed["spec"]["ingress"] == []

@@ -12,12 +12,19 @@ from pydantic import BaseModel
 
 from domicile.api import crd
 from domicile.api.failover import FailoverSpec
+from domicile.api.restore import RestoreSpec
 from domicile.api.tenant import AssistantTenantSpec
 from domicile.api.zone import ResidencyZoneSpec
 
 ROOT = Path(__file__).parents[2]
-SPECS = {"AssistantTenant": AssistantTenantSpec, "Failover": FailoverSpec, "ResidencyZone": ResidencyZoneSpec}
+SPECS = {
+    "AssistantTenant": AssistantTenantSpec,
+    "Failover": FailoverSpec,
+    "ResidencyZone": ResidencyZoneSpec,
+    "Restore": RestoreSpec,
+}
 EXAMPLES = sorted((ROOT / "examples").glob("zones/*.yaml")) + sorted((ROOT / "examples").glob("tenants/*.yaml"))
+ORDERS = [ROOT / "examples" / "failover.yaml", ROOT / "examples" / "restore.yaml"]
 
 
 def nodes(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -74,7 +81,7 @@ def test_union_types_are_refused() -> None:
         crd.schema(Either)
 
 
-@pytest.mark.parametrize("path", [*EXAMPLES, ROOT / "examples" / "failover.yaml"], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*EXAMPLES, *ORDERS], ids=lambda p: p.name)
 def test_examples_fit_the_models(path: Path) -> None:
     for obj in yaml.safe_load_all(path.read_text()):
         SPECS[obj["kind"]].model_validate(obj["spec"])

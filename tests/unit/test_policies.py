@@ -134,6 +134,23 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
     ({"peer_proof": Proof()}, "ReplicationHealthy", "False", "PeerCannotOpen", False, "its KMS"),
     ({"replica_error": ("Rollback", "slot")}, "ReplicationHealthy", "False", "Rollback", False, "slot"),
     ({"replication_failure": ("Denied", "no")}, "ReplicationHealthy", "False", "Denied", False, "no"),
+    (
+        {"replication_failure": ("Held", "most of it is gone")},
+        "ReplicationHealthy",
+        "False",
+        "Held",
+        False,
+        "most of it is gone (If it was meant: kubectl domicile snapshot bank --accept-change.)",
+    ),
+    (
+        {"volumes": ("claim data", "volume scratch (csi)")},
+        "ReplicationHealthy",
+        "False",
+        "VolumeNotReplicated",
+        False,
+        "claim data, volume scratch (csi)",
+    ),
+    ({"restoring": "bank-1"}, "WorkloadReady", "False", "Restoring", False, "Restore bank-1"),
 ]
 
 
@@ -204,6 +221,18 @@ def test_blocked_is_stalled_and_starting_is_reconciling() -> None:
         found = policies.progress(policies.ready(seen, policies.judge(seen)))
         assert found is not None
         assert found.type is expected
+
+
+def test_a_tenant_is_not_served_while_it_is_restored_and_remembers_by_what() -> None:
+    held = view(restoring="bank-1", missing_secrets=("crm",), workloads={})
+    verdicts = policies.judge(held)
+    assert policies.ready(held, verdicts).reason == "Restoring"
+    found = policies.progress(policies.ready(held, verdicts))
+    assert found is not None
+    assert found.type is ConditionType.RECONCILING
+    known = status.build(held, verdicts, {})
+    assert known.restore == "bank-1"
+    assert status.build(view(status=known), policies.judge(view()), {}).restore is None
 
 
 def test_a_request_to_reconcile_is_acknowledged() -> None:
