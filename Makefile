@@ -74,7 +74,7 @@ test: ## Set up, build, check and run every test (cold about 45 min on 2 cores, 
 demo: setup ## Show the main job on two clouds on this machine (root), or on those of DOMICILE_KUBECONFIG
 	@$(BIN)/python -m tests.demo
 
-bench-replication: setup ## Measure replication against rclone on a quiet machine (3 h; minutes with BENCH=--quick)
+bench-replication: setup ## Measure replication against rclone on a quiet machine (5 h; minutes with BENCH=--quick)
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 crds: $(EDITABLE) ## Write crds/ from the models; the chart takes them from there

@@ -38,8 +38,9 @@ class Run:
     wire_bytes: int | None
 
     def wire(self) -> dict[str, Any]:
-        """As JSON."""
-        return {name: round(v, 3) if isinstance(v, float) else v for name, v in asdict(self).items()}
+        """Its figures as JSON; requests, which hardly vary, are told once a case."""
+        figures = {name: value for name, value in asdict(self).items() if name != "requests"}
+        return {name: round(v, 3) if isinstance(v, float) else v for name, v in figures.items()}
 
 
 def _busy() -> float:

@@ -77,6 +77,6 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def save(path: Path, results: Mapping[str, Any]) -> None:
-    """Write results, sorted, one value a line but for single runs."""
+    """Write results, sorted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
