@@ -35,5 +35,9 @@ class LiveNotEmptyError(BackupError):
     """The live bucket holds something that the snapshot does not, and that a restore would lose or mix in."""
 
 
+class TooLargeError(BackupError):
+    """More than the format can hold in one piece."""
+
+
 class HeldError(BackupError):
     """A run would drop or change more of the last snapshot than one hour should; a person has to accept that."""

@@ -15,6 +15,7 @@ from typing import Self
 
 from domicile.backup import snapshot
 from domicile.backup.diff import SHARD_OBJECTS, Group
+from domicile.backup.errors import TooLargeError
 from domicile.backup.manifest import Change, Delta, Entry, Root, Shard, Usage, rows_of
 from domicile.backup.packing import LARGE_BYTES, PACK_BYTES
 from domicile.backup.snapshot import Scope, Snapshot
@@ -54,7 +55,7 @@ class Layout:
         self._epoch = epoch
         self._last = last
         self._fold_all = last is not None and sum(delta.rows for delta in last.root.deltas) > MAX_DELTA_ROWS
-        self._shards: list[Future[Shard]] = []
+        self._shards: list[Future[list[Shard]]] = []
         self._changes: list[Change] = []
         self._usage = dict(last.root.packs) if last else {}
         self._open: list[Entry] | None = None
@@ -85,7 +86,7 @@ class Layout:
         if self._last and group.index is not None and group.whole and not self._fold_all:
             names = {entry.name for entry in (*gone, *new)}
             pending = names | {change.name for change in self._last.changes_of(group.index)}
-            if len(pending) * _FOLD_SHARE <= len(entries):
+            if len(pending) * _FOLD_SHARE <= len(entries) and len(self._changes) + len(names) <= MAX_DELTA_ROWS:
                 self._changes += sorted(Change(name, self._seq, now.get(name)) for name in names)
                 size = sum(entry.size for entry in entries)
                 shard = self._last.root.shards[group.index]
@@ -96,7 +97,7 @@ class Layout:
     def root(self, frame: Root, packs: dict[str, int]) -> Root:
         """``frame`` with everything that was laid out; ``packs`` are the shared packs of this run and their bytes."""
         self._close()
-        shards = tuple(shard.result() for shard in self._shards)
+        shards = tuple(shard for written in self._shards for shard in written.result())
         for pack, size in packs.items():
             if pack in self._usage:
                 self._usage[pack] = self._usage[pack]._replace(bytes=size)
@@ -105,8 +106,8 @@ class Layout:
 
     def _name(self, shard: Shard) -> None:
         self._close()
-        done: Future[Shard] = Future()
-        done.set_result(shard)
+        done: Future[list[Shard]] = Future()
+        done.set_result([shard])
         self._shards.append(done)
 
     def _fold(self, after: str, entries: Sequence[Entry]) -> None:
@@ -127,10 +128,16 @@ class Layout:
     def _write(self, entries: list[Entry]) -> None:
         while len(self._shards) >= _WRITERS and not self._shards[-_WRITERS].done():
             self._shards[-_WRITERS].result()
-        scope, after = self._scope, self._after
-        self._shards.append(
-            self._pool.submit(snapshot.write_shard, self._replica, scope, self._seq, self._epoch, after, list(entries))
-        )
+        self._shards.append(self._pool.submit(self._written, self._after, list(entries)))
+
+    def _written(self, after: str, entries: list[Entry]) -> list[Shard]:
+        try:
+            return [snapshot.write_shard(self._replica, self._scope, self._seq, self._epoch, after, entries)]
+        except TooLargeError:
+            half = len(entries) // 2
+            if not half:
+                raise
+            return self._written(after, entries[:half]) + self._written(entries[half - 1].name, entries[half:])
 
     def _deltas(self, shards: Sequence[Shard]) -> tuple[Delta, ...]:
         older = list(self._last.root.deltas) if self._last and not self._fold_all else []
@@ -144,9 +151,16 @@ class Layout:
         merged.update((change.name, change) for change in self._changes)
         starts = [shard.after for shard in shards]
         due = [c for c in sorted(merged.values()) if c.seq > shards[bisect_left(starts, c.name) - 1].seq]
-        if due:
-            older.append(snapshot.write_delta(self._replica, self._scope, self._epoch, due))
-        return tuple(older)
+        return (*older, *self._written_deltas(due))
+
+    def _written_deltas(self, changes: list[Change]) -> list[Delta]:
+        try:
+            return [snapshot.write_delta(self._replica, self._scope, self._epoch, changes)] if changes else []
+        except TooLargeError:
+            half = len(changes) // 2
+            if not half:
+                raise
+            return self._written_deltas(changes[:half]) + self._written_deltas(changes[half:])
 
     def _account(self, gone: Sequence[Entry], new: Sequence[Entry]) -> None:
         for entry in gone:

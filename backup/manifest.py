@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from domicile.backup import canonical
-from domicile.backup.errors import IntegrityError
+from domicile.backup.errors import IntegrityError, TooLargeError
 from domicile.backup.sealing import FORMAT_VERSION, MAX_PLAINTEXT, sealed_size
 
 MAX_NAME_BYTES = 1024
@@ -130,7 +130,8 @@ def rows_of(entries: Iterable[Entry]) -> str:
 
 
 def encode_entries(entries: Sequence[Entry]) -> bytes:
-    """The plaintext of a shard or journal."""
+    """The plaintext of a shard or journal. Raises TooLargeError, IntegrityError where no reader would take it."""
+    _require_readable(entries)
     return _pack(_columns(entries))
 
 
@@ -147,8 +148,9 @@ def decode_entries(data: bytes, what: str) -> list[Entry]:
 
 
 def encode_changes(changes: Sequence[Change]) -> bytes:
-    """The plaintext of a delta."""
+    """The plaintext of a delta. Raises as ``encode_entries``."""
     gone = Entry("", "", 0, 0, ())
+    _require_readable([change.entry for change in changes if change.entry])
     value = _columns([(change.entry or gone)._replace(name=change.name) for change in changes])
     return _pack(value | {"seqs": [change.seq for change in changes]})
 
@@ -169,7 +171,18 @@ def _sorted(names: Sequence[str]) -> bool:
     return all(a < b for a, b in pairwise(names))
 
 
+def _require_readable(entries: Iterable[Entry]) -> None:
+    """Raise IntegrityError for what a live bucket may say and no reader would take."""
+    if not all(_is_name(entry.name) and canonical.text(entry.version) for entry in entries):
+        raise IntegrityError(
+            f"an object of the live bucket has a name of more than {MAX_NAME_BYTES} bytes, or a version (generation,"
+            " ETag) of none or more than 256 characters: no snapshot can hold it"
+        )
+
+
 def _columns(entries: Sequence[Entry]) -> dict[str, Any]:
+    if len(entries) > MAX_OBJECTS:
+        raise TooLargeError(f"{len(entries)} objects in one piece, of which a reader takes {MAX_OBJECTS}")
     packs: dict[tuple[str, int], int] = {}
     parts = [
         [n for p in entry.parts for n in (packs.setdefault((p.pack, p.epoch), len(packs)), p.offset, p.size)]
@@ -212,7 +225,7 @@ def _entries(value: dict[str, Any], what: str) -> list[Entry | None]:
 
 
 def encode_root(root: Root) -> bytes:
-    """The plaintext of a root manifest."""
+    """The plaintext of a root manifest. Raises TooLargeError."""
     return _pack(
         {
             "version": FORMAT_VERSION,
@@ -274,7 +287,10 @@ def decode_root(data: bytes, what: str) -> Root:
 
 
 def _pack(value: Any) -> bytes:
-    return zlib.compress(canonical.encode(value), _LEVEL)
+    text = canonical.encode(value)
+    if len(text) > MAX_PLAINTEXT:
+        raise TooLargeError(f"a manifest of {len(text)} bytes is larger than the {MAX_PLAINTEXT} that a reader takes")
+    return zlib.compress(text, _LEVEL)
 
 
 def _unpack(data: bytes, what: str) -> Any:

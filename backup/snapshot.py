@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
+from threading import Lock
 
 from domicile.backup import manifest
 from domicile.backup.errors import IntegrityError
@@ -25,7 +25,6 @@ from domicile.backup.sealing import Associated, Sealer
 from domicile.backup.stores.base import Bucket, NotFoundError, create_once
 
 _READERS = 8
-_HIGHEST = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +61,14 @@ def put(replica: Bucket, path: str, data: bytes) -> None:
 
 
 def write_shard(replica: Bucket, scope: Scope, seq: int, epoch: int, after: str, entries: Sequence[Entry]) -> Shard:
-    """Seal and store the entries of a shard."""
+    """Seal and store the entries of a shard. Raises TooLargeError, IntegrityError, StoreError."""
     name, digest, length = _store(replica, scope, "shard", "", epoch, manifest.encode_entries(entries))
     size = sum(entry.size for entry in entries)
     return Shard(after, name, digest, length, epoch, seq, len(entries), size, manifest.rows_of(entries))
 
 
 def write_delta(replica: Bucket, scope: Scope, epoch: int, changes: Sequence[Change]) -> Delta:
-    """Seal and store changes."""
+    """Seal and store changes. Raises TooLargeError, IntegrityError, StoreError."""
     name, digest, length = _store(replica, scope, "delta", "", epoch, manifest.encode_changes(changes))
     return Delta(name, digest, length, epoch, len(changes))
 
@@ -119,19 +118,25 @@ class Snapshot:
         self._replica = replica
         self._scope = scope
         self.root = root
+        # Not functools.cached_property: until Python 3.12 all instances of a class wait for each other there.
+        self._lock = Lock()
+        self._changes: tuple[list[Change], list[str]] | None = None
 
-    @cached_property
+    @property
     def changes(self) -> list[Change]:
         """The newest change of each name in the deltas, by name. Raises IntegrityError."""
-        newest: dict[str, Change] = {}
-        with ThreadPoolExecutor(_READERS) as pool:
-            for changes in pool.map(self.delta, self.root.deltas):
-                newest.update((change.name, change) for change in changes)
-        return sorted(newest.values())
+        return self._changes_and_names()[0]
 
-    @cached_property
-    def _changed_names(self) -> list[str]:
-        return [change.name for change in self.changes]
+    def _changes_and_names(self) -> tuple[list[Change], list[str]]:
+        with self._lock:
+            if self._changes is None:
+                newest: dict[str, Change] = {}
+                with ThreadPoolExecutor(_READERS) as pool:
+                    for changes in pool.map(self.delta, self.root.deltas):
+                        newest.update((change.name, change) for change in changes)
+                ordered = sorted(newest.values())
+                self._changes = ordered, [change.name for change in ordered]
+            return self._changes
 
     def until(self, index: int) -> str | None:
         """The last name that may lie in a shard; None where any following one may."""
@@ -142,14 +147,17 @@ class Snapshot:
         """The shards in which names with a prefix may lie."""
         starts = [shard.after for shard in self.root.shards]
         first = max(bisect_left(starts, prefix) - 1, 0)
-        return range(first, len(starts) if not prefix else bisect_left(starts, prefix + _HIGHEST))
+        # No name is the last one with a prefix: U+10FFFF may be followed by itself.
+        return range(
+            first, bisect_left(starts, True, key=lambda after: after > prefix and not after.startswith(prefix))
+        )
 
     def changes_of(self, index: int) -> list[Change]:
         """The changes of a shard since it was written."""
         shard, until = self.root.shards[index], self.until(index)
-        names = self._changed_names
+        changes, names = self._changes_and_names()
         end = len(names) if until is None else bisect_right(names, until)
-        return [change for change in self.changes[bisect_right(names, shard.after) : end] if change.seq > shard.seq]
+        return [change for change in changes[bisect_right(names, shard.after) : end] if change.seq > shard.seq]
 
     def entries(self, index: int) -> list[Entry]:
         """The entries of a shard, by name. Raises IntegrityError."""
