@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from domicile.backup import manifest
-from domicile.backup.errors import IntegrityError
+from domicile.backup.errors import IntegrityError, TooLargeError
 from domicile.backup.manifest import Entry
 from domicile.backup.snapshot import Scope, new_name, put
 from domicile.backup.stores.base import Bucket, NotFoundError
@@ -62,9 +62,18 @@ class Journal:
         self.done: set[str] = set()
 
     def write(self, entries: Sequence[Entry]) -> None:
-        """Record entries whose packs are all written."""
+        """Record entries whose packs are all written, in order of names."""
+        try:
+            plain = manifest.encode_entries(entries)
+        except TooLargeError:
+            half = len(entries) // 2
+            if not half:
+                raise
+            self.write(entries[:half])
+            self.write(entries[half:])
+            return
         name = f"{self._seq:010d}-{self._share}-{int(self._clock().timestamp()):010d}-{new_name()}"
-        sealed = self._scope.seal("journal", name, str(self._seq), self._epoch, manifest.encode_entries(entries))
+        sealed = self._scope.seal("journal", name, str(self._seq), self._epoch, plain)
         put(self._replica, self._folder + name, sealed)
 
     def finish(self) -> None:

@@ -28,6 +28,7 @@ from domicile.backup.snapshot import Scope, Snapshot
 from domicile.backup.stores.base import Bucket, ChangedError, ObjectInfo
 
 JOURNAL_BYTES = 256 << 20
+JOURNAL_ROWS = 32768
 HELD_SHARE = 0.5
 HELD_OBJECTS = 100
 
@@ -190,7 +191,7 @@ class _Run:
                 group.found[info.name] = group.old.get(info.name)
                 self.counts.left += 1
             self._lay_out(waiting)
-            if size >= JOURNAL_BYTES:
+            if size >= JOURNAL_BYTES or len(unrecorded) >= JOURNAL_ROWS:
                 self.journal.write(unrecorded)
                 unrecorded, size = [], 0
         self._lay_out(waiting)
