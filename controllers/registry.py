@@ -7,6 +7,7 @@ from pathlib import Path
 
 from domicile.controllers.failover.reconcile import FailoverController
 from domicile.controllers.mirrors import MirrorController
+from domicile.controllers.restore.reconcile import RestoreController
 from domicile.controllers.sites import SiteStores
 from domicile.controllers.tenant.reconcile import TenantController
 from domicile.controllers.tenant.view import Platform
@@ -35,6 +36,7 @@ class Controllers:
         mirrors = MirrorController(kube, zones)
         self._tenants = TenantController(kube, events, zones, platform, resync_seconds)
         self._failovers = FailoverController(kube, events, zones, lambda name: wake("AssistantTenant", name))
+        self._restores = RestoreController(kube, events, zones, lambda name: wake("AssistantTenant", name))
         self._zones = ZoneController(kube, zones, mirrors, platform.namespace, platform.sites, resync_seconds)
 
     async def reconcile(self, kind: str, name: str) -> float | None:
@@ -44,6 +46,8 @@ class Controllers:
                 return await self._tenants.reconcile(name)
             case "Failover":
                 return await self._failovers.reconcile(name)
+            case "Restore":
+                return await self._restores.reconcile(name)
             case "ResidencyZone":
                 return await self._zones.reconcile(name)
         raise KeyError(f"no controller for kind {kind}")

@@ -37,8 +37,13 @@ from domicile.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# In the order of a tick: tenants and failovers are judged by their zone.
-KINDS: Final = {"ResidencyZone": "residencyzones", "AssistantTenant": "assistanttenants", "Failover": "failovers"}
+# In the order of a tick: all others are judged by their zone.
+KINDS: Final = {
+    "ResidencyZone": "residencyzones",
+    "AssistantTenant": "assistanttenants",
+    "Failover": "failovers",
+    "Restore": "restores",
+}
 CHILDREN: Final = (
     ("", "v1", "namespaces"),
     ("", "v1", "serviceaccounts"),

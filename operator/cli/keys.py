@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from pydantic import ValidationError
 
 from domicile.api import sites
 from domicile.api.sites import ServedZone, SiteFile
@@ -24,13 +21,8 @@ from domicile.backup.rewrap import rewrap
 from domicile.backup.shred import shred
 from domicile.backup.stores import open_bucket
 from domicile.backup.stores.base import Bucket, NotFoundError, StoreError
-
-USAGE = 2
-_TENANT = re.compile(r"[0-9a-f]{32}")
-
-
-class UsageError(Exception):
-    """The command line does not say what is needed."""
+from domicile.cli import site
+from domicile.cli.site import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +41,18 @@ class Tools:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 where all was done, 1 where something failed, 2 for wrong usage, 3 where residency refuses it."""
-    try:
-        if args.what == "generate":
-            return _generate(args)
-        if args.tenant is not None and not _TENANT.fullmatch(args.tenant):
-            raise UsageError(f"--tenant {args.tenant}: an id is 32 hex digits, status.tenantId of the AssistantTenant")
-        tools = _tools(args)
-        if args.what == "shred":
-            return _shred(tools, args)
-        return _each(tools, args.tenant, _prove if args.what == "prove" else _rewrap)
-    except (UsageError, ValidationError, OSError) as error:
-        print(f"keys: {error}", file=sys.stderr)
-        return USAGE
-    except (StoreError, BackupError) as error:
-        print(f"keys: {error}", file=sys.stderr)
-        return worker.exit_code([error])
+    return site.ended("keys", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.what == "generate":
+        return _generate(args)
+    if args.tenant is not None:
+        site.tenant_id(args.tenant)
+    tools = _tools(args)
+    if args.what == "shred":
+        return _shred(tools, args)
+    return _each(tools, args.tenant, _prove if args.what == "prove" else _rewrap)
 
 
 def _generate(args: argparse.Namespace) -> int:
@@ -78,7 +67,7 @@ def _generate(args: argparse.Namespace) -> int:
 def _tools(args: argparse.Namespace) -> Tools:
     ring = KeyRing(args.keys, args.credentials)
     return Tools(
-        sites.load(args.sites), lambda site, name: open_bucket(site, name, args.credentials), ring, datetime.now(UTC)
+        sites.load(args.sites), lambda at, name: open_bucket(at, name, args.credentials), ring, datetime.now(UTC)
     )
 
 

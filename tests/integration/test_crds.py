@@ -241,6 +241,7 @@ RESTORE_REFUSALS = [
     ("spec/mode", "force", "spec.mode"),
     ("spec/seq", 0, "spec.seq"),
     ("spec/at", "yesterday", "spec.at"),
+    ("spec/at", "2026-01-31T12:00:00", "spec.at"),
     ("spec", {"tenant": "a", "into": "live", "seq": 1, "at": "2026-01-01T00:00:00Z"}, "set seq or at or neither"),
     ("spec", {"tenant": "a", "into": "beside", "mode": "exact"}, "mode fresh is all it needs"),
     ("spec", {"tenant": "a", "into": "live", "whileServing": True}, "whileServing needs into live and mode merge"),

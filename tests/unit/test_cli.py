@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from importlib import import_module
 
 import pytest
 
 from domicile.api.failover import FailoverSpec
-from domicile.cli import failover
+from domicile.api.restore import RestoreSpec
+from domicile.cli import failover, restore_order
 from domicile.cli.main import parser
 from domicile.cli.replicate import scheduled
 
@@ -48,6 +50,56 @@ def test_the_order_becomes_a_valid_failover(which: list[str], selector: dict[str
     spec = FailoverSpec.model_validate(made["spec"])
     assert spec.tenants.model_dump(exclude_none=True) == selector
     assert (spec.target_site, spec.accepted_data_loss_seconds, spec.dry_run) == ("aws-frankfurt", 7200, False)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--into", "beside"], {"into": "beside", "mode": "fresh"}),
+        (
+            ["--into", "live", "--mode", "exact", "--seq", "7", "--dry-run"],
+            {"mode": "exact", "seq": 7, "dry_run": True},
+        ),
+        (["--into", "beside", "--at", "2026-03-04T05:06:07Z", "--replica", "one"], {"at": NOW, "kept_at": "one"}),
+        (
+            ["--into", "live", "--mode", "merge", "--while-serving", "--prefix", "a/"],
+            {"while_serving": True, "prefix": "a/"},
+        ),
+    ],
+)
+def test_the_order_becomes_a_valid_restore(args: list[str], expected: dict[str, object]) -> None:
+    made = restore_order.manifest(parser().parse_args(["restore", "bank", *args]))
+    assert made["metadata"]["name"].startswith("bank-")
+    spec = RestoreSpec.model_validate(made["spec"]).model_dump()
+    assert spec["tenant"] == "bank"
+    assert spec.items() >= expected.items()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["restore", "--into", "live"],
+        ["restore", "bank"],
+        ["restore", "bank", "--tenant", "f" * 32, "--into", "live"],
+        ["restore", "bank", "--into", "live", "--seq", "1", "--at", "2026-03-04T05:06:07Z"],
+        ["restore", "bank", "--into", "live", "--beside", "b"],
+        ["verify", "--tenant", "f" * 32, "--seq", "1", "--all"],
+        ["diff", "--tenant", "f" * 32],
+        ["snapshots"],
+    ],
+)
+def test_what_contradicts_itself_is_wrong_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parser().parse_args(args)
+    assert stop.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_every_command_has_its_module() -> None:
+    processes = {"operator", "lease-agent", "guard"}
+    [commands] = [a.choices for a in parser()._actions if a.dest == "command"]
+    for command in set(commands or ()) - processes:
+        assert callable(import_module(f"domicile.cli.{command}").run)
 
 
 def test_a_reason_is_required(capsys: pytest.CaptureFixture[str]) -> None:
