@@ -88,8 +88,8 @@ def replicate(
     With a ``share`` only that share of the work is done and journaled, nothing is committed, and None is returned.
     ``may_go_on`` is called between steps and just before the commit; it raises to end the run. Before the first byte
     is written the chain at the target is checked. Raises HeldError where more than half of the last snapshot's objects
-    are gone or changed, unless ``accept_change``; FencedError, RollbackError, WrongKeyError, ConcurrentRunError,
-    IntegrityError, StoreError.
+    are gone or changed (of another bucket than was read then: where it holds less than half as many), unless
+    ``accept_change``; FencedError, RollbackError, WrongKeyError, ConcurrentRunError, IntegrityError, StoreError.
     """
     sealer = Sealer(key.key_id, key.secret)
     scope = Scope(tenant, zone, sealer)
@@ -112,7 +112,7 @@ def replicate(
             layout,
             share,
             distrusted | (worn_packs(last.root) if last else set()),
-            last.root.objects if last and not accept_change else None,
+            root.objects if root and not accept_change else None,
         )
         run.seal(lambda after: source.pages(after=after))
         if share:
@@ -196,6 +196,10 @@ class _Run:
                 unrecorded, size = [], 0
         self._lay_out(waiting)
         assert not waiting
+        if self.last is None and self.held_of is not None:
+            # Of another bucket's objects only the number can be compared.
+            self.counts.lost = max(self.held_of - self.counts.listed, 0)
+            self._hold()
         if self.share and unrecorded:
             self.journal.write(unrecorded)
 
@@ -227,17 +231,21 @@ class _Run:
         for name, version, size in zip(*listed[:3], strict=True):
             entry = old.get(name)
             if entry and (entry.version, entry.size) == (version, size):
-                if not self.unwanted or entry.parts[0].pack not in self.unwanted:
+                if self._is_wanted(entry):
                     plan.found[name] = entry
             else:
                 altered += entry is not None
-                if (sealed := self.journal.find(name, version)) and sealed.size == size:
+                sealed = self.journal.find(name, version)
+                if sealed and sealed.size == size and self._is_wanted(sealed):
                     plan.found[name] = sealed
                     self.counts.resumed += 1
         self.counts.altered += altered
         self.counts.lost += len(old) - sum(name in old for name in listed.names)
         self._hold()
         return plan
+
+    def _is_wanted(self, entry: Entry) -> bool:
+        return not self.unwanted or self.unwanted.isdisjoint(part.pack for part in entry.parts)
 
     def _hold(self) -> None:
         gone = self.counts.lost + self.counts.altered

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from domicile.backup import manifest, replicate
+from domicile.backup import manifest, packing, records, replicate, snapshot
+from domicile.backup.errors import HeldError
+from domicile.backup.sealing import Sealer
+from domicile.backup.snapshot import Scope, Snapshot
 from domicile.backup.stores.base import UnavailableError
-from tests.unit.world import World, contents
+from tests.memory_bucket import MemoryBucket
+from tests.unit.world import KEY, TENANT, ZONE, World, contents
+
+SCOPE = Scope(TENANT, ZONE, Sealer(KEY.key_id, KEY.secret))
 
 
 def test_a_run_over_many_tiny_objects_is_journaled_and_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,4 +27,47 @@ def test_a_run_over_many_tiny_objects_is_journaled_and_resumed(monkeypatch: pyte
         world.replicate()
     assert sum("/journals/" in name for name in contents(world.replica)) == 4
     assert world.replicate().changed == 3000 - 2 * 1200
+    assert world.restored() == world.contents()
+
+
+def newest(world: World) -> Snapshot:
+    slot = records.highest(world.control_two, TENANT)
+    assert slot
+    return Snapshot(world.replica, SCOPE, snapshot.read_root(world.replica, SCOPE, slot))
+
+
+def test_a_large_object_is_sealed_anew_whichever_of_its_packs_is_distrusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "LARGE_BYTES", 100)
+    monkeypatch.setattr(packing, "PART_BYTES", 60)
+    world = World()
+    world.write("large", bytes(150))
+    world.replicate()
+    for number in range(3):
+        before = newest(world).entries(0)[0].parts
+        assert world.replicate(distrusted=frozenset({before[number].pack})).changed == 1
+        assert not {part.pack for part in newest(world).entries(0)[0].parts} & {part.pack for part in before}
+
+
+def test_an_empty_bucket_that_took_the_live_one_s_place_is_held() -> None:
+    world = World()
+    for i in range(200):
+        world.write(f"{i:03}", b"content")
+    world.replicate()
+    world.live = MemoryBucket("one", "never-restored")
+    world.write("000", b"content")
+    with pytest.raises(HeldError, match="199 so far"):
+        world.replicate()
+    assert world.highest() == 1
+    assert world.replicate(accept_change=True).objects == 1
+
+
+def test_another_bucket_with_as_many_objects_is_sealed_anew() -> None:
+    world = World()
+    for i in range(200):
+        world.write(f"{i:03}", b"content")
+    world.replicate()
+    world.live = MemoryBucket("one", "restored")
+    for i in range(150):
+        world.write(f"{i:03}", b"CONTENT")
+    assert world.replicate().changed == 150
     assert world.restored() == world.contents()
