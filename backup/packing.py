@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import BoundedSemaphore
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,6 +34,7 @@ _CHUNK_BYTES = 1 << 20
 _JOBS = 3
 # Over all tenants of a process, for it is the process that has a memory limit.
 _slots = BoundedSemaphore(4)
+_grown = BoundedSemaphore(1)
 _TRIES = 4
 
 _T = TypeVar("_T")
@@ -134,12 +136,12 @@ class Packer:
             raise _MovedError from None
 
     def _chunk(self, infos: list[ObjectInfo]) -> list[_Read | Result]:
-        return [self._retry(info, self._small) for info in infos]
+        return [self._retry(info, partial(self._small, info.size)) for info in infos]
 
-    def _small(self, at: ObjectInfo) -> _Read | Entry:
-        if at.size > LARGE_BYTES:
-            # It has grown since it was listed. The pack that waits for it holds a slot already.
-            return self._whole(at, nullcontext())
+    def _small(self, listed: int, at: ObjectInfo) -> _Read | Entry:
+        if at.size > listed:
+            # The pack that waits for it holds a slot already, with room for what was listed only.
+            return self._whole(at, _grown)
         data = self._read(at, 0, None)
         crc = google_crc32c.value(data)
         _check(at, len(data), crc)

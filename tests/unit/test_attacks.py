@@ -71,3 +71,22 @@ def test_another_bucket_with_as_many_objects_is_sealed_anew() -> None:
         world.write(f"{i:03}", b"CONTENT")
     assert world.replicate().changed == 150
     assert world.restored() == world.contents()
+
+
+def test_objects_that_all_grow_behind_the_listing_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenant could do so on purpose; the process replicates others, too."""
+    monkeypatch.setattr(packing, "PACK_BYTES", 3000)
+    world, grown = World(), bytes(1000)
+    for i in range(40):
+        world.write(f"{i:02}", b"")
+
+    def grow(operation: str, name: str) -> None:
+        if operation == "read" and world.live.objects[name][1] != grown:
+            world.live.before = lambda *_: None
+            for i in range(40):
+                world.write(f"{i:02}", grown)
+
+    world.live.before = grow
+    assert world.replicate().changed == 40
+    assert world.restored() == world.contents() == {f"{i:02}": grown for i in range(40)}
+    assert max(len(data) for name, data in contents(world.replica).items() if "/packs/" in name) <= 3000
