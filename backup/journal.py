@@ -36,6 +36,9 @@ class Share:
         return f"{self.index}of{self.count}"
 
 
+WHOLE = Share(0, 1)
+
+
 class _Chapter(NamedTuple):
     first: str
     last: str

@@ -23,7 +23,7 @@ from domicile.api.zone import Site
 from domicile.backup import binding, claims, mirror, records, residency, sharding
 from domicile.backup.canonical import parse_time
 from domicile.backup.errors import BackupError, FencedError, HeldError, WrongKeyError
-from domicile.backup.journal import Share
+from domicile.backup.journal import WHOLE, Share
 from domicile.backup.keeper import Keeper
 from domicile.backup.kek import KeyRing
 from domicile.backup.keys import TenantKey, open_tenant_key
@@ -72,7 +72,7 @@ class Replicator:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     deadline_seconds: float = DEADLINE_SECONDS
     watch: Callable[[str, Fields], AbstractContextManager[None]] = lambda *_: nullcontext()
-    share: Share = Share(0, 1)
+    share: Share = WHOLE
 
     def due(self, scheduled: datetime) -> dict[str, list[ServedZone]]:
         """Tenants with a mirror here whose minute is ``scheduled``, each with the zones that it may be of.
@@ -194,13 +194,14 @@ def run(
     now: datetime,
     *,
     accept_change: bool = False,
-    share: Share = Share(0, 1),
+    share: Share = WHOLE,
     termination: Path = Path("/dev/termination-log"),
 ) -> int:
     """Replicate one tenant now, or all that are due at the minute ``now``; returns the exit code of the command.
 
-    ``share`` is this pod's of the Job's. See ``exit_code``. ``credentials`` and ``keys`` are folders. Progress goes to a terminal, else as JSON lines to
-    standard output; failures go as ``{tenant: {"reason", "message"}}`` into ``termination`` where that exists.
+    ``share`` is this pod's of the Job's. See ``exit_code``. ``credentials`` and ``keys`` are folders. Progress goes to
+    a terminal, else as JSON lines to standard output; failures go as ``{tenant: {"reason", "message"}}`` into
+    ``termination`` where that exists.
     """
     ring = KeyRing(keys, credentials)
 

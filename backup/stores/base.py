@@ -37,7 +37,14 @@ class EncryptionError(StoreError):
 
 
 class UnavailableError(StoreError):
-    """No answer within the deadline, or a 5xx: the outcome of a write is unknown."""
+    """No answer within the deadline, or a 5xx: the outcome of a write is unknown.
+
+    ``after`` is for how many seconds the store asks to be left alone.
+    """
+
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.after = after
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,8 +17,9 @@ _T = TypeVar("_T")
 class Deadlines:
     """Seconds to connect, seconds between two reads of an answer, and retries after a call without an outcome.
 
-    The worst case of one request is about ``(connect + read) * (1 + retries)``; a server that trickles its answer may
-    take longer, so callers with a hard limit count their own time.
+    The worst case of one request is about ``(connect + 2 * read) * (1 + retries)``, for a store may ask to be left
+    alone (Retry-After), which is done for up to ``read`` seconds; a server that trickles its answer may take longer, so
+    callers with a hard limit count their own time.
     """
 
     connect: float = 3.0
@@ -30,7 +31,14 @@ class Deadlines:
         for attempt in range(self.retries):
             try:
                 return call()
-            except UnavailableError:
+            except UnavailableError as error:
                 # Full jitter keeps many clients of a recovering store from returning in step. No secret depends on it.
-                time.sleep(random.uniform(0, 0.2 * 2**attempt))  # noqa: S311
+                jitter = random.uniform(0, 0.2 * 2**attempt)  # noqa: S311
+                time.sleep(min(error.after, self.read) + jitter)
         return call()
+
+
+def wait_of(headers: Mapping[str, str]) -> float:
+    """Seconds for which an answer asks to be left alone (RFC 9110, Retry-After); 0 where it names none, or a date."""
+    asked = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    return float(asked) if asked.isascii() and asked.isdigit() else 0.0

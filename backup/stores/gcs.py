@@ -5,16 +5,13 @@ Source: Cloud Storage JSON API v1 reference (objects, buckets; request precondit
 
 from __future__ import annotations
 
-import base64
 import io
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import google.auth
-import google_crc32c
 import requests
 import urllib3
 from google.api_core import exceptions as api
@@ -26,7 +23,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.oauth2 import service_account
 
 from domicile.api.zone import Profile, Site
-from domicile.backup.stores import fast
+from domicile.backup.stores import fast, listing
 from domicile.backup.stores.base import (
     AlreadyExistsError,
     BucketFacts,
@@ -101,23 +98,23 @@ class GcsBucket:
 
     def pages(self, prefix: str = "", *, after: str = "") -> Iterator[Page]:
         """The same behind the name ``after``, 1,000 a page."""
-        token: str | None = None
-        while True:
-            page, token = self._call(partial(self._page, prefix, after, token))
+
+        def ask(token: str | None) -> tuple[Page, str | None]:
+            page, following = self._call(partial(self._page, prefix, after, token))
             # startOffset includes the name itself.
-            yield page.cut(1) if page.names[:1] == [after] else page
-            if not token:
-                return
+            return (page.cut(1) if token is None and page.names[:1] == [after] else page), following
+
+        return listing.in_order(self._where, ask, prefix, after)
 
     def read(self, name: str, *, version: str | None = None, start: int = 0, length: int | None = None) -> bytes:
         """Bytes of an object or a range of it, pinned by generation. Raises NotFoundError, ChangedError."""
-        found = self._fast.read(name, version, start, length)
-        if found is not None:
-            return found
         blob = self._bucket.blob(name)
         pin = None if version is None else int(version)
 
         def get() -> bytes:
+            found = self._fast.read(name, version, start, length)
+            if found is not None:
+                return found
             if length == 0:
                 blob.reload(if_generation_match=pin, **self._single)
                 data = b""
@@ -142,14 +139,26 @@ class GcsBucket:
             return b""
 
     @cached_property
-    def _fast(self) -> fast.FastBucket:
+    def _fast(self) -> fast.GcsObjects:
         keys = self._gcs._credentials
-        anonymous = isinstance(keys, AnonymousCredentials)
-        return fast.gcs(self._name, endpoint(self._site), None if anonymous else keys, self._deadlines)
+        token = (
+            (lambda: None)
+            if isinstance(keys, AnonymousCredentials)
+            else fast.Tokens(keys, self._gcs._http._auth_request)
+        )
+        return fast.GcsObjects(self._where, endpoint(self._site), self._name, token, self._deadlines)
 
     def create(self, name: str, data: bytes) -> None:
         """Write an object that must not exist (ifGenerationMatch=0). Raises AlreadyExistsError, UnavailableError."""
-        self._call(lambda: self._put(name, data, 0), AlreadyExistsError)
+
+        def put() -> None:
+            kept = self._fast.create(name, data)
+            if kept is None:
+                self._put(name, data, 0)
+            else:
+                self._require_kept(kept, fast.crc32c(data))
+
+        self._call(put, AlreadyExistsError)
 
     def write(self, name: str, data: Iterator[bytes], size: int) -> str:
         """Write or overwrite an object; above 8 MiB as a resumable upload that holds one part in memory."""
@@ -181,27 +190,21 @@ class GcsBucket:
 
     def _page(self, prefix: str, after: str, token: str | None) -> tuple[Page, str | None]:
         """One page and the token of the next; the library would make an object of every item."""
-        asked = {"fields": _PAGE_FIELDS, "maxResults": 1000, "prefix": prefix, "startOffset": after, "pageToken": token}
-        answer = self._gcs._http.get(
-            f"{endpoint(self._site)}/storage/v1/b/{self._name}/o",
-            params={key: value for key, value in asked.items() if value},
-            timeout=self._single["timeout"],
-        )
-        if answer.status_code != 200:
-            raise api.from_http_response(answer)
-        found = answer.json()
-        items = found.get("items", ())
-        page = Page(
-            [item["name"] for item in items],
-            [str(item["generation"]) for item in items],
-            [int(item["size"]) for item in items],
-            [_crc32c(item.get("crc32c")) for item in items],
-        )
-        return page, found.get("nextPageToken")
+        asked = {"fields": _PAGE_FIELDS, "maxResults": "1000", "prefix": prefix, "startOffset": after}
+        asked = {key: value for key, value in {**asked, "pageToken": token}.items() if value}
+        found = self._fast.listed(asked)
+        if found is None:
+            answer = self._gcs._http.get(
+                f"{endpoint(self._site)}/storage/v1/b/{self._name}/o", params=asked, timeout=self._single["timeout"]
+            )
+            if answer.status_code != 200:
+                raise api.from_http_response(answer)
+            found = answer.content
+        return listing.of_gcs(found)
 
     def _put(self, name: str, data: bytes, generation: int | None) -> str:
         asked = {"uploadType": "media", "name": name, "ifGenerationMatch": generation}
-        checksum = base64.b64encode(struct.pack(">I", google_crc32c.value(data))).decode()
+        checksum = fast.crc32c(data)
         answer = self._gcs._http.post(
             f"{endpoint(self._site)}/upload/storage/v1/b/{self._name}/o",
             params={key: value for key, value in asked.items() if value is not None},
@@ -212,10 +215,13 @@ class GcsBucket:
         if answer.status_code != 200:
             raise api.from_http_response(answer)
         kept = answer.json()
+        self._require_kept(kept, checksum)
+        return str(kept["generation"])
+
+    def _require_kept(self, kept: Mapping[str, Any], checksum: str) -> None:
         if kept.get("crc32c") != checksum:
             raise StoreError(f"{self._where} kept other bytes than were sent")
         self._config.require_written(kept.get("kmsKeyName"))
-        return str(kept["generation"])
 
     def _call(self, call: Callable[[], _T], conflict: type[StoreError] = ChangedError) -> _T:
         def once() -> _T:
@@ -284,7 +290,3 @@ class _Stream(io.RawIOBase):
         taken, self._held = self._held[:size], self._held[size:]
         self._position += len(taken)
         return taken
-
-
-def _crc32c(encoded: str | None) -> int | None:
-    return None if not encoded else int(struct.unpack(">I", base64.b64decode(encoded))[0])

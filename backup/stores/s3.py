@@ -7,24 +7,17 @@ from __future__ import annotations
 
 import base64
 import math
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from hashlib import md5
-from operator import lt
 from typing import Any, NoReturn
-from urllib.parse import unquote_plus
-from xml.etree import ElementTree
 
 import google_crc32c
 import urllib3
 from botocore import exceptions as boto
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
 
 from domicile.api.zone import Profile, Site
-from domicile.backup.stores import fast, s3_client
+from domicile.backup.stores import fast, listing, s3_client
 from domicile.backup.stores.base import (
     AlreadyExistsError,
     BucketFacts,
@@ -36,14 +29,12 @@ from domicile.backup.stores.base import (
     StoreError,
     UnavailableError,
     infos_of,
-    pages_of,
 )
 from domicile.backup.stores.deadlines import Deadlines
 from domicile.backup.stores.parts import PART_BYTES, parts
 from domicile.backup.stores.s3_config import OwnedError, S3Config, code_of, owner, status_of
 
 _MAX_PARTS = 10_000
-_CRC_HEADER = "x-amz-checksum-crc32c"
 _DENIED_CODES = {"AccessDenied", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _ELSEWHERE_CODES = {
     "PermanentRedirect",
@@ -64,31 +55,8 @@ _NO_ANSWER = (
 )
 
 
-def _crc32c(data: bytes) -> str:
-    return base64.b64encode(struct.pack(">I", google_crc32c.value(data))).decode()
-
-
 class _BeyondEndError(StoreError):
     """The range starts behind the last byte."""
-
-
-def _is_md5(version: str | None, data: bytes) -> bool:
-    return version is None or "-" in version or md5(data, usedforsecurity=False).hexdigest() == version
-
-
-def _ascending(names: list[str]) -> bool:
-    return all(map(lt, names, names[1:]))
-
-
-def _parsed(answer: bytes) -> tuple[Page, str | None]:
-    # expat has refused exponential entities since 2.4.1, and Python 3.11 links a newer one.
-    tree = ElementTree.fromstring(answer)  # noqa: S314
-    names = [e.text or "" for e in tree.iterfind("{*}Contents/{*}Key")]
-    if tree.findtext("{*}EncodingType") == "url":
-        names = [unquote_plus(name) for name in names]
-    versions = [(e.text or "").strip('"') for e in tree.iterfind("{*}Contents/{*}ETag")]
-    sizes = [int(e.text or "") for e in tree.iterfind("{*}Contents/{*}Size")]
-    return Page(names, versions, sizes, [None] * len(names)), tree.findtext("{*}NextContinuationToken")
 
 
 class S3Bucket:
@@ -100,7 +68,6 @@ class S3Bucket:
         self._s3 = s3
         self._deadlines = deadlines
         self._config = S3Config(site, name, s3, deadlines, self._translated, kms)
-        self._etags_opaque = False
 
     @property
     def site(self) -> str:
@@ -118,31 +85,22 @@ class S3Bucket:
 
     def pages(self, prefix: str = "", *, after: str = "") -> Iterator[Page]:
         """The same behind the name ``after``, 1,000 a page."""
-        token: dict[str, str] = {"StartAfter": after} if after else {}
-        last = after
-        while True:
-            page, following = self._page({"Prefix": prefix, **token})
-            if page.names and not _ascending([last, *page.names]):
-                raise StoreError(f"{self._where} lists its objects out of order; a general-purpose S3 bucket is needed")
-            yield page
-            if not following:
-                return
-            last, token = page.names[-1] if page.names else last, {"ContinuationToken": following}
+        start = {"start-after": after} if after else {}
 
-    def _page(self, arguments: dict[str, Any]) -> tuple[Page, str | None]:
-        """One page and the token of the next. botocore's own parser would take thirty times as long."""
-        where = {"Bucket": self._name, "EncodingType": "url", **owner(self._site), **arguments}
-        url = self._s3.generate_presigned_url("list_objects_v2", Params=where, ExpiresIn=300)
-        try:
-            answer = s3_client.plain(self._deadlines).request("GET", url, redirect=False, retries=False)
-            if answer.status == 200:
-                return _parsed(answer.data)
-        except (urllib3.exceptions.HTTPError, ElementTree.ParseError):
-            pass  # The careful client asks again, retries, and says what is wrong.
-        found = self._call("list_objects_v2", **arguments)
-        entries = found.get("Contents", ())
-        page = pages_of(ObjectInfo(e["Key"], e["ETag"].strip('"'), e["Size"]) for e in entries)
-        return next(page, Page([], [], [], [])), found.get("NextContinuationToken")
+        def ask(token: str | None) -> tuple[Page, str | None]:
+            behind = start if token is None else {"continuation-token": token}
+            return self._deadlines.run(lambda: self._listed({"prefix": prefix, **behind}))
+
+        return listing.in_order(self._where, ask, prefix, after)
+
+    def _listed(self, asked: dict[str, str]) -> tuple[Page, str | None]:
+        with self._translated(ChangedError):
+            answer = self._fast.listed(asked)
+            if answer is not None:
+                return listing.of_s3(answer)
+            names = {"prefix": "Prefix", "start-after": "StartAfter", "continuation-token": "ContinuationToken"}
+            behind = {names[key]: value for key, value in asked.items()}
+            return listing.of_boto(self._s3.list_objects_v2(Bucket=self._name, **owner(self._site), **behind))
 
     def read(self, name: str, *, version: str | None = None, start: int = 0, length: int | None = None) -> bytes:
         """Bytes of an object or a range of it, pinned by If-Match. Raises NotFoundError, ChangedError."""
@@ -150,9 +108,6 @@ class S3Bucket:
         if length == 0:
             self._call("head_object", Key=name, **pin)
             return b""
-        found = self._fast.read(name, version, start, length)
-        if found is not None and (self._etags_opaque or length is not None or _is_md5(version, found)):
-            return found
         ranged: dict[str, Any] = (
             {}
             if (start, length) == (0, None)
@@ -161,56 +116,47 @@ class S3Bucket:
 
         def get() -> bytes:
             with self._translated(ChangedError):
+                found = self._fast.read(name, version, start, length)
+                if found is not None:
+                    return found
                 answer = self._s3.get_object(
                     Bucket=self._name, Key=name, ChecksumMode="ENABLED", **owner(self._site), **pin, **ranged
                 )
                 data: bytes = answer["Body"].read()
+            # Some compatible servers ignore If-Match, but all name the ETag of what they serve.
+            if version is not None and str(answer["ETag"]).strip('"') != version:
+                raise ChangedError(f"{self._where}: an object has changed")
             checksum = answer.get("ChecksumCRC32C")
             whole = not ranged and answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
-            if whole and checksum and "-" not in checksum and checksum != _crc32c(data):
+            if whole and checksum and "-" not in checksum and checksum != fast.crc32c(data):
                 raise StoreError(f"{self._where}: an object does not match its CRC32C")
+            if not ranged:
+                self._fast.trust(str(answer["ETag"]).strip('"'), data)
             return data
 
         try:
-            data = self._deadlines.run(get)
+            return self._deadlines.run(get)
         except _BeyondEndError:
             return b""
-        # Of a bucket with SSE-KMS no ETag is an MD5 (API_Object): known once both ways gave equal bytes.
-        self._etags_opaque = self._etags_opaque or data == found
-        return data
 
     @cached_property
-    def _fast(self) -> fast.FastBucket:
-        path_style = self._site.stores.profile is Profile.COMPATIBLE
-        keys, where = self._s3._request_signer._credentials, s3_client.endpoint(self._site)
-        return fast.s3(self._name, where, self._site.region, keys, self._deadlines, path_style=path_style)
+    def _fast(self) -> fast.S3Objects:
+        keys, of = self._s3._request_signer._credentials, self._site.stores.account_id
+        return fast.S3Objects(self._where, self._url, self._site.region, keys, of, self._deadlines)
 
     def create(self, name: str, data: bytes) -> None:
         """Write an object that must not exist (If-None-Match: *). Raises AlreadyExistsError, UnavailableError."""
-        if fast.is_plain(name) and self._created(name, data):
-            return
-        self._kept(
-            self._call(
-                "put_object", AlreadyExistsError, Key=name, Body=data, IfNoneMatch="*", ChecksumCRC32C=_crc32c(data)
-            )
-        )
 
-    def _created(self, name: str, data: bytes) -> bool:
-        """Whether a bare signed PUT created the object; else boto3, six times as slow, asks again and says why not."""
-        keys, headers = self._s3._request_signer._credentials, {"If-None-Match": "*", _CRC_HEADER: _crc32c(data)}
-        if self._site.stores.account_id:
-            headers["x-amz-expected-bucket-owner"] = self._site.stores.account_id
-        request = AWSRequest("PUT", f"{self._url}/{name}", headers=headers, data=data)
-        S3SigV4Auth(keys.get_frozen_credentials(), "s3", self._site.region).add_auth(request)
-        try:
-            answer = s3_client.plain(self._deadlines).request(
-                "PUT", request.url, body=data, headers=dict(request.headers), redirect=False, retries=False
-            )
-        except urllib3.exceptions.HTTPError:
-            return False
-        if answer.status == 200:
-            self._config.require_written(answer.headers)
-        return answer.status == 200
+        def put() -> None:
+            with self._translated(AlreadyExistsError):
+                headers = self._fast.create(name, data)
+                if headers is not None:
+                    self._config.require_written(headers)
+                    return
+                where = {"Bucket": self._name, "Key": name, **owner(self._site)}
+                self._kept(self._s3.put_object(**where, Body=data, IfNoneMatch="*", ChecksumCRC32C=fast.crc32c(data)))
+
+        self._deadlines.run(put)
 
     @cached_property
     def _url(self) -> str:
@@ -224,12 +170,12 @@ class S3Bucket:
         return answer
 
     def write(self, name: str, data: Iterator[bytes], size: int) -> str:
-        """Write or overwrite an object; above 16 MiB as a multipart upload that holds one part in memory."""
+        """Write or overwrite an object; above 8 MiB as a multipart upload that holds one part in memory."""
         part_size = max(PART_BYTES, math.ceil(size / _MAX_PARTS))
         pieces = parts(data, size, part_size)
         if size <= part_size:
             body = next(pieces)
-            answer = self._kept(self._call("put_object", Key=name, Body=body, ChecksumCRC32C=_crc32c(body)))
+            answer = self._kept(self._call("put_object", Key=name, Body=body, ChecksumCRC32C=fast.crc32c(body)))
         else:
             answer = self._multipart(name, pieces)
         return str(answer["ETag"]).strip('"')
@@ -300,7 +246,7 @@ class S3Bucket:
         try:
             for number, piece in enumerate(pieces, start=1):
                 whole.update(piece)
-                checksum = _crc32c(piece)
+                checksum = fast.crc32c(piece)
                 part = self._call("upload_part", **handle, PartNumber=number, Body=piece, ChecksumCRC32C=checksum)
                 done.append({"PartNumber": number, "ETag": part["ETag"], "ChecksumCRC32C": checksum})
             return self._kept(

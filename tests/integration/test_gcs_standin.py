@@ -232,7 +232,7 @@ def test_public_access_prevention_refuses_public_members(state: State) -> None:
     assert requests.put(path, json=policy, timeout=10).status_code == 412
 
 
-@pytest.mark.parametrize("fault", ["503/2", "reset/2", "lose/2/objects.insert"])
+@pytest.mark.parametrize("fault", ["503/2", "lose/2/objects.insert"])
 def test_faults_strike_in_turn(state: State, tmp_path: Path, fault: str) -> None:
     bucket = as_site(state, tmp_path, None, Deadlines(connect=2, read=2, retries=0))
     state.faults.append(Fault.parse(fault))
@@ -243,6 +243,17 @@ def test_faults_strike_in_turn(state: State, tmp_path: Path, fault: str) -> None
     assert state.buckets["bucket"].objects.live.keys() == applied
     state.faults.clear()
     assert create_once(bucket, "second", b"2")
+
+
+def test_a_reset_of_a_kept_connection_costs_nothing_and_of_a_new_one_the_call(state: State, tmp_path: Path) -> None:
+    bucket = as_site(state, tmp_path, None, Deadlines(connect=2, read=2, retries=0))
+    state.faults.append(Fault.parse("reset/2"))
+    bucket.create("first", b"1")
+    bucket.create("second", b"2")
+    state.faults[:] = [Fault.parse("reset")]
+    with pytest.raises(UnavailableError):
+        bucket.create("third", b"3")
+    assert state.buckets["bucket"].objects.live.keys() == {"first", "second"}
 
 
 def test_a_stall_never_answers(state: State, tmp_path: Path) -> None:

@@ -100,9 +100,9 @@ class Reader:
             assert all(after < row[0] and (end is None or row[0] <= end) for row in kept)
             assert (len(kept), sum(row[2] for row in kept)) == (count, size)
             assert digest_of_rows == sha256(canonical([[row[i] for row in kept] for i in range(3)]))
-            for path, version, length, crc32c, parts in kept:
+            for path, version, bytes_of, crc32c, parts in kept:
                 data = b"".join(self.part(version, *part) for part in parts)
-                assert (len(data), google_crc32c.value(data)) == (length, crc32c)
+                assert (len(data), google_crc32c.value(data)) == (bytes_of, crc32c)
                 objects[path] = data
         assert (len(objects), sum(map(len, objects.values()))) == (root["objects"], root["bytes"])
         return objects
