@@ -19,7 +19,7 @@ from domicile.backup.manifest import Entry
 from domicile.backup.snapshot import Scope, new_name, put
 from domicile.backup.stores.base import Bucket, NotFoundError
 
-# Far below what pruning grants to objects that no commit names (prune.ORPHAN_AGE), clocks may differ in between.
+# An older one would save little any more; of what it names pruning spares everything until its slot is taken (prune).
 MAX_AGE = timedelta(hours=24)
 _NAME = re.compile(r"(\d{10})-(\d+of\d+)-(\d{10})-([0-9a-f]{32}|done)", re.ASCII)
 _HELD = 4

@@ -190,7 +190,7 @@ def tip(
             f"the newest slot of tenant {tenant} at site {control.site} is {newest.seq if newest else 0}, but slot"
             f" {least} is known to have been written: the control bucket was rolled back; restore it before going on"
         )
-    if echo and newest and read(control, tenant, echo.seq) != echo:
+    if echo and newest and not _holds(control, echo):
         raise RollbackError(
             f"slot {echo.seq} of tenant {tenant} at site {control.site} is not the commit that this site made there"
         )
@@ -201,6 +201,14 @@ def tip(
             break
         slot = _previous(control, slot)
     return Tip(newest, slot if slot and slot.kind == "commit" else None)
+
+
+def _holds(control: Bucket, echo: Slot) -> bool:
+    """Whether the echo's slot is what it was; or was cut with all before it, as after a crash between slot and echo."""
+    try:
+        return parse(control.read(slot_name(echo.tenant, echo.seq)), echo.tenant, echo.seq) == echo
+    except NotFoundError:
+        return _numbers(control, f"commits/{echo.tenant}/")[0] > echo.seq
 
 
 def _previous(control: Bucket, slot: Slot) -> Slot:
@@ -237,6 +245,13 @@ def commits(control: Bucket, tenant: str, sealer: Sealer) -> Iterator[Slot]:
         slot.authenticate(sealer)
         if slot.kind == "commit":
             yield slot
+
+
+def cut(control: Bucket, tenant: str, first: int) -> None:
+    """Delete the slots below ``first``, the lowest first, so that no gap shows; ``first`` is no newer than a commit."""
+    for number in _numbers(control, f"commits/{tenant}/"):
+        if number < first:
+            control.delete(slot_name(tenant, number))
 
 
 def append(control: Bucket, control_own: Bucket, slot: Slot) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import secrets
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -181,15 +181,20 @@ class Snapshot:
         return entries
 
     def read(self, prefix: str = "") -> Iterator[list[Entry]]:
-        """The entries of the shards ``indexes(prefix)`` that have the prefix, a few shards read ahead, by name."""
-        rest = iter(self.indexes(prefix))
+        """The entries of the shards ``indexes(prefix)`` that have the prefix, by name. Raises IntegrityError."""
+        for found in self.each(self.indexes(prefix)):
+            yield [entry for entry in found if entry.name.startswith(prefix)] if prefix else found
+
+    def each(self, indexes: Iterable[int]) -> Iterator[list[Entry]]:
+        """The entries of these shards, a few shards read ahead. Raises IntegrityError."""
+        rest = iter(indexes)
         with ThreadPoolExecutor(_READERS) as pool:
             ahead = deque(pool.submit(self.entries, index) for index in islice(rest, _READERS))
             while ahead:
                 found = ahead.popleft().result()
                 if (following := next(rest, None)) is not None:
                     ahead.append(pool.submit(self.entries, following))
-                yield [entry for entry in found if entry.name.startswith(prefix)] if prefix else found
+                yield found
 
     def delta(self, delta: Delta) -> list[Change]:
         """The changes of one delta, stale ones included. Raises IntegrityError."""
