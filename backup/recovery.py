@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from domicile.api.sites import ServedZone
 from domicile.api.zone import Site
-from domicile.backup import binding, claims, records, residency, restore, snapshot
+from domicile.backup import binding, claims, prune, records, residency, restore, snapshot
 from domicile.backup.canonical import parse_time
 from domicile.backup.errors import BackupError, NoSnapshotError
 from domicile.backup.keys import TenantKey
@@ -105,11 +105,14 @@ class Recovery:
         Raises what ``choose`` raises.
         """
         self._tip(site)
-        folder = f"{self.tenant}/manifests/"
-        there = {info.name.removeprefix(folder) for info in self.replica(site).list(folder)}
-        for commit in records.commits(self.control(site), self.tenant, self._scope.sealer):
-            if dropped or commit.manifest in there:
-                yield Kept(site, commit, commit.manifest in there)
+        control = self.control(site)
+        standing = prune.standing(control, self.tenant, self._scope.sealer)
+        if not dropped:
+            yield from (Kept(site, commit) for commit in reversed(standing))
+            return
+        numbers = {commit.seq for commit in standing}
+        for commit in records.commits(control, self.tenant, self._scope.sealer):
+            yield Kept(site, commit, commit.seq in numbers)
 
     def choose(self, *, seq: int | None = None, at: datetime | None = None, site: str | None = None) -> Kept:
         """Commit ``seq``, or the newest one whose cut is not later than ``at``, or the newest of all; none dropped.
@@ -166,22 +169,24 @@ class Recovery:
     def restore(
         self, kept: Kept, target: Bucket, *, prefix: str = "", mode: Mode = Mode.FRESH, dry_run: bool = False
     ) -> Restored:
-        """``domicile.backup.restore.restore`` of that very commit.
+        """``domicile.backup.restore.restore`` of that very commit; ConcurrentRunError where it was pruned meanwhile.
 
         Into ``targets.Nowhere`` it only authenticates what it would write: do so before a live bucket is touched.
         """
-        return restore.restore(
-            self.control(kept.site),
-            self.replica(kept.site),
-            target,
-            self.key,
-            self.tenant,
-            self.zone.name,
-            seq=kept.commit.seq,
-            prefix=prefix,
-            mode=mode,
-            dry_run=dry_run,
-        )
+        control, replica, sealer = self.control(kept.site), self.replica(kept.site), self._scope.sealer
+        with prune.unless_pruned(control, self.tenant, sealer, prune.newest(control, self.tenant, sealer)):
+            return restore.restore(
+                control,
+                replica,
+                target,
+                self.key,
+                self.tenant,
+                self.zone.name,
+                seq=kept.commit.seq,
+                prefix=prefix,
+                mode=mode,
+                dry_run=dry_run,
+            )
 
     def _find(self, site: Site, seq: int | None, at: datetime | None) -> Kept | None:
         if seq is not None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from domicile.api.sites import ServedZone, SiteFile
-from domicile.backup import binding, claims, records
+from domicile.backup import binding, claims, keys, prune, records
 from domicile.backup.claims import Claim, Mode
+from domicile.backup.retention import Retention
 from domicile.backup.worker import Replicator
 from domicile.cli import site as cli_site
 from domicile.cli.main import main
@@ -111,6 +112,23 @@ def test_a_snapshot_whose_manifest_is_damaged_is_shown_as_such(estate: Estate, c
     found = capsys.readouterr()
     assert sorted(row["state"] for row in json.loads(found.out)) == ["damaged", "kept", "kept"]
     assert "damaged:" in found.err
+
+
+def test_what_retention_dropped_is_shown_on_request_and_never_chosen(estate: Estate, capsys: Out) -> None:
+    key = keys.open_tenant_key(estate.keys.own(estate.zones[0]), estate.at("one", "keys"), estate.id, "eu")
+    stores = estate.at("two", "control"), estate.at("two", "replica")
+    assert prune.prune(*stores, key, estate.id, "eu", Retention(), lambda: estate.now, given_up=[2])
+    assert estate.run("snapshots", "-o", "json", "--dropped") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["seq"], row["state"]) for row in rows] == [(3, "kept"), (2, "dropped"), (1, "kept")]
+    assert estate.run("snapshots", "-o", "json") == 0
+    assert [row["seq"] for row in json.loads(capsys.readouterr().out)] == [3, 1]
+    assert estate.run("verify", "--seq", "2") == 1
+    assert "keeps such a snapshot" in capsys.readouterr().err
+    estate.spare()
+    assert estate.run("restore", "--at", "2026-01-31T13:30:00Z", "--beside", "spare") == 0
+    assert "snapshot 1 of" in capsys.readouterr().out
+    assert estate.run("verify", "--all") == 0
 
 
 def test_both_sites_keep_snapshots_after_a_take_over_and_a_number_may_need_the_site(
