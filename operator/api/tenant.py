@@ -76,8 +76,30 @@ class Access(Model):
     ] = []
 
 
+class SnapshotRetention(Model):
+    """Which snapshots are kept; the newest one always is."""
+
+    hourly: Annotated[
+        int, Field(description="Of so many hours that have a snapshot the newest one is kept.", ge=0, le=336)
+    ] = 48
+    daily: Annotated[
+        int, Field(description="Of so many days (UTC) that have a snapshot the newest one is kept.", ge=0, le=366)
+    ] = 30
+    monthly: Annotated[
+        int, Field(description="Of so many months (UTC) that have a snapshot the newest one is kept.", ge=0, le=120)
+    ] = 12
+    longest_days: Annotated[
+        int | None,
+        Field(
+            description="The retention class of the data: no snapshot but the newest is kept for more days.",
+            ge=1,
+            le=36500,
+        ),
+    ] = None
+
+
 class Replication(Model):
-    """How old the copy at the peer may be."""
+    """How old the copy at the peer may be, and which of its snapshots are kept."""
 
     max_age_seconds: Annotated[
         int,
@@ -85,6 +107,7 @@ class Replication(Model):
             description="ReplicationHealthy turns False when the newest snapshot is older (seconds).", ge=60, le=604800
         ),
     ] = 7200
+    retention: Annotated[SnapshotRetention, Field(description="Which snapshots are kept.")] = SnapshotRetention()
 
 
 class AssistantTenantSpec(Model):

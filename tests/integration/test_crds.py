@@ -109,7 +109,8 @@ def test_minimal_objects_are_accepted_and_filled_with_defaults(apiserver: ApiSer
     assert (spec["leaseSeconds"], spec["onPartition"]) == (30, "serve")
     spec = apiserver.get("assistanttenant", a_tenant["metadata"]["name"])["spec"]
     assert spec["assistants"][0]["replicas"] == 2
-    assert (spec["replication"], spec["suspend"]) == ({"maxAgeSeconds": 7200}, False)
+    kept = {"hourly": 48, "daily": 30, "monthly": 12}
+    assert (spec["replication"], spec["suspend"]) == ({"maxAgeSeconds": 7200, "retention": kept}, False)
     spec = apiserver.get("failover", a_failover["metadata"]["name"])["spec"]
     assert (spec["mode"], spec["dryRun"]) == ("emergency", False)
     spec = apiserver.get("restore", a_restore["metadata"]["name"])["spec"]
@@ -218,6 +219,8 @@ TENANT_REFUSALS = [
     ("spec/access", {"clients": [{"namespace": "Not"}]}, "spec.access.clients[0].namespace"),
     ("spec/replication", {"maxAgeSeconds": 59}, "greater than or equal to 60"),
     ("spec/replication", {"maxAgeSeconds": 604801}, "less than or equal to 604800"),
+    ("spec/replication", {"retention": {"hourly": -1}}, "greater than or equal to 0"),
+    ("spec/replication", {"retention": {"longestDays": 0}}, "greater than or equal to 1"),
 ]
 
 FAILOVER_REFUSALS = [

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from domicile.backup.retention import Retention, kept
 
 NOW = datetime(2026, 3, 31, 12, 30, tzinfo=UTC)
-TIMES = (st.integers(0, 60 * 24 * 1200) | st.integers(0, 60 * 200)).map(lambda minutes: NOW - timedelta(minutes=minutes))
+MINUTES = st.integers(0, 60 * 24 * 1200) | st.integers(0, 60 * 200)
+TIMES = MINUTES.map(lambda minutes: NOW - timedelta(minutes=minutes))
 CHAINS = st.lists(TIMES, max_size=60).map(lambda times: dict(enumerate(times, 1)))
 LONGEST = st.none() | st.timedeltas(timedelta(0), timedelta(days=900))
 RETENTIONS = st.builds(Retention, st.integers(0, 6), st.integers(0, 6), st.integers(0, 6), LONGEST)
