@@ -41,7 +41,7 @@ from domicile.backup.stores.gcs_config import GcsConfig, endpoint
 from domicile.backup.stores.parts import PART_BYTES, parts
 
 _SCOPES = ["https://www.googleapis.com/auth/devstorage.full_control"]
-_PAGE_FIELDS = "items(name,generation,size,crc32c),nextPageToken"
+_PAGE_FIELDS = "kind,items(name,generation,size,crc32c),nextPageToken"
 _TYPE = "application/octet-stream"
 _T = TypeVar("_T")
 

@@ -71,8 +71,11 @@ def of_gcs(answer: bytes) -> tuple[Page, str | None]:
         items, token = found.get("items", []), found.get("nextPageToken") or None
         columns = [[item[field] for item in items] for field in ("name", "generation", "size")]
         crcs = [_crc32c(item["crc32c"]) if "crc32c" in item else None for item in items]
+        kind = found.get("kind")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
         raise MalformedError("an object lacks its name, generation or size, or it is no JSON") from None
+    if kind != "storage#objects":
+        raise MalformedError("it is another document")
     if not isinstance(token, str | None):
         raise MalformedError("it does not say where it goes on")
     names, versions, sizes = columns

@@ -161,7 +161,8 @@ class S3Bucket:
     @cached_property
     def _url(self) -> str:
         scheme, _, host = s3_client.endpoint(self._site).partition("://")
-        if self._site.stores.profile is Profile.COMPATIBLE:
+        # AWS's certificates hold for one label in front (S3 User Guide, virtual hosting of buckets).
+        if self._site.stores.profile is Profile.COMPATIBLE or "." in self._name:
             return f"{scheme}://{host}/{self._name}"
         return f"{scheme}://{self._name}.{host}"
 

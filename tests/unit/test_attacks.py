@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 
 from domicile.backup import manifest, packing, records, replicate, snapshot
 from domicile.backup.errors import HeldError
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Scope, Snapshot
+from domicile.backup.stores import listing, open_bucket
 from domicile.backup.stores.base import UnavailableError
+from domicile.backup.stores.wire import Answer, Wire
+from tests.integration.stores_fixture import make_site
 from tests.memory_bucket import MemoryBucket
 from tests.unit.world import KEY, TENANT, ZONE, World, contents
 
@@ -90,3 +97,29 @@ def test_objects_that_all_grow_behind_the_listing_fill_no_memory(monkeypatch: py
     assert world.replicate().changed == 40
     assert world.restored() == world.contents() == {f"{i:02}": grown for i in range(40)}
     assert max(len(data) for name, data in contents(world.replica).items() if "/packs/" in name) <= 3000
+
+
+def test_a_bucket_with_dots_is_asked_for_where_a_certificate_fits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """AWS's certificates hold for one label only (S3 User Guide, virtual hosting of buckets)."""
+    asked: list[tuple[str, str]] = []
+
+    def ask(self: Wire, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+        asked.append((self.host, target))
+        return Answer(200, {"content-length": "2"}, b"ok")
+
+    monkeypatch.setattr(Wire, "ask", ask)
+    site = make_site("aws-frankfurt", "aws", "eu-central-1", None)
+    (tmp_path / f"{site.name}.json").write_text(json.dumps({"accessKeyId": "id", "secretAccessKey": "secret"}))
+    for name in ("plain-bucket", "dotted.bucket"):
+        assert open_bucket(site, name, tmp_path).read("claims/x") == b"ok"
+    home = "s3.eu-central-1.amazonaws.com"
+    assert asked == [(f"plain-bucket.{home}", "/claims/x"), (home, "/dotted.bucket/claims/x")]
+
+
+@pytest.mark.parametrize("answer", [b"{}", b'{"error": {}}', b'{"kind": "storage#buckets"}', b'{"items": []}'])
+def test_what_is_no_listing_is_no_empty_bucket(answer: bytes) -> None:
+    with pytest.raises(listing.MalformedError):
+        listing.of_gcs(answer)
+    assert listing.of_gcs(b'{"kind": "storage#objects"}')[0].names == []
