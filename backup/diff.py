@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -55,7 +56,7 @@ Pages = Callable[[str], Iterator[Page]]
 """Lists the objects behind a name."""
 
 
-def compare(pages: Pages, last: Snapshot | None, *, read_all: bool = False) -> Iterator[Kept | Group]:
+def compare(pages: Pages, last: Snapshot | None, *, read_all: bool = False) -> Generator[Kept | Group, None, None]:
     """What the listing means for each shard of ``last``, in order of names. Raises what reading and listing raise.
 
     With ``read_all`` no shard is kept without a look at its entries.
@@ -67,10 +68,10 @@ def compare(pages: Pages, last: Snapshot | None, *, read_all: bool = False) -> I
     count = max(1, min(_RANGES, len(shards) // _RANGE_SHARDS))
     bounds = [len(shards) * i // count for i in range(count + 1)]
     ranges = [partial(_raw, pages, shards, a, b, read_all=read_all) for a, b in pairwise(bounds)]
-    with ThreadPoolExecutor(_AHEAD) as pool:
+    with closing(_at_once(ranges)) as items, ThreadPoolExecutor(_AHEAD) as pool:
         waiting: deque[tuple[Kept | Group, Future[list[Entry]] | None]] = deque()
         try:
-            for item in _at_once(ranges):
+            for item in items:
                 read = (
                     pool.submit(last.entries, item.index)
                     if isinstance(item, Group) and item.index is not None
@@ -95,7 +96,7 @@ def _fresh(buffer: _Buffer) -> Iterator[Group]:
         after = listed.names[-1] if listed.names else after
 
 
-def _at_once(ranges: Sequence[Callable[[], Iterator[Kept | Group]]]) -> Iterator[Kept | Group]:
+def _at_once(ranges: Sequence[Callable[[], Iterator[Kept | Group]]]) -> Generator[Kept | Group, None, None]:
     """The items of all ranges in order, while all of them are listed at the same time."""
     stop = Event()
     running = [_Range(items, stop) for items in ranges]

@@ -8,7 +8,7 @@ not many more of all tenants that a process replicates at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -71,7 +71,7 @@ class Packer:
         self._may_go_on = may_go_on
         self.packs: dict[str, int] = {}
 
-    def run(self, wanted: Iterable[ObjectInfo]) -> Iterator[tuple[ObjectInfo, Result]]:
+    def run(self, wanted: Iterable[ObjectInfo]) -> Generator[tuple[ObjectInfo, Result], None, None]:
         """Each object's result, in order and some behind the input; what a result names has been written.
 
         Raises IntegrityError where the source's bytes don't match its checksum, StoreError.

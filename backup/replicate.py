@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -178,22 +179,27 @@ class _Run:
         waiting: deque[_Waiting] = deque()
         unrecorded: list[Entry] = []
         size = 0
-        for info, result in self.packer.run(self._wanted(pages, waiting)):
-            group = waiting[0]
-            group.missing -= 1
-            if isinstance(result, Entry):
-                group.found[info.name] = result
-                self.counts.changed += 1
-                self.counts.bytes_sealed += sum(part.length for part in result.parts)
-                unrecorded.append(result)
-                size += result.size
-            elif isinstance(result, ChangedError):
-                group.found[info.name] = group.old.get(info.name)
-                self.counts.left += 1
-            self._lay_out(waiting)
-            if size >= JOURNAL_BYTES or len(unrecorded) >= JOURNAL_ROWS:
-                self.journal.write(unrecorded)
-                unrecorded, size = [], 0
+        # Closed at once where they fail: threads that list and read ahead would outlive the run, and the process.
+        with (
+            closing(diff.compare(pages, self.last, read_all=bool(self.unwanted))) as items,
+            closing(self.packer.run(self._wanted(items, waiting))) as results,
+        ):
+            for info, result in results:
+                group = waiting[0]
+                group.missing -= 1
+                if isinstance(result, Entry):
+                    group.found[info.name] = result
+                    self.counts.changed += 1
+                    self.counts.bytes_sealed += sum(part.length for part in result.parts)
+                    unrecorded.append(result)
+                    size += result.size
+                elif isinstance(result, ChangedError):
+                    group.found[info.name] = group.old.get(info.name)
+                    self.counts.left += 1
+                self._lay_out(waiting)
+                if size >= JOURNAL_BYTES or len(unrecorded) >= JOURNAL_ROWS:
+                    self.journal.write(unrecorded)
+                    unrecorded, size = [], 0
         self._lay_out(waiting)
         assert not waiting
         if self.last is None and self.held_of is not None:
@@ -203,9 +209,9 @@ class _Run:
         if self.share and unrecorded:
             self.journal.write(unrecorded)
 
-    def _wanted(self, pages: Pages, waiting: deque[_Waiting]) -> Iterator[ObjectInfo]:
+    def _wanted(self, items: Iterator[Kept | Group], waiting: deque[_Waiting]) -> Iterator[ObjectInfo]:
         """What has to be sealed; its groups go into ``waiting``."""
-        for number, item in enumerate(diff.compare(pages, self.last, read_all=bool(self.unwanted))):
+        for number, item in enumerate(items):
             if isinstance(item, Kept):
                 self.counts.listed += item.shard.objects
                 waiting.append(_Waiting(item, {}, {}, 0))

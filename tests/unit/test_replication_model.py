@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from domicile.backup import diff, layout, packing, replicate, restore
-from domicile.backup.errors import BackupError, ConcurrentRunError, FencedError
+from domicile.backup.errors import BackupError, ConcurrentRunError, FencedError, HeldError
 from domicile.backup.stores.base import UnavailableError
 from tests.memory_bucket import MemoryBucket
 from tests.unit.format_reader import Reader
@@ -269,6 +269,29 @@ def test_a_run_whose_source_is_gone_ends_soon() -> None:
     with pytest.raises(UnavailableError, match="gone"):
         world.replicate()
     assert sum(operation == "read" for operation, _ in world.live.calls) < 200
+
+
+def test_a_run_that_fails_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that lists on keeps the process from ending."""
+    shrink_sizes(monkeypatch)
+    world = World()
+    for i in range(300):
+        world.write(f"{i:03}", b"1")
+    world.replicate()
+    for i in range(300):
+        world.write(f"{i:03}", b"2")
+    running = threading.active_count()
+    world.replica.fail("create", times=9, matching="/packs/")
+    with pytest.raises(UnavailableError) as lost:
+        world.replicate(accept_change=True)
+    assert threading.active_count() == running
+    world.replica.before = lambda *_: None
+    with pytest.raises(HeldError) as held:
+        world.replicate()
+    assert threading.active_count() == running
+    # Whoever keeps the errors keeps what they were raised in.
+    assert lost.value.__traceback__
+    assert held.value.__traceback__
 
 
 def test_a_run_that_is_told_to_stop_commits_nothing() -> None:
