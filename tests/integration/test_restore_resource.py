@@ -328,11 +328,11 @@ class FaultyBucket:
         if name not in {"create", "write"}:
             return found
 
-        def counted(*args: Any) -> Any:
+        def counted(*args: Any, **options: Any) -> Any:
             self._left[0] -= 1
             if self._left[0] < 0:
                 raise sites_module.StoreError("the disk of the store is full")
-            return found(*args)
+            return found(*args, **options)
 
         return counted
 
@@ -448,9 +448,9 @@ class Dying:
                 if operation not in {"create", "write", "delete"}:
                     return found
 
-                def counted(*args: Any) -> Any:
+                def counted(*args: Any, **options: Any) -> Any:
                     dying.tick()
-                    return found(*args)
+                    return found(*args, **options)
 
                 return counted
 
@@ -524,9 +524,9 @@ async def test_an_operator_that_ends_leaves_nobody_writing(estate: Estate, monke
                 if operation not in {"create", "write", "delete"}:
                     return found
 
-                def slow(*args: Any) -> Any:
+                def slow(*args: Any, **options: Any) -> Any:
                     loop.call_soon_threadsafe(begun.set)
-                    result = found(*args)
+                    result = found(*args, **options)
                     writes.append(operation)
                     return result
 
