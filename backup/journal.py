@@ -22,7 +22,6 @@ from domicile.backup.stores.base import Bucket, NotFoundError
 # An older one would save little any more; of what it names pruning spares everything until its slot is taken (prune).
 MAX_AGE = timedelta(hours=24)
 _NAME = re.compile(r"(\d{10})-(\d+of\d+)-(\d{10})-([0-9a-f]{32}|done)", re.ASCII)
-_HELD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +45,17 @@ class _Chapter(NamedTuple):
 
 
 class Journal:
-    """The journals of the run that means to commit slot ``seq`` under ``epoch``."""
+    """The journals of the run that means to commit slot ``seq`` under ``epoch``, of what it reads from ``source``."""
 
     def __init__(
-        self, replica: Bucket, scope: Scope, seq: int, epoch: int, share: Share, clock: Callable[[], datetime]
+        self,
+        replica: Bucket,
+        scope: Scope,
+        seq: int,
+        epoch: int,
+        share: Share,
+        clock: Callable[[], datetime],
+        source: str = "",
     ) -> None:
         self._replica = replica
         self._scope = scope
@@ -58,10 +64,12 @@ class Journal:
         self._share = share
         self._clock = clock
         self._folder = f"{scope.tenant}/journals/"
+        # Another bucket may have the same versions for other bytes.
+        self._bound = f"{seq} {source}"
         self._known: set[str] = set()
         self._unread: list[str] = []
         self._chapters: list[_Chapter] = []
-        self._held: dict[str, dict[str, Entry]] = {}
+        self._held: list[tuple[str, dict[str, Entry]]] = []
         self.done: set[str] = set()
 
     def write(self, entries: Sequence[Entry]) -> None:
@@ -76,7 +84,7 @@ class Journal:
             self.write(entries[half:])
             return
         name = f"{self._seq:010d}-{self._share}-{int(self._clock().timestamp()):010d}-{new_name()}"
-        sealed = self._scope.seal("journal", name, str(self._seq), self._epoch, plain)
+        sealed = self._scope.seal("journal", name, self._bound, self._epoch, plain)
         put(self._replica, self._folder + name, sealed)
 
     def finish(self) -> None:
@@ -101,19 +109,20 @@ class Journal:
         return len(self._known) > before
 
     def find(self, name: str, version: str) -> Entry | None:
-        """The entry of an object at a version, if it was sealed already. Cheap for names in ascending order."""
-        while self._unread:
-            unread = self._unread.pop()
-            if entries := self._open(unread):
-                self._chapters.append(_Chapter(min(entries), max(entries), unread))
-        for chapter in self._chapters:
-            if not chapter.first <= name <= chapter.last:
-                continue
-            if chapter.name not in self._held:
-                while len(self._held) >= _HELD:
-                    del self._held[next(iter(self._held))]
-                self._held[chapter.name] = self._open(chapter.name)
-            entry = self._held[chapter.name].get(name)
+        """The entry of an object at a version, if it was sealed already. Names ascend from call to call."""
+        if self._unread:
+            for unread in self._unread:
+                if entries := self._open(unread):
+                    self._chapters.append(_Chapter(min(entries), max(entries), unread))
+            self._unread.clear()
+            self._chapters.sort(reverse=True)
+        while self._chapters and self._chapters[-1].first <= name:
+            chapter = self._chapters.pop()
+            if chapter.last >= name:
+                self._held.append((chapter.last, self._open(chapter.name)))
+        self._held = [(last, entries) for last, entries in self._held if last >= name]
+        for _, entries in self._held:
+            entry = entries.get(name)
             if entry and entry.version == version:
                 return entry
         return None
@@ -121,7 +130,7 @@ class Journal:
     def _open(self, name: str) -> dict[str, Entry]:
         path = self._folder + name
         try:
-            plain = self._scope.open("journal", name, str(self._seq), self._epoch, self._replica.read(path))
+            plain = self._scope.open("journal", name, self._bound, self._epoch, self._replica.read(path))
             return {entry.name: entry for entry in manifest.decode_entries(plain, path)}
         except (IntegrityError, NotFoundError):
             return {}

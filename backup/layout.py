@@ -24,6 +24,7 @@ from domicile.backup.stores.base import Bucket
 MAX_DELTA_ROWS = 65536
 WORN_SHARE = 0.3
 _FOLD_SHARE = 8
+_THIN = 4
 _MERGE_RATIO = 7
 _WRITERS = 4
 
@@ -72,7 +73,7 @@ class Layout:
         """A shard of the last snapshot that stays."""
         assert self._last
         shard = self._last.root.shards[index]
-        if self._fold_all and self._last.changes_of(index):
+        if self._is_thin() or (self._fold_all and self._last.changes_of(index)):
             self._fold(shard.after, self._last.entries(index))
         else:
             self._name(shard)
@@ -83,7 +84,7 @@ class Layout:
         gone = [entry for name, entry in old.items() if now.get(name) != entry]
         new = [entry for entry in entries if old.get(entry.name) != entry]
         self._account(gone, new)
-        if self._last and group.index is not None and group.whole and not self._fold_all:
+        if self._last and group.index is not None and group.whole and not self._fold_all and not self._is_thin():
             names = {entry.name for entry in (*gone, *new)}
             pending = names | {change.name for change in self._last.changes_of(group.index)}
             if len(pending) * _FOLD_SHARE <= len(entries) and len(self._changes) + len(names) <= MAX_DELTA_ROWS:
@@ -119,6 +120,12 @@ class Layout:
             self._write(self._open[:SHARD_OBJECTS])
             self._after = self._open[SHARD_OBJECTS - 1].name
             del self._open[:SHARD_OBJECTS]
+
+    def _is_thin(self) -> bool:
+        """Whether what is being written anew is so little that the next shard goes with it: shards would only grow in
+        number where old names vanish and new ones come.
+        """
+        return self._open is not None and len(self._open) < SHARD_OBJECTS / _THIN
 
     def _close(self) -> None:
         if self._open is not None:

@@ -155,7 +155,8 @@ def highest(control: Bucket, tenant: str) -> Slot | None:
 def highest_echo(control_own: Bucket, tenant: str) -> Slot | None:
     """The newest commit that this site itself has made, from its own control bucket."""
     folder = f"echo/{tenant}/"
-    numbers = [int(i.name.removeprefix(folder)) for i in control_own.list(folder) if _SEQ.fullmatch(i.name[-10:])]
+    names = (info.name.removeprefix(folder) for info in control_own.list(folder))
+    numbers = [int(name) for name in names if _SEQ.fullmatch(name)]
     if not numbers:
         return None
     seq = max(numbers)

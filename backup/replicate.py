@@ -29,7 +29,8 @@ from domicile.backup.snapshot import Scope, Snapshot
 from domicile.backup.stores.base import Bucket, ChangedError, ObjectInfo
 
 JOURNAL_BYTES = 256 << 20
-JOURNAL_ROWS = 32768
+# Whoever commits holds a journal of each share in memory, about 600 bytes a row.
+JOURNAL_ROWS = 8192
 HELD_SHARE = 0.5
 HELD_OBJECTS = 100
 
@@ -109,7 +110,7 @@ def replicate(
             counts if counts is not None else Counts(),
             last,
             Packer(source, replica, scope, epoch, may_go_on),
-            Journal(replica, scope, seq, epoch, share or Share(0, 1), clock),
+            Journal(replica, scope, seq, epoch, share or Share(0, 1), clock, where),
             layout,
             share,
             distrusted | (worn_packs(last.root) if last else set()),
@@ -239,12 +240,13 @@ class _Run:
             if entry and (entry.version, entry.size) == (version, size):
                 if self._is_wanted(entry):
                     plan.found[name] = entry
+                    continue
             else:
                 altered += entry is not None
-                sealed = self.journal.find(name, version)
-                if sealed and sealed.size == size and self._is_wanted(sealed):
-                    plan.found[name] = sealed
-                    self.counts.resumed += 1
+            sealed = self.journal.find(name, version)
+            if sealed and sealed.size == size and self._is_wanted(sealed):
+                plan.found[name] = sealed
+                self.counts.resumed += 1
         self.counts.altered += altered
         self.counts.lost += len(old) - sum(name in old for name in listed.names)
         self._hold()

@@ -165,3 +165,14 @@ def test_a_snapshot_whose_store_hangs_delays_no_other() -> None:
             assert not waiting.done()
         finally:
             released.set()
+
+
+def test_shards_stay_few_where_old_names_vanish_and_new_ones_come() -> None:
+    """As names that begin with a date do: an hour's shards empty, and nobody would ever merge them."""
+    history = History()
+    for hour in range(60):
+        state = {f"{hour + i:03}/{n}": 1 for i in range(4) for n in range(5)}
+        found = history.commit(state)
+        assert contents(found) == state
+        assert len(found.root.shards) <= 12
+        assert all(shard.objects for shard in found.root.shards[:-1])
