@@ -287,6 +287,6 @@ def test_a_bucket_beside_is_reserved_for_one_restore_and_never_becomes_a_live_on
 
 def test_foreign_objects_among_the_echoes_are_no_commits() -> None:
     own = MemoryBucket("one", "control")
-    for name in ("x", "x/0000000001", "0000000009x", "00000000010", "٠٠٠٠٠٠٠٠٠١"):
+    for name in ("x", "x/0000000001", "0000000009x", "00000000010", "\u0661" * 10):
         own.create(f"echo/{TENANT}/{name}", b"foreign")
     assert records.highest_echo(own, TENANT) is None
