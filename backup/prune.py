@@ -74,6 +74,12 @@ class Pruned:
     waiting: int = 0
     foreign: int = 0
 
+    def told(self) -> dict[str, int]:
+        """The same in numbers, for a log."""
+        numbers = {"seq": self.seq, "kept": len(self.kept), "dropped": len(self.dropped), "objects": self.objects}
+        more = {"bytes": self.bytes, "locked": self.locked, "waiting": self.waiting, "foreign": self.foreign}
+        return numbers | more
+
 
 @dataclass(slots=True)
 class _Found:

@@ -4,8 +4,8 @@ Names of packs are random, so a range of names is a share of the packs. The rang
 passed and begins where the last one ended; hours in which nothing ran are made up for. What was read is what snapshots
 that stand refer to; each part is opened, as a restore would. Roots, deltas and shards are all read each time.
 
-A pack that is damaged or missing is written into a note under ``scrubs/``; where the newest snapshot needs it, the
-writer reads that and seals its objects anew.
+What is damaged or missing is written into a note under ``scrubs/``, which the writer reads: what the newest snapshot
+needs of it is sealed anew by the next run.
 """
 
 from __future__ import annotations
@@ -54,17 +54,15 @@ class Scrubbed:
     heal: frozenset[str]
     unreadable: tuple[int, ...]
 
+    def told(self) -> dict[str, int | str]:
+        """The same in numbers, for a log."""
+        return {"packs": self.packs, "bytes": self.bytes, "through": format_time(self.through)}
+
 
 def newest(control: Bucket, tenant: str, sealer: Sealer) -> Scrubbed | None:
     """What the newest run said; None where there was none. Raises IntegrityError, WrongKeyError, StoreError."""
     number, value = _ledger(control, tenant, sealer).newest()
     return _scrubbed(value) if number else None
-
-
-def damaged(control: Bucket, tenant: str, sealer: Sealer) -> frozenset[str]:
-    """The packs that a writer has to distrust. Raises as ``newest``."""
-    last = newest(control, tenant, sealer)
-    return last.heal if last else frozenset()
 
 
 def scrub(

@@ -20,16 +20,18 @@ from typing import Any
 
 from domicile.api.sites import ServedZone, SiteFile
 from domicile.api.zone import Site
-from domicile.backup import binding, claims, mirror, records, residency, sharding
+from domicile.backup import binding, claims, mirror, records, residency, scrub, sharding
 from domicile.backup.canonical import parse_time
 from domicile.backup.errors import BackupError, FencedError, HeldError, WrongKeyError
 from domicile.backup.journal import WHOLE, Share
-from domicile.backup.keeper import Keeper
+from domicile.backup.keeper import PRUNE_EVERY, Keeper
 from domicile.backup.kek import KeyRing
 from domicile.backup.keys import TenantKey, open_tenant_key
 from domicile.backup.progress import Fields, Progress
+from domicile.backup.prune import Pruned
 from domicile.backup.replicate import Counts, Outcome, replicate
 from domicile.backup.residency import Purpose, ResidencyError
+from domicile.backup.scrub import Scrubbed
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Scope
 from domicile.backup.stores import open_bucket
@@ -39,6 +41,8 @@ OK, FAILED, REFUSED, NOT_HOLDER, HELD = 0, 1, 3, 4, 5
 DEADLINE_SECONDS = 3000.0
 # Of threads that wait for stores most of the time; what they hold in memory is bounded for all together (packing).
 _TENANTS_AT_ONCE = 64
+# Each may hold a pack, and the names of all packs of its tenant.
+_KEPT_AT_ONCE = 4
 _MESSAGE_CHARS = 400
 # The kubelet keeps 4,096 bytes of a container's termination message (Kubernetes, Container v1, terminationMessagePath).
 _TERMINATION_BYTES = 4096
@@ -128,7 +132,7 @@ class Replicator:
             if time.monotonic() > until:
                 raise DeadlineError(f"stopped after {self.deadline_seconds:.0f} s; the next run starts anew")
 
-        counts = Counts()
+        counts, scrubbed = Counts(), scrub.newest(control_peer, tenant, Sealer(key.key_id, key.secret))
         run = partial(
             replicate,
             live,
@@ -142,6 +146,8 @@ class Replicator:
             residency_digest=digest,
             clock=self.clock,
             accept_change=accept_change,
+            full=scrubbed is not None and echo is not None and echo.seq in scrubbed.unreadable,
+            distrusted=scrubbed.heal if scrubbed else frozenset(),
             counts=counts,
             may_go_on=may_go_on,
         )
@@ -226,9 +232,16 @@ def run(
     if not tenant:
         failures = {t: e for t, e in failures.items() if not isinstance(e, NotHolderError)}
         failures = tended.result() | failures
+        _report(failures, termination)
+        # Not beside it: the memory that both may take is bounded for each alone.
+        failures = keep_all(Keeper(bucket, ring), {} if share.index else tenants) | failures
+    _report(failures, termination)
+    return exit_code(failures.values())
+
+
+def _report(failures: Mapping[str, Exception], termination: Path) -> None:
     if termination.exists():
         termination.write_text(summary(failures))
-    return exit_code(failures.values())
 
 
 def run_all(jobs: Mapping[str, Callable[[], Outcome | None]]) -> dict[str, Exception]:
@@ -270,6 +283,30 @@ def tend_all(keeper: Keeper, tenants: Mapping[str, Sequence[ServedZone]]) -> dic
             _log({"tenant": tenant, "event": "not proved"} | _described(error))
 
     with ThreadPoolExecutor(_TENANTS_AT_ONCE) as pool:
+        list(pool.map(one, tenants))
+    return failures
+
+
+def keep_all(keeper: Keeper, tenants: Mapping[str, Sequence[ServedZone]]) -> dict[str, Exception]:
+    """Prune and scrub the replicas that this site keeps of these tenants; returns the errors by tenant."""
+    failures: dict[str, Exception] = {}
+
+    def one(tenant: str) -> None:
+        for event, duty in duties.items():
+            try:
+                found = duty(tenant, tenants[tenant])
+            except Exception as error:  # noqa: BLE001  neither tenants nor duties may keep each other from their turn
+                failures.setdefault(tenant, error)
+                _log({"tenant": tenant, "event": f"not {event}"} | _described(error))
+            else:
+                if found:
+                    _log({"tenant": tenant, "event": event} | found.told())
+
+    duties: dict[str, Callable[[str, Sequence[ServedZone]], Pruned | Scrubbed | None]] = {
+        "pruned": partial(keeper.prune, every=PRUNE_EVERY),
+        "scrubbed": keeper.scrub,
+    }
+    with ThreadPoolExecutor(_KEPT_AT_ONCE) as pool:
         list(pool.map(one, tenants))
     return failures
 

@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _snapshots(commands.add_parser("snapshots", help="list a tenant's snapshots"))
     _verify(commands.add_parser("verify", help="read and authenticate a tenant's snapshots"))
+    _prune(commands.add_parser("prune", help="drop a tenant's old snapshots now; done every day by itself"))
     _diff(commands.add_parser("diff", help="what differs between two snapshots, or since one"))
     _restore(commands.add_parser("restore", help="restore a tenant's snapshot"))
     return root
@@ -128,6 +129,16 @@ def _verify(command: argparse.ArgumentParser) -> None:
     which.add_argument("--seq", type=int, metavar="N", help="one snapshot by its number (default: the newest)")
     which.add_argument("--all", action="store_true", help="every snapshot that is kept")
     _stores(command)
+
+
+def _prune(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--tenant", metavar="ID", required=True)
+    command.add_argument("--zone", metavar="NAME", help="the tenant's zone (default: the one whose key of it opens)")
+    command.add_argument(
+        "--give-up", type=int, action="append", default=[], metavar="N", help="drop this one, too; may be repeated"
+    )
+    command.add_argument("--dry-run", action="store_true", help="report only, delete nothing")
+    _files(command)
 
 
 def _diff(command: argparse.ArgumentParser) -> None:

@@ -11,15 +11,14 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from domicile.api import sites
-from domicile.api.zone import Site
 from domicile.backup import worker
 from domicile.backup.errors import BackupError, WrongKeyError
 from domicile.backup.kek import KeyRing
 from domicile.backup.keys import open_tenant_key
 from domicile.backup.progress import Progress
-from domicile.backup.recovery import Recovery, UnclearError
+from domicile.backup.recovery import OpenBucket, Recovery, UnclearError
 from domicile.backup.stores import open_bucket
-from domicile.backup.stores.base import Bucket, NotFoundError, StoreError
+from domicile.backup.stores.base import NotFoundError, StoreError
 
 USAGE = 2
 _TENANT = re.compile(r"[0-9a-f]{32}")
@@ -61,16 +60,17 @@ def moment(text: str | None) -> datetime | None:
     return at
 
 
+def opener(args: argparse.Namespace) -> OpenBucket:
+    """What opens a bucket of a site with the ``--credentials``."""
+    return lambda site, name: open_bucket(site, name, args.credentials)
+
+
 def recovery(args: argparse.Namespace) -> Recovery:
     """The snapshots of ``--tenant``, in the zone whose key of it this site opens.
 
     Raises UsageError, OSError, ValidationError, WrongKeyError, NotFoundError, StoreError.
     """
-    tenant, ring = tenant_id(args.tenant), KeyRing(args.keys, args.credentials)
-
-    def bucket(site: Site, name: str) -> Bucket:
-        return open_bucket(site, name, args.credentials)
-
+    tenant, ring, bucket = tenant_id(args.tenant), KeyRing(args.keys, args.credentials), opener(args)
     served = sites.load(args.sites).zones
     zones = [zone for zone in served if args.zone in (None, zone.name)]
     if not zones:

@@ -30,6 +30,12 @@ def tend(world: PruneWorld) -> Scrubbed:
     return found
 
 
+def to_heal(world: PruneWorld) -> frozenset[str]:
+    """What the writer reads before its next run."""
+    said = scrub.newest(world.control_two, TENANT, SEALER)
+    return said.heal if said else frozenset()
+
+
 def packs(world: PruneWorld, *seqs: int) -> set[str]:
     return {name[-32:] for name in world.needed(*seqs) if "/packs/" in name}
 
@@ -153,16 +159,16 @@ def test_damage_is_found_and_healed_by_the_next_run(damage: str) -> None:
         world.replica.objects[name] = world.replica.objects[f"{TENANT}/packs/{other}"]
     while not (found := tend(world)).damaged:
         world.now += HOUR
-    assert found.damaged == found.heal == scrub.damaged(world.control_two, TENANT, SEALER) == {pack}
+    assert found.damaged == found.heal == to_heal(world) == {pack}
     assert scrub.newest(world.control_two, TENANT, SEALER) == found
     with pytest.raises(IntegrityError):
         world.restored(2)
     world.now += HOUR
-    world.replicate(clock=lambda: world.now, distrusted=scrub.damaged(world.control_two, TENANT, SEALER))
+    world.replicate(clock=lambda: world.now, distrusted=to_heal(world))
     assert world.restored(3) == world.contents() == {name: good[name] for name in world.contents()}
     found = tend(world)
     assert (found.damaged, found.heal) == ({pack}, frozenset())
-    assert scrub.damaged(world.control_two, TENANT, SEALER) == frozenset()
+    assert to_heal(world) == frozenset()
     prune.prune(world.control_two, world.replica, KEY, TENANT, ZONE, Retention(1, 0, 0), lambda: world.now)
     assert tend(world).damaged == frozenset()
 
@@ -175,9 +181,7 @@ def test_damage_in_any_part_of_a_large_object_is_healed(monkeypatch: pytest.Monk
         spoil(world, sorted(packs(world))[number])
         while not tend(world).damaged:
             world.now += HOUR
-        world.replicate(
-            clock=lambda world=world: world.now, distrusted=scrub.damaged(world.control_two, TENANT, SEALER)
-        )
+        world.replicate(clock=lambda world=world: world.now, distrusted=to_heal(world))
         assert world.restored() == contents(world.live)
 
 
@@ -266,4 +270,4 @@ def test_forty_notes_are_kept_and_a_foreign_one_stops_it() -> None:
     with pytest.raises(IntegrityError, match="note 45 under scrubs/"):
         tend(world)
     with pytest.raises(IntegrityError):
-        scrub.damaged(world.control_two, TENANT, SEALER)
+        to_heal(world)
