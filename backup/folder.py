@@ -82,9 +82,9 @@ class Folder:
         """Write an object that must not exist. Raises AlreadyExistsError."""
         self._write(name, iter((data,)), replace=False)
 
-    def write(self, name: str, data: Iterator[bytes], size: int) -> str:  # noqa: ARG002
+    def write(self, name: str, data: Iterator[bytes], size: int, *, new: bool = False) -> str:  # noqa: ARG002
         """Write or overwrite an object."""
-        self._write(name, data, replace=True)
+        self._write(name, data, replace=not new)
         return ""
 
     def delete(self, name: str) -> None:

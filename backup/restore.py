@@ -24,7 +24,7 @@ from domicile.backup.packing import LARGE_BYTES, PACK_BYTES
 from domicile.backup.records import Slot
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Scope, Snapshot
-from domicile.backup.stores.base import Bucket, NotFoundError, ObjectInfo, create_once, infos_of
+from domicile.backup.stores.base import AlreadyExistsError, Bucket, NotFoundError, ObjectInfo, create_once, infos_of
 
 _WORKERS = 16
 _RUNS_AHEAD = 3
@@ -140,11 +140,15 @@ def restore(
     overwrite: set[str] = set()
 
     def write(entry: Entry, chunks: Iterator[bytes]) -> None:
-        if entry.size > LARGE_BYTES or entry.name in overwrite:
+        if entry.name in overwrite:
             live.write(entry.name, chunks, entry.size)
             overwrite.discard(entry.name)
-        elif not create_once(live, entry.name, b"".join(chunks)):
-            # A restore that was thought dead must not undo what was written since.
+        # A restore that was thought dead must not undo what was written since.
+        elif not (
+            _written_once(live, entry, chunks)
+            if entry.size > LARGE_BYTES
+            else create_once(live, entry.name, b"".join(chunks))
+        ):
             raise LiveNotEmptyError(f"live bucket {live.name} of site {live.site} was written to during the restore")
 
     if dry_run:
@@ -152,6 +156,16 @@ def restore(
     else:
         _fetch(replica, scope, wanted(), write)
     return done
+
+
+def _written_once(live: Bucket, entry: Entry, chunks: Iterator[bytes]) -> bool:
+    """Write an object that must not exist; True if the bucket now holds what the entry says."""
+    try:
+        live.write(entry.name, chunks, entry.size, new=True)
+    except AlreadyExistsError:
+        info = next(live.list(entry.name), None)
+        return info is not None and info.name == entry.name and not _differing(live, [entry], {entry.name: info})
+    return True
 
 
 def require_restorable(control: Bucket, replica: Bucket, live: Bucket, key: TenantKey, tenant: str, zone: str) -> None:

@@ -31,7 +31,7 @@ class Nowhere:
     def create(self, name: str, data: bytes) -> None:
         """Drop the data."""
 
-    def write(self, name: str, data: Iterator[bytes], size: int) -> str:  # noqa: ARG002
+    def write(self, name: str, data: Iterator[bytes], size: int, *, new: bool = False) -> str:  # noqa: ARG002
         """Drop the data, once all of it has come."""
         deque(data, maxlen=0)
         return ""
@@ -81,9 +81,9 @@ class Watched:
         self._bucket.create(name, data)
         self._count(len(data))
 
-    def write(self, name: str, data: Iterator[bytes], size: int) -> str:
+    def write(self, name: str, data: Iterator[bytes], size: int, *, new: bool = False) -> str:
         """The bucket's, counted."""
-        version = self._bucket.write(name, self._asked(data), size)
+        version = self._bucket.write(name, self._asked(data), size, new=new)
         self._count(size)
         return version
 

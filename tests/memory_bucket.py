@@ -110,13 +110,15 @@ class MemoryBucket:
             self._put(name, data)
         self.after("create", name)
 
-    def write(self, name: str, data: Iterator[bytes], size: int) -> str:
+    def write(self, name: str, data: Iterator[bytes], size: int, *, new: bool = False) -> str:
         self._begin("write", name)
         whole = b"".join(data)
         if len(whole) != size:
             raise ValueError(f"the data has {len(whole)} bytes, not {size}")
         with self._lock:
             self._must_exist()
+            if new and name in self.objects:
+                raise AlreadyExistsError(f"an object of that name exists in bucket {self.name} of site {self.site}")
             version = self._put(name, whole)
         self.after("write", name)
         return version

@@ -152,8 +152,11 @@ class Bucket(Protocol):
     def create(self, name: str, data: bytes) -> None:
         """Write an object that must not exist. Raises AlreadyExistsError; UnavailableError leaves the outcome open."""
 
-    def write(self, name: str, data: Iterator[bytes], size: int) -> str:
-        """Write or overwrite an object of ``size`` bytes (live buckets only); returns its version."""
+    def write(self, name: str, data: Iterator[bytes], size: int, *, new: bool = False) -> str:
+        """Write or overwrite an object of ``size`` bytes (live buckets only); returns its version.
+
+        With ``new`` it must not exist: raises AlreadyExistsError, also where a lost answer was to our own write.
+        """
 
     def delete(self, name: str) -> None:
         """Delete an object; a missing one is no error."""

@@ -160,15 +160,17 @@ class GcsBucket:
 
         self._call(put, AlreadyExistsError)
 
-    def write(self, name: str, data: Iterator[bytes], size: int) -> str:
+    def write(self, name: str, data: Iterator[bytes], size: int, *, new: bool = False) -> str:
         """Write or overwrite an object; above 8 MiB as a resumable upload that holds one part in memory."""
+        pin, conflict = (0, AlreadyExistsError) if new else (None, ChangedError)
         pieces = parts(data, size, PART_BYTES)
         if size <= PART_BYTES:
             whole = next(pieces)
-            return self._call(lambda: self._put(name, whole, None))
+            return self._call(lambda: self._put(name, whole, pin), conflict)
         blob = self._bucket.blob(name, chunk_size=PART_BYTES)
-        with self._translated(ChangedError):
-            blob.upload_from_file(_Stream(pieces), size=size, content_type=_TYPE, checksum="crc32c", **self._single)
+        more = {"content_type": _TYPE, "checksum": "crc32c", "if_generation_match": pin, **self._single}
+        with self._translated(conflict):
+            blob.upload_from_file(_Stream(pieces), size=size, **more)
         return str(blob.generation)
 
     def delete(self, name: str) -> None:

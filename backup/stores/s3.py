@@ -170,15 +170,17 @@ class S3Bucket:
         self._config.require_written(answer["ResponseMetadata"]["HTTPHeaders"])
         return answer
 
-    def write(self, name: str, data: Iterator[bytes], size: int) -> str:
+    def write(self, name: str, data: Iterator[bytes], size: int, *, new: bool = False) -> str:
         """Write or overwrite an object; above 8 MiB as a multipart upload that holds one part in memory."""
+        pin, conflict = ({"IfNoneMatch": "*"}, AlreadyExistsError) if new else ({}, ChangedError)
         part_size = max(PART_BYTES, math.ceil(size / _MAX_PARTS))
         pieces = parts(data, size, part_size)
         if size <= part_size:
             body = next(pieces)
-            answer = self._kept(self._call("put_object", Key=name, Body=body, ChecksumCRC32C=fast.crc32c(body)))
+            whole = {"Key": name, "Body": body, "ChecksumCRC32C": fast.crc32c(body)}
+            answer = self._kept(self._call("put_object", conflict, **whole, **pin))
         else:
-            answer = self._multipart(name, pieces)
+            answer = self._multipart(name, pieces, conflict, pin)
         return str(answer["ETag"]).strip('"')
 
     def delete(self, name: str) -> None:
@@ -239,7 +241,7 @@ class S3Bucket:
             raise UnavailableError(f"{self._where}: no outcome (HTTP {status} {code})") from None
         raise StoreError(f"{self._where}: HTTP {status} {code}") from None
 
-    def _multipart(self, name: str, pieces: Iterator[bytes]) -> Any:
+    def _multipart(self, name: str, pieces: Iterator[bytes], conflict: type[StoreError], pin: dict[str, str]) -> Any:
         upload = self._call("create_multipart_upload", Key=name, ChecksumAlgorithm="CRC32C", ChecksumType="FULL_OBJECT")
         handle: dict[str, Any] = {"Key": name, "UploadId": upload["UploadId"]}
         done: list[dict[str, Any]] = []
@@ -253,7 +255,9 @@ class S3Bucket:
             return self._kept(
                 self._call(
                     "complete_multipart_upload",
+                    conflict,
                     **handle,
+                    **pin,
                     MultipartUpload={"Parts": done},
                     ChecksumType="FULL_OBJECT",
                     ChecksumCRC32C=base64.b64encode(whole.digest()).decode(),

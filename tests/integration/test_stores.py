@@ -217,6 +217,17 @@ def test_write_streams_in_parts(bucket: Bucket, size: int, monkeypatch: pytest.M
     assert bucket.read("x", version=replaced) == b"new"
 
 
+@pytest.mark.parametrize("size", [3, 12 * MIB])
+def test_a_new_object_is_streamed_once(bucket: Bucket, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (s3, gcs):
+        monkeypatch.setattr(module, "PART_BYTES", 5 * MIB)
+    version = bucket.write("once", iter((bytes(size),)), size, new=True)
+    with pytest.raises(AlreadyExistsError):
+        bucket.write("once", iter((b"x" * size,)), size, new=True)
+    assert bucket.read("once", version=version) == bytes(size)
+    assert bucket.read("once", version=bucket.write("once", iter((b"y",)), 1)) == b"y"
+
+
 @pytest.mark.parametrize(("held", "announced"), [(3, 5), (7, 5), (11 * MIB, 12 * MIB), (12 * MIB, 11 * MIB)])
 def test_a_stream_of_another_size_leaves_no_object(
     bucket: Bucket, held: int, announced: int, monkeypatch: pytest.MonkeyPatch

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from domicile.backup import manifest, packing, records, replicate, snapshot
-from domicile.backup.errors import HeldError
+from domicile.backup import manifest, packing, records, replicate, restore, snapshot
+from domicile.backup.errors import HeldError, LiveNotEmptyError
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Scope, Snapshot
 from domicile.backup.stores import listing, open_bucket
@@ -123,3 +124,25 @@ def test_what_is_no_listing_is_no_empty_bucket(answer: bytes) -> None:
     with pytest.raises(listing.MalformedError):
         listing.of_gcs(answer)
     assert listing.of_gcs(b'{"kind": "storage#objects"}')[0].names == []
+
+
+@pytest.mark.parametrize(("newer", "differs"), [(b"newer", True), (bytes(300), False)])
+def test_a_restore_thought_dead_undoes_no_large_object_either(
+    newer: bytes, differs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "LARGE_BYTES", 100)
+    monkeypatch.setattr(packing, "PART_BYTES", 60)
+    monkeypatch.setattr(restore, "LARGE_BYTES", 100)
+    world, target = World(), MemoryBucket("two", "fresh")
+    world.write("large", bytes(300))
+    world.replicate()
+
+    def slow(operation: str, _: str) -> None:
+        if operation == "write":
+            target.before = lambda *_: None
+            target.write("large", iter((newer,)), len(newer))
+
+    target.before = slow
+    with pytest.raises(LiveNotEmptyError) if differs else nullcontext():
+        world.restore(target)
+    assert contents(target) == {"large": newer}
