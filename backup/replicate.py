@@ -176,6 +176,8 @@ class _Run:
 
     def seal(self, pages: Pages) -> None:
         """List, compare, seal and lay out everything."""
+        # Whoever sealed a share before counts on what was sealed, but compares anew.
+        self.counts.listed = self.counts.resumed = self.counts.left = self.counts.lost = self.counts.altered = 0
         self.journal.refresh()
         waiting: deque[_Waiting] = deque()
         unrecorded: list[Entry] = []

@@ -11,6 +11,8 @@ import pytest
 
 from domicile.backup import manifest, packing, records, replicate, restore, snapshot
 from domicile.backup.errors import HeldError, LiveNotEmptyError
+from domicile.backup.journal import Share
+from domicile.backup.replicate import Counts
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Scope, Snapshot
 from domicile.backup.stores import listing, open_bucket
@@ -146,3 +148,21 @@ def test_a_restore_thought_dead_undoes_no_large_object_either(
     with pytest.raises(LiveNotEmptyError) if differs else nullcontext():
         world.restore(target)
     assert contents(target) == {"large": newer}
+
+
+def test_the_share_that_a_pod_sealed_first_counts_once() -> None:
+    """A pod of an Indexed Job seals its share and then commits, and tells of both as one."""
+    world, counts = World(), Counts()
+    for i in range(300):
+        world.write(f"{i:03}", b"content")
+    world.replicate()
+    for i in range(140):
+        world.live.delete(f"{i:03}")
+    for share in (Share(0, 1), None):
+        world.replicate(share=share, counts=counts)
+    assert world.restored() == world.contents()
+    assert (counts.listed, counts.lost) == (160, 140)
+    world.live = MemoryBucket("one", "never-restored")
+    with pytest.raises(HeldError, match="160 so far"):
+        for share in (Share(0, 1), None):
+            world.replicate(share=share, counts=counts)
