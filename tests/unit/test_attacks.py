@@ -164,5 +164,4 @@ def test_the_share_that_a_pod_sealed_first_counts_once() -> None:
     assert (counts.listed, counts.lost) == (160, 140)
     world.live = MemoryBucket("one", "never-restored")
     with pytest.raises(HeldError, match="160 so far"):
-        for share in (Share(0, 1), None):
-            world.replicate(share=share, counts=counts)
+        world.replicate(counts=counts)
