@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -15,7 +17,7 @@ from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Scope
 from domicile.backup.stores.base import UnavailableError
 from tests.memory_bucket import MemoryBucket
-from tests.unit.test_replication_model import shrink_sizes
+from tests.unit.test_replication_model import AtOperation, CrashError, shrink_sizes
 from tests.unit.world import KEY, TENANT, ZONE, World
 
 SCOPE = Scope(TENANT, ZONE, Sealer(KEY.key_id, KEY.secret))
@@ -69,6 +71,47 @@ def test_sealing_anew_goes_on_where_it_ended(how: str, monkeypatch: pytest.Monke
     for name in everything:
         del world.replica.objects[f"{TENANT}/packs/{name}"]
     assert world.restored() == world.contents()
+
+
+def journaled(world: World) -> set[str]:
+    """Names of what can be resumed, found by opening the journals as a run would."""
+    journal = Journal(world.replica, SCOPE, 1, 1, Share(0, 1), lambda: datetime.now(UTC), "one/live")
+    journal.refresh()
+    return {name for name, (version, _) in sorted(world.live.objects.items()) if journal.find(name, str(version))}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_run_cut_off_at_any_operation_sends_nothing_again_that_was_journaled(count: int) -> None:
+    saved = []
+    for number in itertools.count(1):
+        world, died = World(), []
+        for i in range(18):
+            world.write(f"k/{i:02}", bytes([i]) * 30)
+        world.write("large", bytes(150))
+
+        def die(died: list[bool] = died) -> None:
+            died.append(True)
+            raise CrashError
+
+        with AtOperation(world, number, die, "after"), suppress(CrashError):
+            for index in range(count):
+                world.replicate(share=Share(index, count) if count > 1 else None)
+        if world.highest():
+            break
+        resumable = journaled(world)
+        world.live.calls.clear()
+        before, counts = packs(world), replicate.Counts()
+        assert world.replicate(counts=counts).changed == 19 - len(resumable)
+        assert counts.resumed == len(resumable)
+        assert resumable.isdisjoint(name for operation, name in world.live.calls if operation == "read")
+        assert len(packs(world) - before) <= 19 - len(resumable) + 2
+        assert world.restored() == world.contents()
+        saved.append(len(resumable))
+        if not died:
+            break
+    assert number > 20
+    assert {0, saved[-1]} < set(saved)
+    assert saved[-1] >= 18
 
 
 def test_what_a_held_run_has_journaled_is_used_once_its_change_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,18 +5,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import random
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from domicile.backup import diff, layout, packing, replicate, restore
+from domicile.backup import diff, layout, packing, records, replicate, restore, snapshot
 from domicile.backup.errors import BackupError, ConcurrentRunError, FencedError, HeldError
-from domicile.backup.stores.base import UnavailableError
+from domicile.backup.journal import Share
+from domicile.backup.manifest import Entry
+from domicile.backup.replicate import Counts
+from domicile.backup.sealing import Sealer
+from domicile.backup.snapshot import Scope, Snapshot
+from domicile.backup.stores.base import AlreadyExistsError, UnavailableError
 from tests.memory_bucket import MemoryBucket
 from tests.unit.format_reader import Reader
 from tests.unit.world import KEY, TENANT, ZONE, WithoutChecksums, World, contents
@@ -32,6 +40,9 @@ SMALL = {
 ENDS = [n for i in range(2000) if hashlib.sha256((n := f"k/{i}").encode()).digest()[0] == 0]
 NAMES = st.sampled_from([*ENDS[:4], "a", "a/b", "a//b", "dir/", "/lead", "ü/ß", "\U0001f600", "zz", " ", "k/0"])
 DATA = st.one_of(st.binary(max_size=20), st.integers(0, 400).map(lambda n: bytes([n % 251]) * n))
+
+
+SIDES = st.sampled_from(["before", "after"])
 
 
 class CrashError(Exception):
@@ -70,13 +81,17 @@ def shrink_sizes(patch: pytest.MonkeyPatch) -> None:
 
 
 class Replication(RuleBasedStateMachine):
+    """The model is a dict; ``committed`` is what it was at each commit."""
+
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         shrink_sizes(self.patch)
+        self.patch.setattr(replicate, "HELD_OBJECTS", 8)
         self.world, self.epoch, self.fenced = World(), 1, False
         self.model: dict[str, bytes] = {}
         self.committed: dict[int, dict[str, bytes]] = {}
+        self.late: tuple[int, bytes, dict[str, bytes]] | None = None
 
     def teardown(self) -> None:
         try:
@@ -90,47 +105,142 @@ class Replication(RuleBasedStateMachine):
         self.world.write(name, data)
         self.model[name] = data
 
+    @rule(start=st.integers(0, 30), count=st.integers(1, 20), data=DATA)
+    def write_many(self, start: int, count: int, data: bytes) -> None:
+        for i in range(start, start + count):
+            self.write(f"m/{i:02}", data)
+
     @rule(name=NAMES)
     def delete(self, name: str) -> None:
         self.world.live.delete(name)
         self.model.pop(name, None)
 
+    @rule(start=st.integers(0, 30), count=st.integers(1, 20))
+    def delete_many(self, start: int, count: int) -> None:
+        for i in range(start, start + count):
+            self.delete(f"m/{i:02}")
+
+    @rule()
+    def another_live_bucket(self) -> None:
+        """With the same objects and, as it happens, with versions that the old one had for other bytes."""
+        self.world.live = MemoryBucket("one", f"{self.world.live.name}x")
+        for name in sorted(self.model):
+            self.world.write(name, self.model[name])
+
     @precondition(lambda self: not self.fenced)
     @rule(full=st.booleans())
     def replicate(self, full: bool) -> None:
-        self._commit(self.world.replicate(epoch=self.epoch, full=full).seq, self.model)
+        self._run(full=full)
 
     @precondition(lambda self: not self.fenced)
-    @rule(number=st.integers(1, 40), side=st.sampled_from(["before", "after"]), lost=st.booleans())
+    @rule()
+    def replicate_what_is_meant_to_be(self) -> None:
+        """A run is held exactly where too much is gone or changed, and then it is a person's word that lets it go."""
+        before = self.world.highest()
+        counts = Counts()
+        last = len(self.committed.get(before, ()))
+        try:
+            seq = self.world.replicate(epoch=self.epoch, counts=counts).seq
+        except HeldError:
+            assert counts.lost + counts.altered >= max(8, last // 2 + 1)
+            assert self.world.highest() == before
+            self._run()
+        else:
+            self._commit(seq, self.model)
+            gone = [name for name in self.committed.get(before, ()) if name not in self.model]
+            assert len(gone) < 8 or len(gone) * 2 <= last or self.fence_was(before)
+
+    def fence_was(self, seq: int) -> bool:
+        return seq not in self.committed
+
+    @precondition(lambda self: not self.fenced and self.committed)
+    @rule(which=st.randoms(use_true_random=False))
+    def distrust(self, which: random.Random) -> None:
+        """Nothing that the commit names lies in a pack that was distrusted."""
+        known = sorted({part.pack for entry in self._entries() for part in entry.parts})
+        bad = frozenset(which.sample(known, which.randint(0, len(known))))
+        self._run(distrusted=bad)
+        assert bad.isdisjoint(part.pack for entry in self._entries() for part in entry.parts)
+
+    @precondition(lambda self: not self.fenced)
+    @rule(index=st.integers(0, 2), number=st.none() | st.integers(1, 30), side=SIDES, lost=st.booleans())
+    def share(self, index: int, number: int | None, side: str, lost: bool) -> None:
+        """A worker seals a third of what there is, or dies at it; it never commits."""
+        before = self.world.highest()
+        with self._dying(number or -1, side, lost=lost):
+            assert self.world.replicate(epoch=self.epoch, accept_change=True, share=Share(index, 3)) is None
+        assert self.world.highest() == before
+
+    @precondition(lambda self: not self.fenced)
+    @rule(number=st.integers(1, 60), side=SIDES, lost=st.booleans())
     def crash(self, number: int, side: str, lost: bool) -> None:
         """A crash, or a lost request or answer, at any store operation."""
-
-        def die() -> None:
-            raise UnavailableError("lost") if lost else CrashError
-
         before = self.world.highest()
-        with AtOperation(self.world, number, die, side), contextlib.suppress(CrashError, UnavailableError):
-            self.world.replicate(epoch=self.epoch)
+        with self._dying(number, side, lost=lost):
+            self.world.replicate(epoch=self.epoch, accept_change=True)
         if (now := self.world.highest()) != before:
             self._commit(now, self.model)
+
+    @precondition(lambda self: not self.fenced)
+    @rule()
+    def every_answer_comes_twice(self) -> None:
+        """A create that had succeeded is sent again by some layer below, and so refused."""
+
+        def refuse(operation: str, _: str) -> None:
+            if operation == "create":
+                raise AlreadyExistsError("retried")
+
+        for bucket in self.world.buckets:
+            bucket.after = refuse
+        try:
+            self._run()
+        finally:
+            for bucket in self.world.buckets:
+                bucket.after = lambda *_: None
+
+    @precondition(lambda self: not self.fenced and self.late is None)
+    @rule()
+    def a_commit_is_delayed(self) -> None:
+        """Its request is given up by the client and still on its way."""
+        with pytest.MonkeyPatch.context() as patch:
+            create = self.world.control_two.create
+
+            def delay(name: str, data: bytes) -> None:
+                if not name.startswith("commits/"):
+                    create(name, data)
+                    return
+                self.late = int(name[-10:]), data, dict(self.model)
+                raise UnavailableError("no answer")
+
+            patch.setattr(self.world.control_two, "create", delay)
+            with pytest.raises(UnavailableError):
+                self.world.replicate(epoch=self.epoch, accept_change=True)
+
+    @precondition(lambda self: self.late)
+    @rule()
+    def the_delayed_commit_arrives(self) -> None:
+        """It counts if its slot is free, and then its snapshot is whole."""
+        assert self.late
+        (seq, data, contents), self.late = self.late, None
+        with contextlib.suppress(AlreadyExistsError):
+            self.world.control_two.create(records.slot_name(TENANT, seq), data)
+            self._commit(seq, contents)
 
     @precondition(lambda self: not self.fenced)
     @rule(number=st.integers(1, 12), name=NAMES, data=st.none() | DATA)
     def change_meanwhile(self, number: int, name: str, data: bytes | None) -> None:
         """Another write while the run reads: each object is in the snapshot as it was before, or as it was after."""
-        world, before = self.world, dict(self.model)
+        before = dict(self.model)
 
         def change() -> None:
             if data is None:
-                world.live.delete(name)
-                self.model.pop(name, None)
+                self.delete(name)
             else:
-                world.write(name, data)
-                self.model[name] = data
+                self.write(name, data)
 
-        with AtOperation(world, number, change, "before", "read "):
-            seq = world.replicate(epoch=self.epoch).seq
-        found = world.restored(seq)
+        with AtOperation(self.world, number, change, "before", "read "):
+            seq = self.world.replicate(epoch=self.epoch, accept_change=True).seq
+        found = self.world.restored(seq)
         for each in {*before, *self.model, *found}:
             assert found.get(each) in (before.get(each), self.model.get(each))
         self._commit(seq, found)
@@ -141,12 +251,12 @@ class Replication(RuleBasedStateMachine):
         """A second run of the same site commits first."""
 
         def other() -> None:
-            self._commit(self.world.replicate(epoch=self.epoch).seq, self.model)
+            self._run()
             if lost:
                 raise UnavailableError("lost")
 
         with AtOperation(self.world, 1, other, "before", "create commits/"), pytest.raises(ConcurrentRunError):
-            self.world.replicate(epoch=self.epoch)
+            self.world.replicate(epoch=self.epoch, accept_change=True)
 
     @precondition(lambda self: not self.fenced)
     @rule(late=st.booleans())
@@ -160,7 +270,7 @@ class Replication(RuleBasedStateMachine):
 
         if late:
             with AtOperation(self.world, 1, fence, "before", "create commits/"), pytest.raises(FencedError):
-                self.world.replicate(epoch=self.epoch)
+                self.world.replicate(epoch=self.epoch, accept_change=True)
         else:
             fence()
         self.fenced = True
@@ -170,14 +280,21 @@ class Replication(RuleBasedStateMachine):
     def refused(self) -> None:
         calls = len(self.world.replica.calls)
         for epoch in (self.epoch, self.epoch + 1):
-            with pytest.raises(FencedError, match="taken over"):
-                self.world.replicate(epoch=epoch)
+            for share in (None, Share(0, 2)):
+                with pytest.raises(FencedError, match="taken over"):
+                    self.world.replicate(epoch=epoch, share=share)
         assert len(self.world.replica.calls) == calls
 
     @precondition(lambda self: self.fenced)
     @rule()
     def fail_back(self) -> None:
         self.epoch, self.fenced = self.epoch + 2, False
+
+    @precondition(lambda self: not self.fenced)
+    @rule()
+    def claim_again(self) -> None:
+        """An epoch rises without a fence where the holder renews its claim."""
+        self.epoch += 1
 
     @invariant()
     def the_last_commit_is_whole(self) -> None:
@@ -189,9 +306,44 @@ class Replication(RuleBasedStateMachine):
         reader = Reader(lambda n: control[n][1], lambda n: replica[n][1], KEY.secret, TENANT, ZONE)
         assert reader.snapshot(self.world.highest()) == expected
 
+    @invariant()
+    def the_last_commit_knows_what_it_uses_of_each_pack(self) -> None:
+        if not self.committed:
+            return
+        used: Counter[str] = Counter()
+        for entry in self._entries():
+            assert len(entry.parts) == 1 or entry.size > packing.PART_BYTES
+            if entry.size <= packing.LARGE_BYTES:
+                used[entry.parts[0].pack] += entry.parts[0].length
+        root = self._last().root
+        assert {pack: usage.live for pack, usage in root.packs.items()} == used
+        assert all(usage.live <= usage.bytes for usage in root.packs.values())
+        assert all(shard.objects for shard in root.shards[:-1])
+
+    def _run(self, **arguments: Any) -> None:
+        outcome = self.world.replicate(epoch=self.epoch, accept_change=True, **arguments)
+        self._commit(outcome.seq, self.model)
+
     def _commit(self, seq: int, contents: dict[str, bytes]) -> None:
         assert seq not in self.committed
         self.committed[seq] = dict(contents)
+
+    def _last(self) -> Snapshot:
+        scope = Scope(TENANT, ZONE, Sealer(KEY.key_id, KEY.secret))
+        commit = records.tip(self.world.control_two, TENANT).commit
+        assert commit
+        return Snapshot(self.world.replica, scope, snapshot.read_root(self.world.replica, scope, commit))
+
+    def _entries(self) -> list[Entry]:
+        return [entry for entries in self._last().read() for entry in entries]
+
+    @contextlib.contextmanager
+    def _dying(self, number: int, side: str, *, lost: bool) -> Iterator[None]:
+        def die() -> None:
+            raise UnavailableError("lost") if lost else CrashError
+
+        with AtOperation(self.world, number, die, side), contextlib.suppress(CrashError, UnavailableError):
+            yield
 
 
 TestReplication = Replication.TestCase
