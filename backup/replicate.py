@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from domicile.backup import diff, records, snapshot
 from domicile.backup.canonical import format_time
 from domicile.backup.diff import Group, Kept, Pages
-from domicile.backup.errors import FencedError, HeldError
+from domicile.backup.errors import FencedError, HeldError, IntegrityError
 from domicile.backup.journal import Journal, Share
 from domicile.backup.keys import TenantKey
 from domicile.backup.layout import Layout, worn_packs
@@ -86,11 +86,11 @@ def replicate(
     """Commit a snapshot of ``source`` (a live bucket) to ``replica``, with its slot in ``control_target``.
 
     ``epoch`` is the number of the claim that this site holds, ``residency_digest`` 64 hex digits. ``full`` seals
-    everything anew, without a look at the last snapshot; objects that lie in ``distrusted`` packs are sealed anew, too.
+    everything anew, whether or not the last snapshot can be read; objects in ``distrusted`` packs are sealed anew, too.
     With a ``share`` only that share of the work is done and journaled, nothing is committed, and None is returned.
     ``may_go_on`` is called between steps and just before the commit; it raises to end the run. Before the first byte
     is written the chain at the target is checked. Raises HeldError where more than half of the last snapshot's objects
-    are gone or changed (of another bucket than was read then: where it holds less than half as many), unless
+    are gone or changed (with ``full``, or from another bucket than then: where there are less than half as many), unless
     ``accept_change``; FencedError, RollbackError, WrongKeyError, ConcurrentRunError, IntegrityError, StoreError.
     """
     sealer = Sealer(key.key_id, key.secret)
@@ -99,8 +99,8 @@ def replicate(
     tip = records.tip(control_target, tenant, sealer, known_seq=known_seq, echo=echo)
     _require_writer(tip, tenant, epoch)
     where = f"{source.site}/{source.name}"
-    root = snapshot.read_root(replica, scope, tip.commit) if tip.commit and not full else None
-    last = Snapshot(replica, scope, root) if root and root.source == where else None
+    root = _last_root(replica, scope, tip, full=full)
+    last = Snapshot(replica, scope, root) if root and root.source == where and not full else None
 
     seq, prev = (tip.slot.seq + 1, tip.slot.digest) if tip.slot else (1, None)
     cut_time = clock()
@@ -143,6 +143,15 @@ def replicate(
     unchanged = root is not None and root.shards == made.shards
     done = run.counts
     return Outcome(seq, cut_time, made.objects, done.changed, done.bytes_sealed, unchanged, done.left)
+
+
+def _last_root(replica: Bucket, scope: Scope, tip: Tip, *, full: bool) -> Root | None:
+    try:
+        return snapshot.read_root(replica, scope, tip.commit) if tip.commit else None
+    except IntegrityError:
+        if not full:
+            raise
+        return None
 
 
 def _require_writer(tip: Tip, tenant: str, epoch: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from domicile.backup import manifest, packing, records, replicate, restore, snapshot
-from domicile.backup.errors import HeldError, LiveNotEmptyError
+from domicile.backup.errors import HeldError, IntegrityError, LiveNotEmptyError
 from domicile.backup.journal import Share
 from domicile.backup.replicate import Counts
 from domicile.backup.sealing import Sealer
@@ -165,3 +165,33 @@ def test_the_share_that_a_pod_sealed_first_counts_once() -> None:
     world.live = MemoryBucket("one", "never-restored")
     with pytest.raises(HeldError, match="160 so far"):
         world.replicate(counts=counts)
+
+
+def test_a_damaged_shard_lets_no_emptied_bucket_through() -> None:
+    """The writer seals everything anew by itself where the scrub of the other site finds lists that can't be read."""
+    world = World()
+    for i in range(200):
+        world.write(f"{i:03}", b"content")
+    world.replicate()
+    first = world.contents()
+    [shard] = [name for name in contents(world.replica) if "/shards/" in name]
+    world.replica.objects[shard] = (1, b"damaged")
+    for i in range(150):
+        world.live.delete(f"{i:03}")
+    with pytest.raises(HeldError, match="150 so far"):
+        world.replicate(full=True)
+    world.live.objects.update({name: (i, data) for i, (name, data) in enumerate(first.items())})
+    assert world.replicate(full=True).changed == 200
+    assert world.restored() == first
+
+
+def test_a_damaged_root_hinders_no_run_that_seals_everything_anew() -> None:
+    world = World()
+    world.write("a", b"content")
+    world.replicate()
+    for name in contents(world.replica):
+        world.replica.objects[name] = (1, b"damaged")
+    with pytest.raises(IntegrityError):
+        world.replicate()
+    assert world.replicate(full=True).changed == 1
+    assert world.restored() == world.contents()
