@@ -90,7 +90,7 @@ def replicate(
     With a ``share`` only that share of the work is done and journaled, nothing is committed, and None is returned.
     ``may_go_on`` is called between steps and just before the commit; it raises to end the run. Before the first byte
     is written the chain at the target is checked. Raises HeldError where more than half of the last snapshot's objects
-    are gone or changed (with ``full``, or from another bucket than then: where there are less than half as many), unless
+    are gone or changed (with ``full``, or of another bucket: where there are less than half as many objects), unless
     ``accept_change``; FencedError, RollbackError, WrongKeyError, ConcurrentRunError, IntegrityError, StoreError.
     """
     sealer = Sealer(key.key_id, key.secret)
