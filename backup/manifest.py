@@ -175,8 +175,8 @@ def _require_readable(entries: Iterable[Entry]) -> None:
     """Raise IntegrityError for what a live bucket may say and no reader would take."""
     if not all(_is_name(entry.name) and canonical.text(entry.version) for entry in entries):
         raise IntegrityError(
-            f"an object of the live bucket has a name of more than {MAX_NAME_BYTES} bytes, or a version (generation,"
-            " ETag) of none or more than 256 characters: no snapshot can hold it"
+            f"an object of the live bucket has a name that is not UTF-8 of up to {MAX_NAME_BYTES} bytes, or a version"
+            " (generation, ETag) that has not 1 to 256 characters: no snapshot can hold it"
         )
 
 
@@ -313,7 +313,10 @@ def _is_version(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and 1 <= len(value.encode(errors="replace")) <= MAX_NAME_BYTES
+    try:
+        return isinstance(value, str) and 1 <= len(value.encode()) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_bound(value: Any) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domicile.backup import diff, layout, manifest
@@ -81,20 +82,28 @@ def contents(found: Snapshot, prefix: str = "") -> dict[str, int]:
 
 
 CHANGES = st.dictionaries(NAMES, st.none() | st.integers(1, 9), max_size=12)
+COMMITS = st.lists(st.tuples(CHANGES, st.booleans()), max_size=12)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-@given(st.dictionaries(NAMES, st.integers(1, 9), max_size=40), st.lists(CHANGES, max_size=12), st.integers(1, 5), NAMES)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.dictionaries(NAMES, st.integers(1, 9), max_size=40),
+    st.lists(st.tuples(CHANGES, st.booleans()), max_size=12),
+    st.integers(1, 5),
+    NAMES,
+)
 def test_every_commit_holds_what_was_there_and_nothing_else(
-    state: dict[str, int], commits: list[dict[str, int | None]], page_size: int, prefix: str
+    state: dict[str, int], commits: list[tuple[dict[str, int | None], bool]], page_size: int, prefix: str
 ) -> None:
     history = History(page_size)
     made = [(dict(state), history.commit(state))]
-    for changes in commits:
+    for changes, read_all in commits:
         state = {name: v for name, v in (state | changes).items() if v is not None}
-        made.append((state, history.commit(state)))
+        made.append((state, history.commit(state, read_all=read_all)))
     for expected, found in made:
         assert contents(found) == expected
+        live = sum(entry(name, version).parts[0].length for name, version in expected.items())
+        assert {pack: usage.live for pack, usage in found.root.packs.items()} == ({PACK: live} if live else {})
         assert contents(found, prefix) == {n: v for n, v in expected.items() if n.startswith(prefix)}
 
 
@@ -127,13 +136,19 @@ def test_what_is_larger_than_a_reader_takes_is_written_in_pieces(monkeypatch: py
         history.commit(state | {"12": 1})
 
 
-@pytest.mark.parametrize(("name", "version"), [("x" * 1025, "1"), ("a", ""), ("a", "v" * 257)])
+@pytest.mark.parametrize(("name", "version"), [("x" * 1025, "1"), ("\ud800", "1"), ("a", ""), ("a", "v" * 257)])
 def test_what_no_reader_would_take_is_not_written(name: str, version: str) -> None:
     unreadable = entry("a", 1)._replace(name=name, version=version)
     with pytest.raises(IntegrityError, match="no snapshot can hold it"):
         manifest.encode_entries([unreadable])
     with pytest.raises(IntegrityError, match="no snapshot can hold it"):
         manifest.encode_changes([Change(name, 1, unreadable)])
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    text = zlib.decompress(manifest.encode_entries([entry("a", 1)])).replace(b'"a"', b'"\\ud800"')
+    with pytest.raises(IntegrityError, match="malformed names"):
+        manifest.decode_entries(zlib.compress(text), "it")
 
 
 def test_a_prefix_finds_names_whatever_follows_it() -> None:
