@@ -22,8 +22,9 @@ from domicile.backup.scrub import Scrubbed
 from domicile.backup.sealing import Sealer
 from domicile.backup.stores.base import Bucket, NotFoundError
 
-# Pruning reads the lists of all snapshots; the garbage of an hour would not be worth it.
+# Both read the lists of all snapshots, half a minute's work for a million objects; an hour's would not be worth it.
 PRUNE_EVERY = timedelta(hours=23)
+SCRUB_EVERY = timedelta(hours=5)
 
 
 class DamagedError(BackupError):
@@ -107,15 +108,20 @@ class Keeper:
             control, charge.replica, key, tenant, zone, keep, self.clock, given_up=given_up, dry_run=dry_run
         )
 
-    def scrub(self, tenant: str, zones: Sequence[ServedZone]) -> Scrubbed | None:
-        """Read the share of the tenant's replica at this site that is due; None where there is none.
+    def scrub(self, tenant: str, zones: Sequence[ServedZone], *, every: timedelta = timedelta(0)) -> Scrubbed | None:
+        """Read the share of the tenant's replica at this site that is due.
 
+        None where there is none, or where it has come to less than ``every`` before now and all was well then.
         Raises DamagedError, ResidencyError, WrongKeyError, and what ``scrub.scrub`` raises.
         """
         charge = self._charge(tenant, zones)
         if charge is None:
             return None
-        found = scrub.scrub(charge.control, charge.replica, charge.key, tenant, charge.zone.name, self.clock)
+        control, key = charge.control, charge.key
+        last = scrub.newest(control, tenant, Sealer(key.key_id, key.secret))
+        if last and self.clock() - last.through < every and not (last.damaged or last.unreadable):
+            return None
+        found = scrub.scrub(control, charge.replica, key, tenant, charge.zone.name, self.clock)
         if found is not None and (found.damaged or found.unreadable):
             raise DamagedError(_damage(tenant, charge.zone.site, found))
         return found

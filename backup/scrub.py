@@ -1,4 +1,4 @@
-"""Read packs again before they are needed: a rotating share each hour, so that all are read within 30 days.
+"""Read packs again before they are needed: a rotating share each time, so that all are read within 30 days.
 
 Names of packs are random, so a range of names is a share of the packs. The range to read grows with the time that has
 passed and begins where the last one ended; hours in which nothing ran are made up for. What was read is what snapshots

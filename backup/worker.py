@@ -24,7 +24,7 @@ from domicile.backup import binding, claims, mirror, records, residency, scrub, 
 from domicile.backup.canonical import parse_time
 from domicile.backup.errors import BackupError, FencedError, HeldError, WrongKeyError
 from domicile.backup.journal import WHOLE, Share
-from domicile.backup.keeper import PRUNE_EVERY, Keeper
+from domicile.backup.keeper import PRUNE_EVERY, SCRUB_EVERY, Keeper
 from domicile.backup.kek import KeyRing
 from domicile.backup.keys import TenantKey, open_tenant_key
 from domicile.backup.progress import Fields, Progress
@@ -133,6 +133,7 @@ class Replicator:
                 raise DeadlineError(f"stopped after {self.deadline_seconds:.0f} s; the next run starts anew")
 
         counts, scrubbed = Counts(), scrub.newest(control_peer, tenant, Sealer(key.key_id, key.secret))
+        lost = scrubbed is not None and echo is not None and echo.seq in scrubbed.unreadable
         run = partial(
             replicate,
             live,
@@ -146,7 +147,7 @@ class Replicator:
             residency_digest=digest,
             clock=self.clock,
             accept_change=accept_change,
-            full=scrubbed is not None and echo is not None and echo.seq in scrubbed.unreadable,
+            full=lost,
             distrusted=scrubbed.heal if scrubbed else frozenset(),
             counts=counts,
             may_go_on=may_go_on,
@@ -154,7 +155,7 @@ class Replicator:
         with self.watch(tenant, partial(_fields, counts)):
             if self.share.count > 1:
                 scope = Scope(tenant, zone.name, Sealer(key.key_id, key.secret))
-                seq, large = sharding.next_run(control_peer, replica, scope)
+                seq, large = (0, False) if lost else sharding.next_run(control_peer, replica, scope)
                 if large:
                     run(share=self.share)
                 if not sharding.commits(self.share, tenant):
@@ -304,7 +305,7 @@ def keep_all(keeper: Keeper, tenants: Mapping[str, Sequence[ServedZone]]) -> dic
 
     duties: dict[str, Callable[[str, Sequence[ServedZone]], Pruned | Scrubbed | None]] = {
         "pruned": partial(keeper.prune, every=PRUNE_EVERY),
-        "scrubbed": keeper.scrub,
+        "scrubbed": partial(keeper.scrub, every=SCRUB_EVERY),
     }
     with ThreadPoolExecutor(_KEPT_AT_ONCE) as pool:
         list(pool.map(one, tenants))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from domicile.api.sites import ServedZone, SiteFile
-from domicile.backup import keys, mirror, prune, records, scrub, worker
+from domicile.backup import keys, mirror, prune, records, scrub, sharding, worker
 from domicile.backup.errors import IntegrityError, WrongKeyError
-from domicile.backup.keeper import PRUNE_EVERY, DamagedError, Keeper
+from domicile.backup.journal import Share
+from domicile.backup.keeper import PRUNE_EVERY, SCRUB_EVERY, DamagedError, Keeper
 from domicile.backup.residency import ResidencyError
 from domicile.backup.sealing import Sealer
 from domicile.backup.stores.base import UnavailableError
@@ -98,6 +100,20 @@ def test_once_a_day_is_enough_but_for_what_must_go_now(sites: Kept) -> None:
     assert (found.kept, found.dropped) == ((4,), (3,))
 
 
+def test_a_share_every_few_hours_is_enough_but_for_damage(sites: Kept) -> None:
+    tenant = sites.tenant(1)
+    sites.replicate(tenant)
+    assert sites.keeper.scrub(tenant, sites.there, every=SCRUB_EVERY)
+    sites.now += HOUR
+    assert sites.keeper.scrub(tenant, sites.there, every=SCRUB_EVERY) is None
+    sites.spoil(tenant)
+    sites.now += SCRUB_EVERY
+    for _ in range(3):
+        sites.now += HOUR
+        with pytest.raises(DamagedError):
+            sites.keeper.scrub(tenant, sites.there, every=SCRUB_EVERY)
+
+
 def test_what_is_not_kept_here_or_not_said_is_left_alone(sites: Kept) -> None:
     tenant = sites.tenant(1)
     sites.replicate(tenant, 3)
@@ -166,21 +182,28 @@ def test_damage_is_told_and_healed_by_the_next_run(sites: Kept) -> None:
     assert sites.keeper.scrub(tenant, sites.there)
 
 
+@pytest.mark.parametrize("shares", [1, 2])
 @pytest.mark.parametrize("kind", ["manifests", "shards"])
-def test_a_newest_snapshot_that_cannot_be_read_is_replaced_by_the_next_run(sites: Kept, kind: str) -> None:
+def test_a_newest_snapshot_that_cannot_be_read_is_replaced_by_the_next_run(sites: Kept, kind: str, shares: int) -> None:
     tenant = sites.tenant(1)
+    if shares > 1:
+        share = next(s for s in (Share(0, 2), Share(1, 2)) if sharding.commits(s, tenant))
+        sites.replicate(tenant)
+        sites.replicator = replace(sites.replicator, share=share)
     sites.replicate(tenant)
     sites.spoil(tenant, kind)
-    with pytest.raises(DamagedError, match="the lists of snapshots 1"):
+    newest = max(sites.standing(tenant))
+    with pytest.raises(DamagedError, match=rf"the lists of snapshots (1, )?{newest};"):
         sites.keeper.scrub(tenant, sites.there)
+    key = sites.key(tenant)
+    said = scrub.newest(sites.at("two", "control"), tenant, Sealer(key.key_id, key.secret))
+    assert said is not None
     sites.replicate(tenant)
-    with pytest.raises(IntegrityError, match="nothing was pruned: snapshot 1"):
+    with pytest.raises(IntegrityError, match="nothing was pruned: snapshot"):
         sites.keeper.prune(tenant, sites.there)
-    assert sites.keeper.prune(tenant, sites.there, given_up=[1])
+    assert sites.keeper.prune(tenant, sites.there, given_up=said.unreadable)
     assert sites.keeper.scrub(tenant, sites.there)
     sites.replicate(tenant)
-    key = sites.key(tenant)
-    assert scrub.newest(sites.at("two", "control"), tenant, Sealer(key.key_id, key.secret))
 
 
 def test_a_scrub_note_that_was_changed_stops_the_writer(sites: Kept) -> None:
