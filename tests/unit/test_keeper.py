@@ -57,7 +57,8 @@ class Kept(Sites):
 
     def spoil(self, tenant: str, kind: str = "packs") -> None:
         replica = self.at("two", "replica")
-        name = max(n for n in replica.objects if n.startswith(f"{tenant}/{kind}/"))
+        newest = max((at, n) for n, (at, _) in replica.objects.items() if n.startswith(f"{tenant}/{kind}/"))
+        name = newest[1]
         generation, data = replica.objects[name]
         replica.objects[name] = (generation, data[:-1] + bytes([data[-1] ^ 1]))
 
