@@ -8,11 +8,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from domicile.backup import manifest, packing, records, replicate, restore, snapshot
 from domicile.backup.errors import HeldError, IntegrityError, LiveNotEmptyError
 from domicile.backup.journal import Share
 from domicile.backup.replicate import Counts
+from domicile.backup.restore import Mode
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Scope, Snapshot
 from domicile.backup.stores import listing, open_bucket
@@ -20,7 +23,8 @@ from domicile.backup.stores.base import UnavailableError
 from domicile.backup.stores.wire import Answer, Wire
 from tests.integration.stores_fixture import make_site
 from tests.memory_bucket import MemoryBucket
-from tests.unit.world import KEY, TENANT, ZONE, World, contents
+from tests.unit.test_replication_model import shrink_sizes
+from tests.unit.world import KEY, TENANT, ZONE, WithoutChecksums, World, contents
 
 SCOPE = Scope(TENANT, ZONE, Sealer(KEY.key_id, KEY.secret))
 
@@ -195,3 +199,40 @@ def test_a_damaged_root_hinders_no_run_that_seals_everything_anew() -> None:
         world.replicate()
     assert world.replicate(full=True).changed == 1
     assert world.restored() == world.contents()
+
+
+ODD = st.text(["a", "b", "/", "\x01", "ÿ", "\U0010ffff"], min_size=1, max_size=3)
+DATA = st.sampled_from([b"", b"x", b"y", bytes(90), bytes(130), b"1" * 130, bytes(250)])
+STATE = st.dictionaries(ODD, DATA, max_size=20)
+
+
+@pytest.mark.parametrize("kind", [MemoryBucket, WithoutChecksums])
+@pytest.mark.parametrize("mode", Mode)
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(then=STATE, now=STATE, prefix=st.just("") | ODD, partly=st.booleans())
+def test_a_restore_makes_of_any_bucket_what_its_mode_says(
+    kind: type[MemoryBucket], mode: Mode, then: dict[str, bytes], now: dict[str, bytes], prefix: str, partly: bool
+) -> None:
+    world, live = World(), kind("two", "fresh")
+    now = {name: then.get(name, data) if partly else data for name, data in now.items()}
+    wanted = {name: data for name, data in then.items() if name.startswith(prefix)}
+    inside = {name: data for name, data in now.items() if name.startswith(prefix)}
+    outside = {name: data for name, data in now.items() if name not in inside}
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_sizes(patch)
+        for bucket, state in ((world.live, then), (live, now)):
+            for name, data in state.items():
+                bucket.write(name, iter((data,)), len(data))
+        world.replicate()
+        refused = mode is Mode.FRESH and not inside.items() <= wanted.items()
+        told = []
+        for dry_run in (True, False):
+            with pytest.raises(LiveNotEmptyError) if refused else nullcontext():
+                told.append(world.restore(live, mode=mode, prefix=prefix, dry_run=dry_run))
+            if dry_run or refused:
+                assert contents(live) == now
+        if not refused:
+            assert contents(live) == outside | (wanted if mode is Mode.EXACT else inside | wanted)
+            assert told[0] == told[1]
+            again = world.restore(live, mode=mode, prefix=prefix)
+            assert (again.skipped, again.overwritten, again.deleted) == (len(wanted), 0, 0)
