@@ -27,14 +27,15 @@ def kept(cut_times: Mapping[int, datetime], now: datetime, retention: Retention)
     """
     if not cut_times:
         return set()
-    found = {max(cut_times)}
+    found: set[int] = set()
     for limit, fields in ((retention.hourly, 4), (retention.daily, 3), (retention.monthly, 2)):
         newest: dict[tuple[int, ...], int] = {}
         for seq in sorted(cut_times, reverse=True):
-            if retention.longest is not None and now - cut_times[seq] > retention.longest:
-                continue
             period = cut_times[seq].astimezone(UTC).timetuple()[:fields]
             if len(newest) < limit:
                 newest.setdefault(period, seq)
         found.update(newest.values())
-    return found
+    # Age is judged last, so that no commit takes the place of a newer one that a wrong clock made look older.
+    if retention.longest is not None:
+        found = {seq for seq in found if now - cut_times[seq] <= retention.longest}
+    return found | {max(cut_times)}

@@ -65,6 +65,13 @@ def test_what_is_kept_is_kept_without_the_rest(chain: dict[int, datetime], reten
     assert kept({seq: chain[seq] for seq in found}, NOW, retention) == found
 
 
+def test_a_clock_set_back_brings_no_dropped_commit_back() -> None:
+    chain = {1: NOW, 2: NOW - timedelta(minutes=1)}
+    day = Retention(0, 0, 1, timedelta(days=1))
+    assert kept(chain, NOW, day) == {2}
+    assert kept(chain | {3: NOW - timedelta(minutes=1)}, NOW + timedelta(days=1), day) == {3}
+
+
 @given(CHAINS, TIMES, RETENTIONS, st.timedeltas(timedelta(0), timedelta(days=800)))
 def test_what_is_dropped_never_comes_back(
     chain: dict[int, datetime], newer: datetime, retention: Retention, passed: timedelta
