@@ -6,8 +6,9 @@ Every byte is authenticated before it is written. A restore may be repeated: wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -28,6 +29,8 @@ from domicile.backup.stores.base import AlreadyExistsError, Bucket, NotFoundErro
 
 _WORKERS = 16
 _RUNS_AHEAD = 3
+# Each holds a part that is read, and those that its store writes at a time.
+_LARGE_AT_ONCE = 2
 _GAP_BYTES = 256 << 10
 
 Sink = Callable[[Entry, Iterator[bytes]], None]
@@ -295,13 +298,17 @@ def _runs(shards: Iterable[Sequence[Entry]]) -> Iterator[_Run | Entry]:
 
 def _fetch(replica: Bucket, scope: Scope, shards: Iterable[Sequence[Entry]], sink: Sink) -> None:
     """Hand each entry's authenticated plaintext to ``sink``, in parallel; the first error ends it."""
-    with ThreadPoolExecutor(_RUNS_AHEAD) as readers, ThreadPoolExecutor(_WORKERS) as writers:
+    with (
+        ThreadPoolExecutor(_RUNS_AHEAD) as readers,
+        ThreadPoolExecutor(_LARGE_AT_ONCE) as copiers,
+        ThreadPoolExecutor(_WORKERS) as writers,
+    ):
         ahead: deque[tuple[_Run | None, Future[bytes] | Future[None]]] = deque()
         pending: list[Future[None]] = []
         try:
             for item in _runs(shards):
                 if isinstance(item, Entry):
-                    ahead.append((None, readers.submit(sink, item, _chunks(replica, scope, item))))
+                    ahead.append((None, copiers.submit(sink, item, _chunks(replica, scope, item))))
                 else:
                     read = readers.submit(_read, replica, scope, item.pack, item.start, item.end - item.start)
                     ahead.append((item, read))
@@ -346,6 +353,15 @@ def _deliver(scope: Scope, entry: Entry, part: Part, sealed: memoryview, sink: S
 
 
 def _chunks(replica: Bucket, scope: Scope, entry: Entry) -> Iterator[bytes]:
+    """The plaintext of a large object, part by part; the next one is read while the last one is written."""
+    with closing(_parts(replica, scope, entry)) as parts, ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, parts, None)
+        while (plaintext := following.result()) is not None:
+            following = reader.submit(next, parts, None)
+            yield plaintext
+
+
+def _parts(replica: Bucket, scope: Scope, entry: Entry) -> Generator[bytes, None, None]:
     crc = 0
     for number, part in enumerate(entry.parts, 1):
         plaintext = _plaintext(scope, entry, part, _read(replica, scope, part.pack, part.offset, part.length))

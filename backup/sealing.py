@@ -33,6 +33,7 @@ MAX_PLAINTEXT = 64 << 20
 
 _SALT = 32
 _PREFIX = 7
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _FIRST = SEGMENT - HEADER - TAG
 _REST = SEGMENT - TAG
 
@@ -86,9 +87,8 @@ class Sealer:
 
     def associated(self, to: Associated) -> bytes:
         """The canonical associated data: a JSON array without spaces, ASCII only."""
-        return json.dumps(
-            ["domicile", FORMAT_VERSION, to.tenant, to.zone, to.kind, to.id, to.generation, self.key_id, to.epoch],
-            separators=(",", ":"),
+        return _encode(
+            ["domicile", FORMAT_VERSION, to.tenant, to.zone, to.kind, to.id, to.generation, self.key_id, to.epoch]
         ).encode()
 
     def seal(self, to: Associated, plaintext: bytes) -> bytes:

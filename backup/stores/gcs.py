@@ -108,13 +108,12 @@ class GcsBucket:
 
     def read(self, name: str, *, version: str | None = None, start: int = 0, length: int | None = None) -> bytes:
         """Bytes of an object or a range of it, pinned by generation. Raises NotFoundError, ChangedError."""
-        blob = self._bucket.blob(name)
-        pin = None if version is None else int(version)
 
         def get() -> bytes:
             found = self._fast.read(name, version, start, length)
             if found is not None:
                 return found
+            blob, pin = self._bucket.blob(name), None if version is None else int(version)
             if length == 0:
                 blob.reload(if_generation_match=pin, **self._single)
                 data = b""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NoReturn
@@ -35,6 +37,7 @@ from domicile.backup.stores.parts import PART_BYTES, parts
 from domicile.backup.stores.s3_config import OwnedError, S3Config, code_of, owner, status_of
 
 _MAX_PARTS = 10_000
+_PARTS_AT_ONCE = 2
 _DENIED_CODES = {"AccessDenied", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _ELSEWHERE_CODES = {
     "PermanentRedirect",
@@ -171,7 +174,7 @@ class S3Bucket:
         return answer
 
     def write(self, name: str, data: Iterator[bytes], size: int, *, new: bool = False) -> str:
-        """Write or overwrite an object; above 8 MiB as a multipart upload that holds one part in memory."""
+        """Write or overwrite an object; above 8 MiB as a multipart upload, two parts at a time."""
         pin, conflict = ({"IfNoneMatch": "*"}, AlreadyExistsError) if new else ({}, ChangedError)
         part_size = max(PART_BYTES, math.ceil(size / _MAX_PARTS))
         pieces = parts(data, size, part_size)
@@ -244,14 +247,18 @@ class S3Bucket:
     def _multipart(self, name: str, pieces: Iterator[bytes], conflict: type[StoreError], pin: dict[str, str]) -> Any:
         upload = self._call("create_multipart_upload", Key=name, ChecksumAlgorithm="CRC32C", ChecksumType="FULL_OBJECT")
         handle: dict[str, Any] = {"Key": name, "UploadId": upload["UploadId"]}
+        under_way: deque[Future[dict[str, Any]]] = deque()
         done: list[dict[str, Any]] = []
         whole = google_crc32c.Checksum()
         try:
-            for number, piece in enumerate(pieces, start=1):
-                whole.update(piece)
-                checksum = fast.crc32c(piece)
-                part = self._call("upload_part", **handle, PartNumber=number, Body=piece, ChecksumCRC32C=checksum)
-                done.append({"PartNumber": number, "ETag": part["ETag"], "ChecksumCRC32C": checksum})
+            with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
+                for number, piece in enumerate(pieces, start=1):
+                    whole.update(piece)
+                    if len(under_way) == _PARTS_AT_ONCE:
+                        done.append(under_way.popleft().result())
+                    under_way.append(pool.submit(self._part, handle, number, piece))
+                    del piece
+                done.extend(part.result() for part in under_way)
             return self._kept(
                 self._call(
                     "complete_multipart_upload",
@@ -266,6 +273,20 @@ class S3Bucket:
         except BaseException:
             self._abort(handle)
             raise
+
+    def _part(self, handle: dict[str, Any], number: int, piece: bytes) -> dict[str, Any]:
+        checksum = fast.crc32c(piece)
+
+        def put() -> str:
+            with self._translated(ChangedError):
+                etag = self._fast.put_part(handle["Key"], handle["UploadId"], number, piece)
+                if etag is not None:
+                    return etag
+                where = {"Bucket": self._name, **handle, **owner(self._site)}
+                part = self._s3.upload_part(**where, PartNumber=number, Body=piece, ChecksumCRC32C=checksum)
+                return str(part["ETag"])
+
+        return {"PartNumber": number, "ETag": self._deadlines.run(put), "ChecksumCRC32C": checksum}
 
     def _abort(self, handle: dict[str, Any]) -> None:
         try:

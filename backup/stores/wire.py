@@ -14,18 +14,21 @@ import ssl
 from collections.abc import Mapping
 from functools import cache
 from http.client import HTTPConnection, HTTPSConnection
-from io import BufferedReader
-from typing import NamedTuple, cast
+from io import BufferedReader, RawIOBase
+from select import POLLIN, poll
+from socket import socket
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from domicile.backup.stores.deadlines import Deadlines
 
-_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?\r?\n")
+_STATUS = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?\r\n")
+_HEADER = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*)\r\n")
 _LENGTH = re.compile(r"[0-9]{1,12}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r\n")
 _LINE_BYTES = 16384
-_MAX_HEADERS = 200
+_HEAD_BYTES = 131072
 _BUFFER_BYTES = 65536
 # Far above anything that is asked for; a length is what the server says.
 _MAX_BODY = 256 << 20
@@ -40,6 +43,22 @@ class Answer(NamedTuple):
     body: bytes | None
 
 
+class _Source(RawIOBase):
+    """What comes over a connection, counted: a buffer in front of it does not say what it has read ahead."""
+
+    def __init__(self, connection: socket) -> None:
+        self._connection = connection
+        self.came = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = self._connection.recv_into(buffer)
+        self.came += size
+        return size
+
+
 class _Connection:
     def __init__(self, host: str, deadlines: Deadlines, *, tls: bool) -> None:
         made = (
@@ -51,7 +70,11 @@ class _Connection:
         self._seconds = deadlines.read
         self._socket = made.sock
         self._socket.settimeout(deadlines.read)
-        self._file = cast(BufferedReader, self._socket.makefile("rb", _BUFFER_BYTES))
+        self._source = _Source(self._socket)
+        self._file = BufferedReader(self._source, _BUFFER_BYTES)
+        self._used = 0
+        self._events = poll()
+        self._events.register(self._socket, POLLIN)
 
     def close(self) -> None:
         self._file.close()
@@ -59,6 +82,11 @@ class _Connection:
 
     def is_silent(self) -> bool:
         """Whether nothing has come that nobody asked for."""
+        if self._source.came != self._used:
+            return False
+        if not isinstance(self._socket, ssl.SSLSocket):
+            return not self._events.poll(0)
+        # Tickets and the like may have come, which are nobody's answer.
         self._socket.settimeout(0)
         try:
             return not self._file.peek(1)
@@ -79,23 +107,36 @@ class _Connection:
                 self._socket.sendall(body)
         except (BrokenPipeError, ConnectionResetError):
             pass  # A server may refuse before it has read everything, and its answer be there.
-        status = _STATUS.fullmatch(self._line())
-        if status is None or status[2].startswith(b"1"):
+        said = self._head()
+        status = _STATUS.match(said)
+        if status is None or status[2][0] == "1":
             raise ConnectionAbortedError("what came is no answer")
-        headers: dict[str, str] = {}
-        while line := self._line().rstrip(b"\r\n"):
-            name, _, value = line.decode("latin-1").partition(":")
-            key = name.lower()
-            headers[key] = f"{headers[key]}, {value.strip()}" if key in headers else value.strip()
-            if len(headers) > _MAX_HEADERS:
-                raise ConnectionAbortedError("an answer has too many headers")
-        again = status[1] == b"1" and headers.get("connection", "").lower() != "close"
+        pairs = _HEADER.findall(said, status.end())
+        headers = {name.lower(): value.rstrip() for name, value in pairs}
+        if len(headers) < len(pairs):
+            headers = {name: ", ".join(v.rstrip() for n, v in pairs if n.lower() == name) for name in headers}
+        again = status[1] == "1" and headers.get("connection", "").lower() != "close"
         length, coding = headers.get("content-length", ""), headers.get("transfer-encoding")
         if coding == "chunked" and not length:
             return Answer(int(status[2]), headers, self._chunks()), again
         if coding is not None or not _LENGTH.fullmatch(length) or int(length) > _MAX_BODY:
             return Answer(int(status[2]), headers, None), False
         return Answer(int(status[2]), headers, self._exactly(int(length))), again
+
+    def _head(self) -> str:
+        """Status line and headers, with the empty line behind them."""
+        end = self._file.peek(1).find(b"\r\n\r\n")
+        if end >= 0:
+            head = self._exactly(end + 4)
+        else:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += self._line()
+                if len(head) > _HEAD_BYTES:
+                    raise ConnectionAbortedError("an answer has too many headers")
+        if head.count(b"\n") != head.count(b"\r\n"):
+            raise ConnectionAbortedError("what came is no answer")
+        return head.decode("latin-1")
 
     def _chunks(self) -> bytes:
         """A body in chunks (RFC 9112, 7.1)."""
@@ -111,20 +152,22 @@ class _Connection:
             found.append(self._exactly(length))
             if self._line() != b"\r\n":
                 raise ConnectionAbortedError("what came is no chunk")
-        while self._line() != b"\r\n":
-            pass
+        if self._line() != b"\r\n":
+            raise ConnectionAbortedError("trailers were not asked for")
         return b"".join(found)
 
     def _exactly(self, length: int) -> bytes:
         data = self._file.read(length)
         if len(data) != length:
             raise ConnectionResetError("an answer was cut off")
+        self._used += length
         return data
 
     def _line(self) -> bytes:
         line = self._file.readline(_LINE_BYTES)
         if not line.endswith(b"\n"):
             raise ConnectionResetError("closed without an answer")
+        self._used += len(line)
         return line
 
 

@@ -1,6 +1,6 @@
 """The benchmark of replication and restore against rclone.
 
-    python -m tests.bench [--quick] [--runs N] [--scale X] [--only PATTERN ...] [--loaded] [--out FILE]
+    python -m tests.bench [--quick] [--runs N] [--scale X] [--only PATTERN ...] [--mode MODE] [--loaded] [--out FILE]
 
 What is measured and how is said in docs/replication-bench.md. Patterns choose sections, such as ``gcs-s3/*``,
 ``s3-s3/million``, ``gcs-s3/shards`` or ``gcs-s3/flags``; their results are merged into those of earlier calls. The last
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, help="of every case (default: 5; 3 with --quick)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full sets (to try the benchmark itself)")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="sections; merge with earlier")
+    parser.add_argument("--mode", action="append", choices=MODES, help="of the network (default: all)")
     parser.add_argument("--candidate", action="append", choices=list(cases.CANDIDATES), help="of section flags")
     parser.add_argument("--loaded", action="store_true", help="measure although the machine is busy, and say so")
     parser.add_argument("--out", type=Path, help=f"default: {_OUT}; {_QUICK_OUT} with --quick")
@@ -66,7 +67,8 @@ def _sections(arguments: argparse.Namespace) -> Iterator[Section]:
         return
     for lane in LANES:
         for each in sets:
-            yield f"{lane}/{each.name}", partial(_compare, lane, MODES, each, (OURS, *FLAGS))
+            modes = tuple(arguments.mode or MODES)
+            yield f"{lane}/{each.name}", partial(_compare, lane, modes, each, (OURS, *FLAGS))
     yield "s3-s3/million", lambda bench: cases.million(bench, max(int(1_000_000 * arguments.scale), 1000))
     yield "gcs-s3/shards", lambda bench: cases.shards(bench, "gcs-s3", "tls20", sets[0])
     wanted = arguments.candidate or list(cases.CANDIDATES)

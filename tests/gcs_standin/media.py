@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import gzip
 import re
+from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from tests.gcs_standin import conditions, objects, uploads
 from tests.gcs_standin.protocol import Call, operation
@@ -16,12 +18,17 @@ from tests.gcs_standin.refusal import Answer, RefusedError
 from tests.gcs_standin.versions import Version
 
 
+@lru_cache(maxsize=1024)
+def _http_date(moment: datetime) -> str:
+    return format_datetime(moment, usegmt=True)
+
+
 def _headers(call: Call, version: Version) -> dict[str, str]:
     settings = version.settings
     made = {
         "Content-Type": version.content_type,
         "ETag": f'"{version.md5.hex()}"' if call.operation.xml else version.etag,
-        "Last-Modified": format_datetime(version.created, usegmt=True),
+        "Last-Modified": _http_date(version.created.replace(microsecond=0)),
         "Accept-Ranges": "bytes",
         "X-Goog-Generation": str(version.generation),
         "X-Goog-Metageneration": str(version.metageneration),

@@ -170,12 +170,12 @@ def target(method: str, raw: str) -> tuple[Operation, dict[str, str], dict[str, 
     """Operation, decoded names and checked query of a request target. Raises RefusedError (400, 404, 405, 501)."""
     path, _, query = raw.partition("?")
     json_path = is_json(raw)
-    candidates = [
-        (entry, found) for entry in OPERATIONS if entry.xml is not json_path and (found := entry.path.fullmatch(path))
-    ]
-    chosen = next(((entry, found) for entry, found in candidates if entry.method == method), None)
+    there = (entry for entry in OPERATIONS if entry.xml is not json_path)
+    chosen = next(
+        ((entry, found) for entry in there if entry.method == method and (found := entry.path.fullmatch(path))), None
+    )
     if chosen is None:
-        if candidates:
+        if any(entry.xml is not json_path and entry.path.fullmatch(path) for entry in OPERATIONS):
             raise RefusedError(405, "methodNotAllowed", f"The stand-in has no {method} here")
         if not json_path or re.match(_NO_OPERATION, path):
             raise RefusedError(501, "notImplemented", f"The stand-in has no such {method} operation")
