@@ -228,6 +228,10 @@ class S3Bucket:
             raise DeniedError(
                 f"{self._where} is not in region {self._site.region}; redirects are not followed: correct the zone"
             ) from None
+        if code == "RequestTimeTooSkewed":
+            raise DeniedError(
+                f"{self._where}: refused, for the clock of this machine is more than 15 minutes wrong; set it"
+            ) from None
         if status in {401, 403} or code in _DENIED_CODES:
             raise DeniedError(f"{self._where}: refused ({code}); check the site's credentials and policy") from None
         if status == 404:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -44,7 +44,12 @@ def free_port() -> int:
 
 def _run(command: list[str], port: int, root: Path) -> Server:
     with (root / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        return serving(command, port, root, log)
+
+
+def serving(command: list[str], port: int, root: Path, log: BinaryIO) -> Server:
+    """Start a server and wait until it listens. Raises RuntimeError with the end of its log."""
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -54,11 +59,12 @@ def _run(command: list[str], port: int, root: Path) -> Server:
                 return Server(f"http://127.0.0.1:{port}", root, process)
         time.sleep(0.05)
     process.kill()
-    raise RuntimeError(f"{command[0]} did not listen on port {port}:\n{(root / 'log').read_text()[-2000:]}")
+    raise RuntimeError(f"{command[0]} did not listen on port {port}:\n{Path(log.name).read_text()[-2000:]}")
 
 
 @contextmanager
-def _stopped(server: Server) -> Iterator[Server]:
+def stopped(server: Server) -> Iterator[Server]:
+    """Stop it in the end and remove what it kept."""
     try:
         yield server
     finally:
@@ -82,7 +88,7 @@ def versitygw(region: str, *, versioning: bool = True) -> Iterator[Server]:
         *(("--versioning-dir", str(root / "versions")) if versioning else ()),
         str(root / "data"),
     ]
-    with _stopped(_run(command, port, root)) as server:
+    with stopped(_run(command, port, root)) as server:
         yield server
 
 
@@ -98,7 +104,7 @@ def fake_gcs(location: str) -> Iterator[Server]:
         *("-backend", "filesystem", "-filesystem-root", str(root / "data"), "-location", location),
         *("-log-level", "error"),
     ]
-    with _stopped(_run(command, port, root)) as server:
+    with stopped(_run(command, port, root)) as server:
         yield server
 
 
@@ -108,7 +114,7 @@ def moto() -> Iterator[Server]:
     root = Path(tempfile.mkdtemp(prefix="moto-"))
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _stopped(_run(command, port, root)) as server:
+    with stopped(_run(command, port, root)) as server:
         yield server
 
 
