@@ -2,7 +2,7 @@
 
 Small objects that follow each other in the listing share a pack; large ones are cut into parts that are packs of their
 own. Whatever the bucket holds, at most ``_JOBS`` packs or parts are in memory, each as plaintext and as ciphertext, and
-not many more of all tenants that a process replicates at once.
+not many more of all tenants that a process replicates at once from one store to another.
 """
 
 from __future__ import annotations
@@ -32,9 +32,6 @@ _READERS = 16
 _CHUNK_OBJECTS = 8
 _CHUNK_BYTES = 1 << 20
 _JOBS = 3
-# Over all tenants of a process, for it is the process that has a memory limit.
-_slots = BoundedSemaphore(4)
-_grown = BoundedSemaphore(1)
 _TRIES = 4
 
 _T = TypeVar("_T")
@@ -58,6 +55,20 @@ class _Job:
     bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """How much may be in memory of all tenants that a process replicates from one site's store to another's.
+
+    Each pair has its own: where a store hangs, who waits for it holds up nobody else.
+    """
+
+    packs: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(4))
+    grown: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1))
+
+
+_slots: dict[tuple[str, str], _Slots] = {}
+
+
 class Packer:
     """Reading, sealing and packing of one run. ``packs`` are the shared packs that were written, and their bytes."""
 
@@ -69,6 +80,7 @@ class Packer:
         self._scope = scope
         self._epoch = epoch
         self._may_go_on = may_go_on
+        self._slots = _slots.setdefault((source.site, replica.site), _Slots())
         self.packs: dict[str, int] = {}
 
     def run(self, wanted: Iterable[ObjectInfo]) -> Generator[tuple[ObjectInfo, Result], None, None]:
@@ -92,7 +104,7 @@ class Packer:
                     future.cancel()
 
     def _pack(self, job: _Job, readers: ThreadPoolExecutor) -> list[Result]:
-        with _slots:
+        with self._slots.packs:
             return self._packed(job, readers)
 
     def _packed(self, job: _Job, readers: ThreadPoolExecutor) -> list[Result]:
@@ -141,14 +153,14 @@ class Packer:
     def _small(self, listed: int, at: ObjectInfo) -> _Read | Entry:
         if at.size > listed:
             # The pack that waits for it holds a slot already, with room for what was listed only.
-            return self._whole(at, _grown)
+            return self._whole(at, self._slots.grown)
         data = self._read(at, 0, None)
         crc = google_crc32c.value(data)
         _check(at, len(data), crc)
         return _Read(at, crc, data)
 
     def _large(self, job: _Job, _: ThreadPoolExecutor) -> list[Result]:
-        return [self._retry(info, lambda at: self._whole(at, _slots)) for info in job.infos]
+        return [self._retry(info, lambda at: self._whole(at, self._slots.packs)) for info in job.infos]
 
     def _whole(self, at: ObjectInfo, slot: AbstractContextManager[Any]) -> Entry:
         crc, parts, read = 0, [], 0
