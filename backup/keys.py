@@ -58,30 +58,11 @@ def mint_tenant_key(
     after any of them.
     """
     if not key_ids(own_keys, tenant):
-        _make(own, own_keys, tenant, zone, number=1)
+        secret = secrets.token_bytes(SECRET_BYTES)
+        # Two that mint at once make two keys; the commitment keeps them apart and orders them.
+        store_wrap(own, own_keys, tenant, zone, TenantKey(f"{1:010d}-{_commitment(secret)}", secret))
     supply_peer(own, own_keys, tenant, zone, peer, peer_keys)
     return key_ids(own_keys, tenant)[-1]
-
-
-def rotate_tenant_key(
-    own: OwnKey,
-    own_keys: Bucket,
-    tenant: str,
-    zone: str,
-    peer: PeerKey | None = None,
-    peer_keys: Bucket | None = None,
-) -> str:
-    """Give the tenant a further key that both sites can open, and return its id; the older ones stay.
-
-    What was sealed under an older key needs that key until the last snapshot under it is gone. A call that failed may
-    leave a key that nothing was sealed with: ``mint_tenant_key`` completes it. Raises what ``mint_tenant_key`` raises.
-    """
-    known = key_ids(own_keys, tenant)
-    if not known:
-        raise _no_wrap(own_keys, tenant, "")
-    made = _make(own, own_keys, tenant, zone, number=int(known[-1].split("-")[0]) + 1)
-    supply_peer(own, own_keys, tenant, zone, peer, peer_keys)
-    return made
 
 
 def supply_peer(
@@ -159,14 +140,6 @@ def tenants(keys_bucket: Bucket) -> list[str]:
     """Ids of all tenants that have a wrap in a site's keys bucket, ascending. Raises StoreError."""
     matches = (_WRAP.fullmatch(info.name) for info in keys_bucket.list("wraps/"))
     return sorted({m[1] for m in matches if m})
-
-
-def _make(own: OwnKey, own_keys: Bucket, tenant: str, zone: str, *, number: int) -> str:
-    # Two makers of one number make two keys; the commitment keeps them apart and orders them.
-    secret = secrets.token_bytes(SECRET_BYTES)
-    key = TenantKey(f"{number:010d}-{_commitment(secret)}", secret)
-    store_wrap(own, own_keys, tenant, zone, key)
-    return key.key_id
 
 
 def _no_wrap(bucket: Bucket, tenant: str, key_id: str) -> NotFoundError:

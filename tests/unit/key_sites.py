@@ -7,6 +7,7 @@ from typing import Any
 
 from domicile.api.sites import ServedZone
 from domicile.api.zone import ResidencyZoneSpec
+from domicile.backup import keys
 from domicile.backup.kek import KeyRing, OwnKey, PeerKey, generate
 from domicile.backup.keys import TenantKey, mint_tenant_key, open_tenant_key
 from tests.memory_bucket import MemoryBucket
@@ -16,13 +17,13 @@ REGIONS = {"one": "europe-west3", "two": "eu-central-1"}
 CLOUDS = {"one": "gcp", "two": "aws"}
 
 
-def zone(site: str, name: str = "eu", **keys: dict[str, Any]) -> ServedZone:
+def zone(site: str, name: str = "eu", **refs: dict[str, Any]) -> ServedZone:
     """A zone as one of its sites sees it; ``one`` and ``two`` are the sites' keys, by default files of these names."""
 
     def wire(at: str) -> dict[str, Any]:
         roles = {role: f"{at}-{role}" for role in ("replica", "keys", "control")}
         stores = {"profile": "compatible", "endpoint": "http://127.0.0.1:9", "live": {"pool": [f"{at}-live"]}} | roles
-        key = keys.get(at, {"name": at})
+        key = refs.get(at, {"name": at})
         return {"name": at, "cloud": CLOUDS[at], "region": REGIONS[at], "stores": stores, "key": key}
 
     allowed = [{"cloud": CLOUDS[at], "regions": [REGIONS[at]]} for at in CLOUDS]
@@ -77,6 +78,19 @@ class KeySites:
 
     def mint(self) -> str:
         return mint_tenant_key(self.own("one"), self.one_keys, TENANT, "eu", self.peer_of("one"), self.two_keys)
+
+    def mint_another(self) -> str:
+        """A second key of the tenant, as two that mint at once make one; it becomes the newest."""
+        first = keys.key_ids(self.one_keys, TENANT)[0]
+        while True:
+            rival = MemoryBucket("one", "one-keys")
+            made = mint_tenant_key(self.own("one"), rival, TENANT, "eu")
+            if made > first:
+                break
+        for name, (_, wrap) in rival.objects.items():
+            self.one_keys.create(name, wrap)
+        assert self.mint() == made
+        return made
 
     def open(self, site: str, key_id: str | None = None) -> TenantKey:
         return open_tenant_key(self.own(site), self.keys(site), TENANT, "eu", key_id=key_id)

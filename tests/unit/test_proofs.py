@@ -13,7 +13,7 @@ from domicile.backup import proofs
 from domicile.backup.errors import IntegrityError, WrongKeyError
 from domicile.backup.keeper import Keeper
 from domicile.backup.kek import KeyUnavailableError
-from domicile.backup.keys import TenantKey, key_ids, rotate_tenant_key
+from domicile.backup.keys import TenantKey, key_ids
 from domicile.backup.proofs import NotProvenError
 from domicile.backup.stores.base import NotFoundError, UnavailableError
 from tests.memory_bucket import MemoryBucket
@@ -171,7 +171,7 @@ def sites(tmp_path: Path) -> KeySites:
 
 @pytest.mark.parametrize("site", ["one", "two"])
 def test_a_keeper_proves_each_key_with_its_own_stores_alone(sites: KeySites, site: str) -> None:
-    rotate_tenant_key(sites.own("one"), sites.one_keys, TENANT, "eu", sites.peer_of("one"), sites.two_keys)
+    sites.mint_another()
     old = proofs._name(TENANT, key_ids(sites.one_keys, TENANT)[0], "2026010100")
     sites.control(site).create(old, b"old")
     At(sites, site).tend()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from domicile.api.sites import ServedZone
 from domicile.api.zone import Attestation
 from domicile.backup import keys, mirror
-from domicile.backup.keys import rotate_tenant_key, store_wrap
+from domicile.backup.keys import store_wrap
 from domicile.backup.residency import ResidencyError
 from domicile.backup.shred import Evidence, ShredIncompleteError, shred
 from domicile.backup.stores.base import DeniedError, NotFoundError, UnavailableError
@@ -44,7 +44,7 @@ def prepared(sites: KeySites, **facts: Any) -> KeySites:
     sites.two_keys = MemoryBucket("two", "two-keys", **final)
     sites.mint()
     # A tenant whose wraps came from more than one key of the tenant and of the site.
-    rotate_tenant_key(sites.own("one"), sites.one_keys, TENANT, "eu", sites.peer_of("one"), sites.two_keys)
+    sites.mint_another()
     store_wrap(sites.own("two"), sites.two_keys, TENANT, "eu", sites.open("two"))
     keys.mint_tenant_key(sites.own("one"), sites.one_keys, OTHER, "eu", sites.peer_of("one"), sites.two_keys)
     return sites
