@@ -101,7 +101,7 @@ class Keeper:
             return None
         control, key, now = charge.control, charge.key, self.clock()
         last = prune.newest(control, tenant, Sealer(key.key_id, key.secret))
-        if last and now - last.time < every and retention.kept(last.kept, now, keep) == last.kept.keys():
+        if last and _is_recent(last.time, now, every) and retention.kept(last.kept, now, keep) == last.kept.keys():
             return None
         zone = charge.zone.name
         return prune.prune(
@@ -119,7 +119,7 @@ class Keeper:
             return None
         control, key = charge.control, charge.key
         last = scrub.newest(control, tenant, Sealer(key.key_id, key.secret))
-        if last and self.clock() - last.through < every and not (last.damaged or last.unreadable):
+        if last and _is_recent(last.through, self.clock(), every) and not (last.damaged or last.unreadable):
             return None
         found = scrub.scrub(control, charge.replica, key, tenant, charge.zone.name, self.clock)
         if found is not None and (found.damaged or found.unreadable):
@@ -161,6 +161,11 @@ class Keeper:
             ) from None
         longest = timedelta(days=said.longest_days) if said.longest_days else None
         return Retention(said.hourly, said.daily, said.monthly, longest)
+
+
+def _is_recent(last: datetime, now: datetime, every: timedelta) -> bool:
+    """Whether less than ``every`` has passed; what a wrong clock dated ahead is not recent for ever."""
+    return timedelta(0) <= now - last < every
 
 
 def _damage(tenant: str, site: str, found: Scrubbed) -> str:

@@ -149,7 +149,10 @@ def prune(
         # A commit that came since refers to nothing that goes here, see above.
         commits = [c for c in _standing(control, tenant, scope.sealer, last) if c.seq <= tip.slot.seq]
         times = _times(commits, last, now)
-        stay = (retention.kept(times, now, keep) - set(given_up)) | {tip.commit.seq}
+        # Where this site's clock was ahead the last time, or is behind now, it can't tell what is too old.
+        untimely = last is not None and now < last.time
+        stay = set(times) if untimely else retention.kept(times, now, keep)
+        stay = (stay - set(given_up)) | {tip.commit.seq}
         named, dropped = _references(replica, scope, commits, stay)
 
     gone = (dropped | (last.doomed if last else set())) - named
@@ -187,7 +190,7 @@ def _standing(control: Bucket, tenant: str, sealer: Sealer, last: Note | None) -
 def _times(commits: Iterable[Slot], last: Note | None, now: datetime) -> dict[int, datetime]:
     """When each commit came into being: as its writer says, within what this site itself has seen."""
     known = last.kept if last else {}
-    oldest = last.time - _LATE if last else datetime.min.replace(tzinfo=now.tzinfo)
+    oldest = min(last.time, now) - _LATE if last else datetime.min.replace(tzinfo=now.tzinfo)
     return {
         commit.seq: known.get(commit.seq) or min(max(parse_time(str(commit.cut_time)), oldest), now)
         for commit in commits

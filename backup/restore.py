@@ -6,9 +6,8 @@ Every byte is authenticated before it is written. A restore may be repeated: wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -32,6 +31,7 @@ _RUNS_AHEAD = 3
 # Each holds a part that is read, and those that its store writes at a time.
 _LARGE_AT_ONCE = 2
 _GAP_BYTES = 256 << 10
+_EXTRA_OBJECTS = 1000
 
 Sink = Callable[[Entry, Iterator[bytes]], None]
 
@@ -204,19 +204,28 @@ def verify(
 
 
 def _joined(live: Bucket, found: Snapshot, prefix: str) -> Iterator[tuple[list[Entry], dict[str, ObjectInfo]]]:
-    """Shard by shard: the snapshot's entries and what ``live`` has between the same names."""
+    """Shard by shard: the snapshot's entries and what ``live`` has between the same names.
+
+    Of what the snapshot lacks there may be any number: it comes in batches, with no entries beside them.
+    """
     listing = infos_of(live.pages(prefix))
-    held: list[ObjectInfo] = []
+    info = next(listing, None)
     indexes = found.indexes(prefix)
-    for index, entries in zip(indexes, found.read(prefix), strict=True):
-        until = found.until(index) if index != indexes[-1] else None
-        there = [info for info in held if until is None or info.name <= until]
-        held = held[len(there) :]
-        while not held and (info := next(listing, None)):
-            (there if until is None or info.name <= until else held).append(info)
-        yield entries, {info.name: info for info in there}
-    if not indexes and (rest := {info.name: info for info in listing}):
-        yield [], rest
+    untils = [*map(found.until, indexes[:-1]), None]
+    for until, entries in zip(untils, found.read(prefix) if indexes else [[]], strict=True):
+        names = {entry.name for entry in entries}
+        there: dict[str, ObjectInfo] = {}
+        extra: dict[str, ObjectInfo] = {}
+        while info and (until is None or info.name <= until):
+            if info.name in names:
+                there[info.name] = info
+            else:
+                extra[info.name] = info
+                if len(extra) == _EXTRA_OBJECTS:
+                    yield [], extra
+                    extra = {}
+            info = next(listing, None)
+        yield entries, there | extra
 
 
 def _differing(live: Bucket, entries: Sequence[Entry], there: dict[str, ObjectInfo]) -> list[Entry]:
@@ -354,14 +363,18 @@ def _deliver(scope: Scope, entry: Entry, part: Part, sealed: memoryview, sink: S
 
 def _chunks(replica: Bucket, scope: Scope, entry: Entry) -> Iterator[bytes]:
     """The plaintext of a large object, part by part; the next one is read while the last one is written."""
-    with closing(_parts(replica, scope, entry)) as parts, ThreadPoolExecutor(1) as reader:
+    parts, reader = _parts(replica, scope, entry), ThreadPoolExecutor(1)
+    try:
         following = reader.submit(next, parts, None)
         while (plaintext := following.result()) is not None:
             following = reader.submit(next, parts, None)
             yield plaintext
+    finally:
+        # Not waited for, as in Snapshot.each.
+        reader.shutdown(wait=False, cancel_futures=True)
 
 
-def _parts(replica: Bucket, scope: Scope, entry: Entry) -> Generator[bytes, None, None]:
+def _parts(replica: Bucket, scope: Scope, entry: Entry) -> Iterator[bytes]:
     crc = 0
     for number, part in enumerate(entry.parts, 1):
         plaintext = _plaintext(scope, entry, part, _read(replica, scope, part.pack, part.offset, part.length))

@@ -187,14 +187,18 @@ class Snapshot:
 
     def each(self, indexes: Iterable[int]) -> Iterator[list[Entry]]:
         """The entries of these shards, a few shards read ahead. Raises IntegrityError."""
-        rest = iter(indexes)
-        with ThreadPoolExecutor(_READERS) as pool:
+        rest, pool = iter(indexes), ThreadPoolExecutor(_READERS)
+        try:
             ahead = deque(pool.submit(self.entries, index) for index in islice(rest, _READERS))
             while ahead:
                 found = ahead.popleft().result()
                 if (following := next(rest, None)) is not None:
                     ahead.append(pool.submit(self.entries, following))
                 yield found
+        finally:
+            # Not waited for. What nobody iterates any more may be closed by the garbage collector, amid the start of a
+            # thread, and to join one there is a dead-lock (threading's lock of its shutdown locks).
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def delta(self, delta: Delta) -> list[Change]:
         """The changes of one delta, stale ones included. Raises IntegrityError."""

@@ -26,7 +26,7 @@ import google_crc32c
 
 from domicile.backup.stores.base import ChangedError, StoreError, UnavailableError
 from domicile.backup.stores.deadlines import Deadlines, wait_of
-from domicile.backup.stores.wire import Answer, Wire
+from domicile.backup.stores.wire import MAX_BODY, Answer, Wire
 
 # Servers, and the libraries of the careful clients, take these segments of a path for a way.
 _DOTS = re.compile(r"(?:^|/)\.\.?(?:/|$)")
@@ -34,6 +34,9 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _EMPTY = sha256().hexdigest()
 _CRC_HEADER = "x-amz-checksum-crc32c"
+# A page of 1,000 names of 1,024 bytes, each byte of which may be quoted twice; what is said of a write, or against it.
+_LIST_BYTES = 16 << 20
+_SAID_BYTES = 1 << 20
 
 
 def crc32c(data: bytes) -> str:
@@ -74,6 +77,11 @@ class _Objects:
         raise StoreError(f"{self._where}: its store answered with other bytes of an object than were asked for")
 
 
+def _most(length: int | None) -> int:
+    # Whoever ignores the range of a small object sends all of it.
+    return MAX_BODY if length is None else max(length, _SAID_BYTES)
+
+
 def _segment(name: str) -> str:
     # A tenth of the time that quoting takes where one character of a name is not safe.
     return quote(name).replace("/", "%2F")
@@ -104,7 +112,7 @@ class S3Objects(_Objects):
         if length is not None:
             extra["Range"] = f"bytes={start}-{start + length - 1}"
         whole = {"x-amz-checksum-mode": "ENABLED"} if length is None else {}
-        answer = self._ask("GET", self._target(name), whole, extra)
+        answer = self._ask("GET", self._target(name), whole, extra, most=_most(length))
         data = self._part(answer, start, length) if answer else None
         if answer is None or data is None:
             return None
@@ -118,7 +126,7 @@ class S3Objects(_Objects):
         if not self._wire.direct:
             return None
         query = query_of({"list-type": "2", "encoding-type": "url", **arguments})
-        answer = self._ask("GET", f"{self._path or '/'}?{query}", {}, {})
+        answer = self._ask("GET", f"{self._path or '/'}?{query}", {}, {}, most=_LIST_BYTES)
         return answer.body if answer and answer.status == 200 else None
 
     def create(self, name: str, data: bytes) -> Mapping[str, str] | None:
@@ -150,7 +158,14 @@ class S3Objects(_Objects):
         return f"{self._path}/{quote(name, safe='/~')}"
 
     def _ask(
-        self, method: str, target: str, signed: Mapping[str, str], extra: Mapping[str, str], body: bytes = b""
+        self,
+        method: str,
+        target: str,
+        signed: Mapping[str, str],
+        extra: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        most: int = _SAID_BYTES,
     ) -> Answer | None:
         if self._keys is None:
             return None
@@ -160,7 +175,7 @@ class S3Objects(_Objects):
         if keys.token:
             headers["x-amz-security-token"] = keys.token
         headers |= signature(method, self._wire.host, target, headers, keys.access_key, keys.secret_key, self._region)
-        return self._judged(self._wire.ask(method, target, {**headers, **extra}, body))
+        return self._judged(self._wire.ask(method, target, {**headers, **extra}, body, most=most))
 
 
 def _is_md5(etag: str, data: bytes) -> bool:
@@ -215,7 +230,7 @@ class GcsObjects(_Objects):
         if length is not None:
             headers["Range"] = f"bytes={start}-{start + length - 1}"
         target = f"/download/storage/v1/b/{self._bucket}/o/{_segment(name)}?alt=media{pin}"
-        answer = self._ask("GET", target, headers)
+        answer = self._ask("GET", target, headers, most=_most(length))
         data = self._part(answer, start, length)
         if data is None:
             return None
@@ -228,7 +243,8 @@ class GcsObjects(_Objects):
         """The answer to objects.list, or None. Raises UnavailableError, OSError, GoogleAuthError."""
         if not self._wire.direct:
             return None
-        answer = self._ask("GET", f"/storage/v1/b/{self._bucket}/o?{query_of(arguments)}", {})
+        target = f"/storage/v1/b/{self._bucket}/o?{query_of(arguments)}"
+        answer = self._ask("GET", target, {}, most=_LIST_BYTES)
         return answer.body if answer.status == 200 else None
 
     def create(self, name: str, data: bytes) -> dict[str, Any] | None:
@@ -246,15 +262,17 @@ class GcsObjects(_Objects):
             return None
         return found if isinstance(found, dict) else None
 
-    def _ask(self, method: str, target: str, headers: dict[str, str], body: bytes = b"") -> Answer:
+    def _ask(
+        self, method: str, target: str, headers: dict[str, str], body: bytes = b"", *, most: int = _SAID_BYTES
+    ) -> Answer:
         token = self._token()
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        return self._judged(self._wire.ask(method, target, headers, body))
+        return self._judged(self._wire.ask(method, target, headers, body, most=most))
 
 
 class Tokens:
-    """Tokens of google-auth's credentials, renewed before they end and without following redirects."""
+    """Tokens of google-auth's credentials, renewed before they end by requests that ``request`` makes."""
 
     def __init__(self, keys: Any, request: Any) -> None:
         self._keys = keys

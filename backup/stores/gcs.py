@@ -17,7 +17,7 @@ import urllib3
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
-from google.auth.transport.requests import AuthorizedSession
+from google.auth.transport.requests import AuthorizedSession, Request
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.oauth2 import service_account
@@ -58,10 +58,14 @@ def client(site: Site, account: Mapping[str, str] | None, deadlines: Deadlines) 
         credentials, project = AnonymousCredentials(), site.name
     else:
         credentials, project = google.auth.default(scopes=_SCOPES)
-    session = AuthorizedSession(credentials, refresh_timeout=deadlines.read)
+    # google-auth's own session waits two minutes, tries again thrice and follows redirects.
+    renew = partial(Request(requests.Session()), timeout=deadlines.read, allow_redirects=False)
+    session = AuthorizedSession(credentials, refresh_timeout=deadlines.read, auth_request=renew)
     session.max_redirects = 0
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=32))
+    # The URL at which an upload goes on is what the store says, and the token would go with it.
+    session.adapters.clear()
+    home = endpoint(site).rstrip("/") + "/"
+    session.mount(home, requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=32))
     made: Any = storage.Client(
         project=project, credentials=credentials, _http=session, client_options={"api_endpoint": endpoint(site)}
     )
@@ -237,7 +241,7 @@ class GcsBucket:
             yield
         except api.GoogleAPICallError as error:
             raise self._refusal(error, conflict) from None
-        except requests.TooManyRedirects:
+        except (requests.TooManyRedirects, requests.exceptions.InvalidSchema):
             raise DeniedError(f"{self._where}: its store redirects elsewhere; redirects are not followed") from None
         except DataCorruption:
             raise StoreError(f"{self._where}: an object does not match its CRC32C") from None

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 from domicile.backup.stores.base import Page, StoreError
 
 _MAX_NAME_BYTES = 1024
+_EMPTY_PAGES = 1000
 Ask = Callable[[str | None], tuple[Page, str | None]]
 """One page of a listing behind a token, and the token of the next."""
 
@@ -102,6 +103,8 @@ def in_order(where: str, ask: Ask, prefix: str, after: str) -> Iterator[Page]:
             last, asked = names[-1], set()
         if token in asked:
             raise StoreError(f"{where} is listed in circles")
+        if len(asked) == _EMPTY_PAGES:
+            raise StoreError(f"{where} is listed without end: {_EMPTY_PAGES} pages in a row were empty")
         asked.add(token)
 
 

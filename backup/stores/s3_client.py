@@ -30,11 +30,19 @@ def endpoint(site: Site) -> str:
     return f"https://s3.{site.region}.{domain}"
 
 
-def _session(site: Site, keys: Mapping[str, str] | None) -> Any:
+def _session(site: Site, keys: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
     """Session that exchanges a workload's identity at the STS of the site's region, whatever the environment says."""
     core = botocore.session.get_session()
     core.set_config_variable("sts_regional_endpoints", "regional")
     core.set_config_variable("ignore_configured_endpoint_urls", True)
+    # The default of every client of the session: the one of STS, which botocore makes by itself, has deadlines, too.
+    core.set_default_client_config(
+        Config(
+            connect_timeout=deadlines.connect,
+            read_timeout=deadlines.read,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+        )
+    )
     return boto3.session.Session(
         aws_access_key_id=None if keys is None else keys["accessKeyId"],
         aws_secret_access_key=None if keys is None else keys["secretAccessKey"],
@@ -46,14 +54,11 @@ def _session(site: Site, keys: Mapping[str, str] | None) -> Any:
 def client(site: Site, keys: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
     """A thread-safe boto3 client that talks to the site's endpoint only; ``keys`` None: ambient workload identity."""
     url = endpoint(site)
-    made = _session(site, keys).client(
+    made = _session(site, keys, deadlines).client(
         "s3",
         endpoint_url=url,
         config=Config(
             signature_version="s3v4",
-            connect_timeout=deadlines.connect,
-            read_timeout=deadlines.read,
-            retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=32,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

@@ -24,19 +24,21 @@ from urllib.request import getproxies, proxy_bypass
 from domicile.backup.stores.deadlines import Deadlines
 
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?\r\n")
-_HEADER = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*)\r\n")
+_HEADER = re.compile(r"^([^:\r\n]+):[ \t]*([^\r\n]*)\r\n", re.MULTILINE)
 _LENGTH = re.compile(r"[0-9]{1,12}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r\n")
 _LINE_BYTES = 16384
 _HEAD_BYTES = 131072
 _BUFFER_BYTES = 65536
-# Far above anything that is asked for; a length is what the server says.
-_MAX_BODY = 256 << 20
+# Each has a deadline of its own, so that a slow network is none that stands still.
+_SENT_BYTES = 1 << 18
+# Far above any object that is read whole; a length is what the server says.
+MAX_BODY = 80 << 20
 _KEPT = 32
 
 
 class Answer(NamedTuple):
-    """A whole answer; names of headers are in lower case. ``body`` None: it came without a length, or a huge one."""
+    """A whole answer; names of headers are in lower case. ``body`` None: it came without a length."""
 
     status: int
     headers: Mapping[str, str]
@@ -89,22 +91,26 @@ class _Connection:
         # Tickets and the like may have come, which are nobody's answer.
         self._socket.settimeout(0)
         try:
-            return not self._file.peek(1)
+            self._file.peek(1)
         except ssl.SSLWantReadError:
             return True
         except OSError:
             return False
+        else:
+            return False
         finally:
             self._socket.settimeout(self._seconds)
 
-    def exchange(self, head: bytes, body: bytes) -> tuple[Answer, bool]:
-        """The answer, and whether the connection can be used again."""
+    def exchange(self, head: bytes, body: bytes, most: int) -> tuple[Answer, bool]:
+        """The answer, of at most so many bytes, and whether the connection can be used again."""
         try:
             if len(body) < _BUFFER_BYTES:
                 self._socket.sendall(head + body)
             else:
                 self._socket.sendall(head)
-                self._socket.sendall(body)
+                view = memoryview(body)
+                for start in range(0, len(body), _SENT_BYTES):
+                    self._socket.sendall(view[start : start + _SENT_BYTES])
         except (BrokenPipeError, ConnectionResetError):
             pass  # A server may refuse before it has read everything, and its answer be there.
         said = self._head()
@@ -112,15 +118,19 @@ class _Connection:
         if status is None or status[2][0] == "1":
             raise ConnectionAbortedError("what came is no answer")
         pairs = _HEADER.findall(said, status.end())
+        if len(pairs) != said.count("\r\n") - 2:
+            raise ConnectionAbortedError("what came is no answer")
         headers = {name.lower(): value.rstrip() for name, value in pairs}
         if len(headers) < len(pairs):
             headers = {name: ", ".join(v.rstrip() for n, v in pairs if n.lower() == name) for name in headers}
         again = status[1] == "1" and headers.get("connection", "").lower() != "close"
         length, coding = headers.get("content-length", ""), headers.get("transfer-encoding")
         if coding == "chunked" and not length:
-            return Answer(int(status[2]), headers, self._chunks()), again
-        if coding is not None or not _LENGTH.fullmatch(length) or int(length) > _MAX_BODY:
+            return Answer(int(status[2]), headers, self._chunks(most)), again
+        if coding is not None or not _LENGTH.fullmatch(length):
             return Answer(int(status[2]), headers, None), False
+        if int(length) > most:
+            raise ConnectionAbortedError("an answer is longer than what was asked for")
         return Answer(int(status[2]), headers, self._exactly(int(length))), again
 
     def _head(self) -> str:
@@ -138,23 +148,22 @@ class _Connection:
             raise ConnectionAbortedError("what came is no answer")
         return head.decode("latin-1")
 
-    def _chunks(self) -> bytes:
+    def _chunks(self, most: int) -> bytes:
         """A body in chunks (RFC 9112, 7.1)."""
-        found, total = [], 0
+        found = bytearray()
         while True:
             size = _CHUNK.fullmatch(self._line())
             length = int(size[1], 16) if size else -1
-            total += length
-            if length < 0 or total > _MAX_BODY:
+            if length < 0 or len(found) + length > most:
                 raise ConnectionAbortedError("what came is no chunk")
             if not length:
                 break
-            found.append(self._exactly(length))
+            found += self._exactly(length)
             if self._line() != b"\r\n":
                 raise ConnectionAbortedError("what came is no chunk")
         if self._line() != b"\r\n":
             raise ConnectionAbortedError("trailers were not asked for")
-        return b"".join(found)
+        return bytes(found)
 
     def _exactly(self, length: int) -> bytes:
         data = self._file.read(length)
@@ -182,8 +191,13 @@ class Wire:
         self._deadlines = deadlines
         self._idle: list[_Connection] = []
 
-    def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        """The answer to one request, which may arrive twice. Raises OSError where no whole answer came in time."""
+    def ask(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", *, most: int = MAX_BODY
+    ) -> Answer:
+        """The answer to one request, which may arrive twice.
+
+        Raises OSError where no whole answer of at most ``most`` bytes came in time.
+        """
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host}", *(f"{k}: {v}" for k, v in headers.items())]
         if method != "GET":
             lines.append(f"Content-Length: {len(body)}")
@@ -191,10 +205,10 @@ class Wire:
         kept = self._taken()
         if kept:
             try:
-                return self._exchanged(kept, head, body)
+                return self._exchanged(kept, head, body, most)
             except ConnectionError:
                 pass  # Servers close what was idle for long.
-        return self._exchanged(_Connection(self.host, self._deadlines, tls=self._tls), head, body)
+        return self._exchanged(_Connection(self.host, self._deadlines, tls=self._tls), head, body, most)
 
     def _taken(self) -> _Connection | None:
         while True:
@@ -206,10 +220,10 @@ class Wire:
                 return kept
             kept.close()
 
-    def _exchanged(self, connection: _Connection, head: bytes, body: bytes) -> Answer:
+    def _exchanged(self, connection: _Connection, head: bytes, body: bytes, most: int) -> Answer:
         again = False
         try:
-            answer, again = connection.exchange(head, body)
+            answer, again = connection.exchange(head, body, most)
             return answer
         finally:
             if again and len(self._idle) < _KEPT:

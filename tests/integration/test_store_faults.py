@@ -18,7 +18,7 @@ import pytest
 
 from domicile.api.zone import ResidencyZoneSpec, Site, Subject
 from domicile.backup.residency import Purpose, ResidencyError, Verdict, judge, require
-from domicile.backup.stores import Deadlines, open_bucket
+from domicile.backup.stores import Deadlines, gcs, open_bucket
 from domicile.backup.stores.base import (
     Bucket,
     ChangedError,
@@ -27,10 +27,12 @@ from domicile.backup.stores.base import (
     UnavailableError,
     create_once,
 )
+from tests.gcs_standin import State
 from tests.integration.faulty import Answer, link, scripted
 from tests.integration.stores_fixture import StoreSites, free_port, make_site, versitygw
 
 SHORT = Deadlines(connect=0.3, read=0.3, retries=0)
+ANY: Answer = (200, {}, b"{}")
 TODAY = date(2026, 3, 10)
 KINDS = [("aws", "eu-central-1"), ("gcp", "europe-west3")]
 OPERATIONS: dict[str, Callable[[Bucket], object]] = {
@@ -107,6 +109,37 @@ def test_no_redirect_is_followed(kind: tuple[str, str], operation: str, status: 
                     OPERATIONS[operation](bucket)
             assert len(server.requests) in {1, 2}
         assert not elsewhere.requests
+
+
+@pytest.mark.parametrize("home", [True, False])
+def test_an_upload_goes_on_at_its_store_or_not_at_all(home: bool, credentials: Path) -> None:
+    """Cloud Storage names the URL of a resumable upload; the token and the data would go wherever that leads."""
+    with scripted(lambda *_: (200, {}, b"{}")) as elsewhere:
+        url = elsewhere.url
+
+        def answer(method: str, _: str) -> Answer:
+            return (200, {"Location": f"{server.url if home else url}/upload?id=1"}, b"") if method == "POST" else ANY
+
+        with scripted(answer) as server:
+            bucket = at(("gcp", "europe-west3"), server.url, credentials)
+            with pytest.raises(StoreError if home else DeniedError):
+                bucket.write("large", iter([bytes(8 << 20), b"x"]), (8 << 20) + 1)
+            assert ("PUT" in {method for method, _ in server.requests}) is home
+        assert not elsewhere.requests
+
+
+def test_a_token_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        key = State(url=url).accounts.add("site@standin.iam.gserviceaccount.com", {})
+        (tmp_path / "gcp.json").write_text(json.dumps(key))
+        monkeypatch.setattr(gcs, "endpoint", lambda _: url)
+        bucket = open_bucket(make_site("gcp", "gcp", "europe-west3", None), "bucket", tmp_path, SHORT)
+        for operation in ("list", "read", "create", "write"):
+            begun = time.monotonic()
+            with pytest.raises(UnavailableError):
+                OPERATIONS[operation](bucket)
+            assert time.monotonic() - begun < 3
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -112,7 +112,7 @@ def test_a_bucket_with_dots_is_asked_for_where_a_certificate_fits(
     """AWS's certificates hold for one label only (S3 User Guide, virtual hosting of buckets)."""
     asked: list[tuple[str, str]] = []
 
-    def ask(self: Wire, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+    def ask(self: Wire, method: str, target: str, headers: Mapping[str, str], *_: object, **__: object) -> Answer:
         asked.append((self.host, target))
         return Answer(200, {"content-length": "2"}, b"ok")
 

@@ -210,6 +210,14 @@ def test_a_listing_that_does_not_go_on_in_order_is_refused(answers: list[Any], r
             pass
 
 
+def test_empty_pages_without_end_are_refused() -> None:
+    tokens = iter(range(10_000))
+    found = listing.in_order("bucket b", lambda _: (Page([], [], [], []), str(next(tokens))), "", "")
+    with pytest.raises(StoreError, match="without end"):
+        for _ in found:
+            pass
+
+
 def test_empty_pages_and_tokens_that_come_again_later_are_no_circle() -> None:
     answers = [([], "a"), (["p/6"], "a"), ([], "b"), (["p/7"], "b"), ([], None)]
     assert [name for page in pages(*answers) for name in page.names] == ["p/6", "p/7"]

@@ -304,6 +304,18 @@ def test_a_writers_wrong_clock_pushes_no_good_snapshot_out() -> None:
     assert set(done(world.prune(Retention(3, 0, 0))).kept) > {161}
 
 
+def test_a_keepers_clock_that_was_ahead_once_costs_no_good_snapshot() -> None:
+    keep, day = Retention(48, 30, 12), timedelta(days=1)
+    world = chain(3, every=day)
+    world.now += 40 * day
+    done(world.prune(keep))
+    world.now -= 40 * day
+    for number in range(20):
+        commit(world, after=day, later=b"%d" % number)
+        assert not done(world.prune(keep)).dropped
+    assert world.standing() == list(range(1, 24))
+
+
 def test_dates_are_the_writers_where_they_can_be_true() -> None:
     world = chain(3)
     done(world.prune(Retention()))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import threading
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -245,3 +248,55 @@ def test_a_restore_that_was_thought_dead_does_not_undo_what_was_written_since() 
     with pytest.raises(LiveNotEmptyError):
         world.restore(target)
     assert contents(target)["a"] == b"newer"
+
+
+def test_what_is_read_ahead_and_given_up_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is closed by the garbage collector, to wait for a thread would be a dead-lock."""
+    shrink_sizes(monkeypatch)
+    for module, name in ((packing, "LARGE_BYTES"), (packing, "PART_BYTES")):
+        monkeypatch.setattr(module, name, 100)
+    world, over = World(), threading.Event()
+    for number in range(200):
+        world.write(f"{number:03}", b"x")
+    world.write("large", bytes(500))
+    world.replicate()
+    found = _snapshot_of(world)
+    [large] = [entry for entries in found.read() for entry in entries if entry.name == "large"]
+    assert len(found.root.shards) > 2
+    assert len(large.parts) > 2
+    for readers in (found.read(), restore._chunks(world.replica, found._scope, large)):
+        begun = itertools.count()
+
+        def hang(operation: str, _: str, begun: Iterator[int] = begun) -> None:
+            if operation == "read" and next(begun):
+                over.wait(30)
+
+        world.replica.before = hang
+        over.clear()
+        next(iter(readers))
+        closing = threading.Thread(target=readers.close)
+        closing.start()
+        closing.join(10)
+        assert not closing.is_alive()
+        over.set()
+
+
+@pytest.mark.parametrize("mode", ["merge", "exact"])
+def test_of_what_the_snapshot_lacks_any_number_may_be_there(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restore, "_EXTRA_OBJECTS", 7)
+    world = filled()
+    saved = world.contents()
+    extra = {f"{prefix}{number}": b"other" for prefix in ("", "b", "\U0010ffff") for number in range(20)}
+    for name, data in extra.items():
+        world.write(name, data)
+    done = world.restore(world.live, mode=restore.Mode(mode))
+    assert world.contents() == (saved if mode == "exact" else saved | extra)
+    assert (done.skipped, done.deleted) == (len(saved), len(extra) if mode == "exact" else 0)
+    seen = [len(there) for _, there in restore._joined(world.live, _snapshot_of(world), "")]
+    assert max(seen) <= 7 + len(saved)
+
+
+def _snapshot_of(world: World) -> snapshot.Snapshot:
+    scope = snapshot.Scope(TENANT, ZONE, Sealer(KEY.key_id, KEY.secret))
+    commit = restore.choose(world.control_two, scope)
+    return snapshot.Snapshot(world.replica, scope, snapshot.read_root(world.replica, scope, commit))
