@@ -21,13 +21,15 @@ from domicile.api.sites import ServedZone
 from domicile.api.zone import ResidencyZoneSpec
 from domicile.backup import canonical
 from domicile.backup.errors import BackupError, IntegrityError
-from domicile.backup.stores.base import Bucket, NotFoundError, create_once
+from domicile.backup.stores.base import Bucket, NotFoundError, create_once, require_create_once
 
 VERSION = 1
 MAX_CLAIM_BYTES = 4096
 # Clocks of two machines may drift by 1 %: whoever waits for the end of another's lease waits so much longer.
 DRIFT = 1.01
 _NAME = re.compile(r"(claims|opened|words)/([0-9a-f]{32})/([0-9]{10})(?:/([0-9a-f]{32}))?", re.ASCII)
+# Far above any claim; what lies under its name may be anything.
+_MAX_BYTES = 1 << 16
 
 
 class ClaimTakenError(BackupError):
@@ -171,7 +173,7 @@ def survey(control: Bucket, tenant: str | None = None) -> Mapping[str, Names]:
 
 def read_claim(control: Bucket, tenant: str, n: int) -> Claim:
     """One claim; create-once, so it may be remembered for ever. Raises NotFoundError, IntegrityError, StoreError."""
-    return parse(control.read(claim_name(tenant, n)), tenant, n)
+    return parse(control.read(claim_name(tenant, n), start=0, length=_MAX_BYTES), tenant, n)
 
 
 def write_claim(claim: Claim, controls: Sequence[Bucket]) -> None:
@@ -180,21 +182,27 @@ def write_claim(claim: Claim, controls: Sequence[Bucket]) -> None:
     Raises ClaimTakenError where another claim has the number, StoreError; half a write is mended by ``complete``.
     """
     for control in controls:
-        if not create_once(control, claim_name(claim.tenant, claim.n), claim.to_bytes()):
-            raise ClaimTakenError(f"claim {claim.n} of tenant {claim.tenant} exists at site {control.site} already")
+        _put(control, claim_name(claim.tenant, claim.n), claim.to_bytes())
 
 
 def complete(tenant: str, n: int, source: Bucket, target: Bucket) -> None:
     """Copy a claim's exact bytes to a control bucket that lacks it. Raises ClaimTakenError, StoreError."""
-    data = source.read(claim_name(tenant, n))
-    if not create_once(target, claim_name(tenant, n), data):
-        raise ClaimTakenError(
-            f"claim {n} of tenant {tenant} at site {target.site} is another one than at {source.site}"
-        )
+    _put(target, claim_name(tenant, n), source.read(claim_name(tenant, n)))
+
+
+def _put(control: Bucket, name: str, data: bytes) -> None:
+    if not create_once(control, name, data):
+        raise ClaimTakenError(f"site {control.site} keeps another claim as {name} already")
+    require_create_once(control, name, data)
 
 
 def mark_open(control_own: Bucket, tenant: str, n: int) -> None:
-    """Say that this site, which holds claim ``n``, is ready to serve. Repeating it is harmless."""
+    """Say that this site, which holds claim ``n``, is ready to serve. Repeating it is harmless.
+
+    Raises StoreError, also where the store would have let others overwrite the claim.
+    """
+    name = claim_name(tenant, n)
+    require_create_once(control_own, name, control_own.read(name))
     mark = json.dumps({"writeId": secrets.token_hex(16)}).encode()
     create_once(control_own, opened_name(tenant, n), mark)
 

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from io import BytesIO
 from threading import BoundedSemaphore
 from typing import Any, NamedTuple, TypeVar
 
@@ -109,9 +110,8 @@ class Packer:
 
     def _packed(self, job: _Job, readers: ThreadPoolExecutor) -> list[Result]:
         chunks = deque(readers.submit(self._chunk, chunk) for chunk in _chunks(job.infos))
-        pack, size = snapshot.new_name(), 0
+        pack, sealed, size = snapshot.new_name(), BytesIO(), 0
         results: list[Result] = []
-        pieces: list[bytes] = []
         try:
             while chunks:
                 for found in chunks.popleft().result():
@@ -119,19 +119,17 @@ class Packer:
                         results.append(found)
                         continue
                     at, place = found.at, snapshot.part_id(pack, size)
-                    sealed = self._scope.seal("object", place, at.version, self._epoch, found.data)
+                    length = sealed.write(self._scope.seal("object", place, at.version, self._epoch, found.data))
                     part = Part(pack, size, at.size, self._epoch)
                     results.append(Entry(at.name, at.version, at.size, found.crc32c, (part,)))
-                    pieces.append(sealed)
-                    size += len(sealed)
+                    size += length
         finally:
             # Where one read fails for good, the others would only put off the end.
             for chunk in chunks:
                 chunk.cancel()
-        if pieces:
-            data = b"".join(pieces)
-            pieces.clear()
-            self._put(pack, data)
+        if size:
+            # Its own buffer, not a copy.
+            self._put(pack, sealed.getvalue())
             self.packs[pack] = size
         return results
 

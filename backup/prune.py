@@ -6,9 +6,10 @@ journals of its own slot name. So what was there when the chain ended in slot n 
 n + 1 or an earlier one; once another slot than n is the newest, what is still unnamed will never be named.
 
 Before anything is deleted a note under ``prunes/`` says which commits are kept and what goes, so that a run that died
-is finished by the next one, and a dropped snapshot is never taken for a damaged one. It also keeps when each commit
-came into being, within what this site has seen itself: a writer whose clock is wrong can't push good snapshots out by
-the dates of bad ones.
+is finished by the next one, and a dropped snapshot is never taken for a damaged one. What only dropped snapshots need
+stays for a while, in case one of them is being restored; not where its age or a person says that it must go. The note
+also keeps when each commit came into being, within what this site has seen itself: a writer whose clock is wrong can't
+push good snapshots out by the dates of bad ones.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ from domicile.backup.stores.base import Bucket, DeniedError
 
 # A run's listing starts so much before its commit at most; an older date is not believed.
 _LATE = timedelta(days=1)
+# Less than a day, so that each daily prune takes what the one before left.
+GRACE = timedelta(hours=20)
+# So close to the end of its class a snapshot has no grace: that and the wait for the prune that ends it are less.
+_CLOSE = timedelta(days=2)
 _KINDS = ("manifests", "shards", "deltas", "packs")
 _OURS = re.compile(
     r"(?:manifests|shards|deltas|packs)/[0-9a-f]{32}|journals/([0-9]{10})-[0-9]+of[0-9]+-[0-9]{10}-([0-9a-f]{32}|done)"
@@ -49,20 +54,22 @@ _SPARE = 100
 @dataclass(frozen=True, slots=True)
 class Note:
     """What a site knows of a replica since it last pruned it: the newest slot then, the kept commits and when each came
-    into being, what went, and what no commit named (names without the tenant's).
+    into being, what went, what stays for a while and since when, and what no commit named (names without the tenant's).
     """
 
     time: datetime
     seq: int
     kept: Mapping[int, datetime]
     doomed: frozenset[str]
+    leaving: Mapping[datetime, frozenset[str]]
     unnamed: frozenset[str]
 
 
 @dataclass(slots=True)
 class Pruned:
-    """What a run did (in a dry run: would do). ``locked`` objects may not be deleted yet, ``waiting`` ones are named by
-    no commit and go once the chain has gone on; ``foreign`` ones are none of ours and stay.
+    """What a run did (in a dry run: would do). ``locked`` objects may not be deleted yet, ``leaving`` ones belong to
+    dropped snapshots and go after their grace, ``waiting`` ones are named by no commit and go once the chain has gone
+    on; ``foreign`` ones are none of ours and stay.
     """
 
     seq: int
@@ -71,14 +78,15 @@ class Pruned:
     objects: int = 0
     bytes: int = 0
     locked: int = 0
+    leaving: int = 0
     waiting: int = 0
     foreign: int = 0
 
     def told(self) -> dict[str, int]:
         """The same in numbers, for a log."""
         numbers = {"seq": self.seq, "kept": len(self.kept), "dropped": len(self.dropped), "objects": self.objects}
-        more = {"bytes": self.bytes, "locked": self.locked, "waiting": self.waiting, "foreign": self.foreign}
-        return numbers | more
+        numbers |= {"bytes": self.bytes, "locked": self.locked, "leaving": self.leaving}
+        return numbers | {"waiting": self.waiting, "foreign": self.foreign}
 
 
 @dataclass(slots=True)
@@ -127,10 +135,12 @@ def prune(
     clock: Callable[[], datetime],
     *,
     given_up: Collection[int] = (),
+    grace: timedelta = GRACE,
     dry_run: bool = False,
 ) -> Pruned | None:
     """Drop the snapshots that ``keep`` does not keep, and those ``given_up``; delete what only they need, and garbage.
 
+    What a snapshot needed that others only displaced is deleted by a prune that comes ``grace`` later.
     ``control`` and ``replica`` are of the site that keeps the replica. The newest snapshot is never dropped; None where
     there is none. Nothing is deleted where a kept snapshot can't be read whole but for its packs. Safe to repeat after
     any failure. Raises IntegrityError, RollbackError, WrongKeyError, ConcurrentRunError, StoreError.
@@ -153,10 +163,20 @@ def prune(
         untimely = last is not None and now < last.time
         stay = set(times) if untimely else retention.kept(times, now, keep)
         stay = (stay - set(given_up)) | {tip.commit.seq}
-        named, dropped = _references(replica, scope, commits, stay)
+        at_once = {seq for seq, at in times.items() if keep.longest and now - at > keep.longest - _CLOSE}
+        displaced = times.keys() - stay - at_once.union(given_up)
+        named, left, every = _references(replica, scope, commits, stay, displaced)
 
-    gone = (dropped | (last.doomed if last else set())) - named
-    unnamed = found.sizes.keys() - named - gone
+    leaving = {now: frozenset(left - named)}
+    for since, names in (last.leaving if last else {}).items():
+        # What a clock that was ahead says of later counts from now.
+        at = min(since, now)
+        leaving[at] = leaving.get(at, frozenset()) | (names - named)
+    gone = ((every - left) | (last.doomed if last else set())) - named
+    for since in [since for since in leaving if now - since >= grace]:
+        gone |= leaving.pop(since)
+    leaving = {since: there for since, names in leaving.items() if (there := (names & found.sizes.keys()) - gone)}
+    unnamed = found.sizes.keys() - named - gone - frozenset().union(*leaving.values())
     if last and tip.slot.seq > last.seq:
         gone |= unnamed & last.unnamed
     unnamed -= gone
@@ -164,14 +184,16 @@ def prune(
     doomed = sorted(gone, key=lambda name: (_KINDS.index(name.split("/")[0]), name))
     doomed += [name for name, seq in found.journals.items() if seq <= tip.slot.seq]
     done = Pruned(tip.slot.seq, tuple(sorted(stay)), tuple(sorted(times.keys() - stay)))
-    done.waiting, done.foreign = len(unnamed), found.foreign
+    done.leaving, done.waiting, done.foreign = sum(map(len, leaving.values())), len(unnamed), found.foreign
     if dry_run:
         done.objects, done.bytes = len(doomed), sum(found.sizes.get(name, 0) for name in doomed)
         return done
-    note = Note(now, tip.slot.seq, {seq: times[seq] for seq in stay}, frozenset(gone), frozenset(unnamed))
+    kept = {seq: times[seq] for seq in stay}
+    note = Note(now, tip.slot.seq, kept, frozenset(gone), leaving, frozenset(unnamed))
     ledger.append(number + 1, _fields(note))
     _delete(replica, tenant, doomed, found.sizes, done)
-    records.cut(control, tenant, min(*stay, tip.slot.seq - _SPARE))
+    # Whoever restores what was dropped just now reads its slot.
+    records.cut(control, tenant, min(*stay, *(displaced if leaving else ()), tip.slot.seq - _SPARE))
     ledger.trim(_NOTES)
     return done
 
@@ -198,32 +220,34 @@ def _times(commits: Iterable[Slot], last: Note | None, now: datetime) -> dict[in
 
 
 def _references(
-    replica: Bucket, scope: Scope, commits: Iterable[Slot], stay: Collection[int]
-) -> tuple[set[str], set[str]]:
-    """Names that the kept commits refer to, and names that the dropped ones do."""
+    replica: Bucket, scope: Scope, commits: Iterable[Slot], stay: Collection[int], displaced: Collection[int]
+) -> tuple[set[str], set[str], set[str]]:
+    """Names that the kept commits refer to; these and what the displaced ones do; these and what the others do."""
     references, packs = References(replica, scope), set[str]()
 
     def add(commit: Slot) -> None:
         for entries in references.entries(commit):
             packs.update(f"packs/{part.pack}" for entry in entries for part in entry.parts)
 
-    for commit in commits:
-        if commit.seq in stay:
-            try:
-                add(commit)
-            except IntegrityError as error:
-                raise IntegrityError(
-                    f"nothing was pruned: snapshot {commit.seq} of tenant {scope.tenant} is to be kept and can't be"
-                    f" read ({error}); give it up if it can't be mended"
-                ) from None
-    named = references.names | packs
-    for commit in commits:
-        if commit.seq not in stay:
-            try:
-                add(commit)
-            except IntegrityError:
-                continue  # What it alone referred to is named by no commit now, and goes as such.
-    return named, references.names | packs
+    by_seq = {commit.seq: commit for commit in commits}
+    # From the oldest on, see References.
+    for seq in sorted(stay):
+        try:
+            add(by_seq[seq])
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"nothing was pruned: snapshot {seq} of tenant {scope.tenant} is to be kept and can't be"
+                f" read ({error}); give it up if it can't be mended"
+            ) from None
+    found = [references.names | packs]
+    for dropped in (displaced, by_seq.keys() - stay - set(displaced)):
+        for seq in sorted(dropped):
+            # What a damaged one alone referred to is named by no commit now, and goes as such.
+            with suppress(IntegrityError):
+                add(by_seq[seq])
+        found.append(references.names | packs)
+    named, left, every = found
+    return named, left, every
 
 
 def _listed(replica: Bucket, tenant: str) -> _Found:
@@ -269,6 +293,7 @@ def _fields(note: Note) -> dict[str, Any]:
         "seq": note.seq,
         "kept": [[seq, format_time(at)] for seq, at in sorted(note.kept.items())],
         "doomed": sorted(note.doomed),
+        "leaving": [[format_time(since), sorted(names)] for since, names in sorted(note.leaving.items())],
         "unnamed": sorted(note.unnamed),
     }
 
@@ -276,12 +301,24 @@ def _fields(note: Note) -> dict[str, Any]:
 def _note(number: int, value: Mapping[str, Any]) -> Note | None:
     if not number:
         return None
-    kept = {seq: parse_time(at) for seq, at in value["kept"]}
-    return Note(parse_time(value["time"]), value["seq"], kept, frozenset(value["doomed"]), frozenset(value["unnamed"]))
+    return Note(
+        parse_time(value["time"]),
+        value["seq"],
+        {seq: parse_time(at) for seq, at in value["kept"]},
+        frozenset(value["doomed"]),
+        {parse_time(since): frozenset(names) for since, names in value["leaving"]},
+        frozenset(value["unnamed"]),
+    )
 
 
 def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) and _OURS.fullmatch(name) for name in value)
+
+
+def _are_leaving(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, list) and len(row) == 2 and canonical.moment(row[0]) and _are_names(row[1]) for row in value
+    )
 
 
 def _are_times(value: Any) -> bool:
@@ -296,5 +333,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "seq": canonical.count,
     "kept": _are_times,
     "doomed": _are_names,
+    "leaving": _are_leaving,
     "unnamed": _are_names,
 }

@@ -114,13 +114,16 @@ class Recovery:
         for commit in records.commits(control, self.tenant, self._scope.sealer):
             yield Kept(site, commit, commit.seq in numbers)
 
-    def choose(self, *, seq: int | None = None, at: datetime | None = None, site: str | None = None) -> Kept:
-        """Commit ``seq``, or the newest one whose cut is not later than ``at``, or the newest of all; none dropped.
+    def choose(
+        self, *, seq: int | None = None, at: datetime | None = None, site: str | None = None, dropped: bool = False
+    ) -> Kept:
+        """Commit ``seq``, or the newest one whose cut is not later than ``at``, or the newest of all.
 
-        ``site`` names the one whose commits are looked at (default: all that keep some). Raises UnclearError,
-        NoSnapshotError, RollbackError, WrongKeyError, IntegrityError, StoreError.
+        None that was dropped, or with ``dropped`` that one, too: who restores it already can for a while
+        (``prune.GRACE``). ``site`` names the one whose commits are looked at (default: all that keep some). Raises
+        UnclearError, NoSnapshotError, RollbackError, WrongKeyError, IntegrityError, StoreError.
         """
-        found = [kept for keeper in self.keepers(site) if (kept := self._find(keeper, seq, at))]
+        found = [kept for keeper in self.keepers(site) if (kept := self._find(keeper, seq, at, dropped=dropped))]
         if not found:
             raise NoSnapshotError(f"no site of zone {self.zone.name} keeps such a snapshot of tenant {self.tenant}")
         if seq is not None and len(found) > 1:
@@ -128,7 +131,8 @@ class Recovery:
                 f"{' and '.join(kept.site.name for kept in found)} both keep a snapshot {seq} of tenant {self.tenant}:"
                 " name the site"
             )
-        return max(found, key=lambda kept: kept.cut)
+        # A writer's clock may be wrong, and epochs follow each other.
+        return max(found, key=lambda kept: (kept.commit.epoch, kept.cut))
 
     def require_home(self, kept: Site, *targets: tuple[Site, Bucket, Purpose]) -> str:
         """Raise ResidencyError unless the replica at a site and all targets may be used; returns the evidence digest.
@@ -188,9 +192,9 @@ class Recovery:
                 dry_run=dry_run,
             )
 
-    def _find(self, site: Site, seq: int | None, at: datetime | None) -> Kept | None:
+    def _find(self, site: Site, seq: int | None, at: datetime | None, *, dropped: bool) -> Kept | None:
         if seq is not None:
-            return next((kept for kept in self.history(site) if kept.commit.seq == seq), None)
+            return next((kept for kept in self.history(site, dropped=dropped) if kept.commit.seq == seq), None)
         if at is not None:
             return next((kept for kept in self.history(site) if kept.cut <= at), None)
         newest = self._tip(site).commit

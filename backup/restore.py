@@ -27,7 +27,7 @@ from domicile.backup.snapshot import Scope, Snapshot
 from domicile.backup.stores.base import AlreadyExistsError, Bucket, NotFoundError, ObjectInfo, create_once, infos_of
 
 _WORKERS = 16
-_RUNS_AHEAD = 3
+_RUNS_AHEAD = 2
 # Each holds a part that is read, and those that its store writes at a time.
 _LARGE_AT_ONCE = 2
 _GAP_BYTES = 256 << 10

@@ -13,6 +13,7 @@ import logging
 import re
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -39,6 +40,7 @@ _T = TypeVar("_T")
 
 DEADLINES = Deadlines(connect=2.0, read=2.0, retries=0)
 _LISTING_SECONDS = 2.0
+_CALLS_AT_ONCE = 16
 _TENANT = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -62,13 +64,12 @@ class Settings(BaseSettings):
 class ZoneAgent:
     """Rounds of one zone, and the claims they need."""
 
-    def __init__(
-        self, zone: ServedZone, credentials: Path, clock: Callable[[], float], pool: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, zone: ServedZone, credentials: Path, clock: Callable[[], float]) -> None:
         self.zone = zone
         self._credentials = credentials
         self._clock = clock
-        self._pool = pool
+        # One a store: a peer whose calls hang takes no thread from the site's own store.
+        self._pools: dict[str, ThreadPoolExecutor] = defaultdict(partial(ThreadPoolExecutor, _CALLS_AT_ONCE))
         self._claims: dict[tuple[str, int], Claim] = {}
         self.leases = ZoneLeases(zone)
         self.last_round: float | None = None
@@ -85,10 +86,14 @@ class ZoneAgent:
 
     async def run(self) -> None:
         """Rounds until cancelled."""
-        while True:
-            begun = self._clock()
-            await self._round(begun)
-            await asyncio.sleep(max(0.05, self.period - (self._clock() - begun)))
+        try:
+            while True:
+                begun = self._clock()
+                await self._round(begun)
+                await asyncio.sleep(max(0.05, self.period - (self._clock() - begun)))
+        finally:
+            for pool in self._pools.values():
+                pool.shutdown(wait=False, cancel_futures=True)
 
     async def _round(self, begun: float) -> None:
         own, peer = await asyncio.gather(self._list(self.zone.own.name), self._list(self._peer))
@@ -118,14 +123,14 @@ class ZoneAgent:
         """The claims in a site's control bucket; None without an answer in time."""
         if site is None:
             return None
-        return await self._in_time(lambda: claims.survey(self._control(site)), f"control bucket of {site}")
+        return await self._in_time(site, lambda: claims.survey(self._control(site)), f"control bucket of {site}")
 
     async def _fetch(
         self, tenant: str, n: int, own: Mapping[str, Names] | None, peer: Mapping[str, Names] | None
     ) -> None:
         for site, side in ((self.zone.own.name, own), (self._peer, peer)):
             if site is not None and side is not None and tenant in side and n in side[tenant].claims:
-                found = await self._in_time(partial(self._read, site, tenant, n), f"claim at {site}")
+                found = await self._in_time(site, partial(self._read, site, tenant, n), f"claim at {site}")
                 if found is not None:
                     # Create-once, so it may be remembered for ever.
                     self._claims[tenant, n] = found
@@ -134,10 +139,10 @@ class ZoneAgent:
     def _read(self, site: str, tenant: str, n: int) -> Claim:
         return claims.read_claim(self._control(site), tenant, n)
 
-    async def _in_time(self, call: Callable[[], _T], what: str) -> _T | None:
+    async def _in_time(self, site: str, call: Callable[[], _T], what: str) -> _T | None:
         try:
             async with asyncio.timeout(_LISTING_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+                return await asyncio.get_running_loop().run_in_executor(self._pools[site], call)
         except (TimeoutError, StoreError, BackupError) as error:
             log.warning("%s: %s", what, type(error).__name__)
             return None
@@ -149,7 +154,6 @@ class Agent:
     def __init__(self, settings: Settings, clock: Callable[[], float] = boot_seconds) -> None:
         self._settings = settings
         self._clock = clock
-        self._pool = ThreadPoolExecutor(32, thread_name_prefix="stores")
         self._zones: dict[str, tuple[ZoneAgent, asyncio.Task[None]]] = {}
         self._loaded = False
         self.registry = CollectorRegistry()
@@ -192,7 +196,7 @@ class Agent:
             if name in self._zones:
                 self._zones[name][0].follow(zone)
             else:
-                agent = ZoneAgent(zone, self._settings.credentials_dir, self._clock, self._pool)
+                agent = ZoneAgent(zone, self._settings.credentials_dir, self._clock)
                 self._zones[name] = (agent, asyncio.get_running_loop().create_task(agent.run()))
 
     def zones(self) -> dict[str, ZoneAgent]:

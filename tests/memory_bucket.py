@@ -180,3 +180,10 @@ class MemoryBucket:
         self._generation += 1
         self.objects[name] = (self._generation, bytes(data))
         return str(self._generation)
+
+
+class CarelessBucket(MemoryBucket):
+    """Ignores the condition of a write, as some compatible stores do."""
+
+    def create(self, name: str, data: bytes) -> None:
+        self.write(name, iter((data,)), len(data))

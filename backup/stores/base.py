@@ -172,17 +172,32 @@ def create_once(bucket: Bucket, name: str, data: bytes) -> bool:
     """Create an object whose bytes hold a random write id; True if it now holds exactly ``data``.
 
     After a lost answer or a conflict the object is read back: our own bytes mean that our write won
-    (the S3 and GCS conditional writes both answer 412 to a retry of a write that did succeed).
-    Raises UnavailableError where even the read back gives no answer.
+    (the S3 and GCS conditional writes both answer 412 to a retry of a write that did succeed; 403, perhaps, to one who
+    may not overwrite anything). Raises UnavailableError where even the read back gives no answer.
     """
     try:
         bucket.create(name, data)
-    except (AlreadyExistsError, UnavailableError) as error:
+    except (AlreadyExistsError, DeniedError, UnavailableError) as error:
         try:
             return bucket.read(name) == data
-        except NotFoundError:
+        except (NotFoundError, DeniedError):
             raise error from None
     return True
+
+
+def require_create_once(bucket: Bucket, name: str, data: bytes) -> None:
+    """Raise StoreError unless the store refuses to create an object that exists; ``data`` is what it holds.
+
+    A compatible store may ignore the condition of a write. Raises UnavailableError without an answer.
+    """
+    try:
+        bucket.create(name, data)
+    except (AlreadyExistsError, DeniedError):
+        return
+    raise StoreError(
+        f"the store of bucket {bucket.name} of site {bucket.site} overwrites what may be created only once: it ignores"
+        " If-None-Match or ifGenerationMatch, so no two writers can be kept apart; use another store or version"
+    )
 
 
 def pages_of(infos: Iterable[ObjectInfo], size: int = 1000) -> Iterator[Page]:

@@ -17,9 +17,10 @@ _T = TypeVar("_T")
 class Deadlines:
     """Seconds to connect, seconds between two reads of an answer, and retries after a call without an outcome.
 
-    The worst case of one request is about ``(connect + 2 * read) * (1 + retries)``, for a store may ask to be left
-    alone (Retry-After), which is done for up to ``read`` seconds; a server that trickles its answer may take longer, so
-    callers with a hard limit count their own time.
+    The worst case of one request is about ``(connect + 4 * read) * (1 + retries)``: a server may trickle its answer for
+    up to ``3 * read`` seconds and a second for each 16 KiB that came, and ask to be left alone (Retry-After), which is
+    done for up to ``read`` seconds. The clouds' own clients, which are asked where a server answers unexpectedly, know
+    no such limit, so callers with a hard one count their own time.
     """
 
     connect: float = 3.0

@@ -9,12 +9,14 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
+from itertools import count
 from typing import Any, TypeVar
 
 import google.auth
 import requests
 import urllib3
 from google.api_core import exceptions as api
+from google.api_core.retry import Retry
 from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession, Request
@@ -173,8 +175,24 @@ class GcsBucket:
         blob = self._bucket.blob(name, chunk_size=PART_BYTES)
         more = {"content_type": _TYPE, "checksum": "crc32c", "if_generation_match": pin, **self._single}
         with self._translated(conflict):
-            blob.upload_from_file(_Stream(pieces), size=size, **more)
+            blob.upload_from_file(_Stream(pieces), size=size, **more | {"retry": self._again(size)})
+        self._config.require_written(blob.kms_key_name)
         return str(blob.generation)
+
+    def _again(self, size: int) -> Retry:
+        """What the library, which alone knows how far an upload came, does after a request without an outcome."""
+        left = count(self._deadlines.retries * (2 + size // PART_BYTES), -1)
+
+        def may(error: Exception) -> bool:
+            try:
+                with self._translated(ChangedError):
+                    raise error
+            except UnavailableError:
+                return next(left) > 0
+            except Exception:  # noqa: BLE001  whatever else it is, the library raises it
+                return False
+
+        return Retry(may, initial=0.2, maximum=self._deadlines.read, timeout=None)
 
     def delete(self, name: str) -> None:
         """Delete an object; a missing one is no error."""

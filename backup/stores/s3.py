@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
@@ -263,20 +263,28 @@ class S3Bucket:
                     under_way.append(pool.submit(self._part, handle, number, piece))
                     del piece
                 done.extend(part.result() for part in under_way)
-            return self._kept(
-                self._call(
-                    "complete_multipart_upload",
-                    conflict,
-                    **handle,
-                    **pin,
-                    MultipartUpload={"Parts": done},
-                    ChecksumType="FULL_OBJECT",
-                    ChecksumCRC32C=base64.b64encode(whole.digest()).decode(),
-                )
-            )
+            return self._kept(self._completed(handle, done, base64.b64encode(whole.digest()).decode(), conflict, pin))
         except BaseException:
             self._abort(handle)
             raise
+
+    def _completed(
+        self,
+        handle: dict[str, Any],
+        done: Sequence[dict[str, Any]],
+        checksum: str,
+        conflict: type[StoreError],
+        pin: dict[str, str],
+    ) -> Any:
+        more = {"MultipartUpload": {"Parts": done}, "ChecksumType": "FULL_OBJECT", "ChecksumCRC32C": checksum}
+        try:
+            return self._call("complete_multipart_upload", conflict, **handle, **pin, **more)
+        except NotFoundError:
+            # Where the answer was lost, who asks again is told that there is no such upload.
+            kept = self._call("head_object", Key=handle["Key"], ChecksumMode="ENABLED")
+            if kept.get("ChecksumCRC32C") != checksum:
+                raise
+            return kept
 
     def _part(self, handle: dict[str, Any], number: int, piece: bytes) -> dict[str, Any]:
         checksum = fast.crc32c(piece)

@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from functools import cache
 from http.client import HTTPConnection, HTTPSConnection
 from io import BufferedReader, RawIOBase
+from math import inf
 from select import POLLIN, poll
 from socket import socket
+from time import monotonic
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -35,6 +37,8 @@ _SENT_BYTES = 1 << 18
 # Far above any object that is read whole; a length is what the server says.
 MAX_BODY = 80 << 20
 _KEPT = 32
+# Bytes a second.
+_SLOWEST = 1 << 14
 
 
 class Answer(NamedTuple):
@@ -50,7 +54,12 @@ class _Source(RawIOBase):
 
     def __init__(self, connection: socket) -> None:
         self._connection = connection
+        self._until = inf
         self.came = 0
+
+    def allow(self, seconds: float) -> None:
+        """So long for an answer from now on, and what its bytes take at the slowest that is still put up with."""
+        self._until = monotonic() + seconds - self.came / _SLOWEST
 
     def readable(self) -> bool:
         return True
@@ -58,6 +67,9 @@ class _Source(RawIOBase):
     def readinto(self, buffer: Any) -> int:
         size = self._connection.recv_into(buffer)
         self.came += size
+        # Each byte on its own may come in time.
+        if monotonic() > self._until + self.came / _SLOWEST:
+            raise TimeoutError("an answer comes too slowly")
         return size
 
 
@@ -113,6 +125,7 @@ class _Connection:
                     self._socket.sendall(view[start : start + _SENT_BYTES])
         except (BrokenPipeError, ConnectionResetError):
             pass  # A server may refuse before it has read everything, and its answer be there.
+        self._source.allow(2 * self._seconds)
         said = self._head()
         status = _STATUS.match(said)
         if status is None or status[2][0] == "1":

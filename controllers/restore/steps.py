@@ -58,7 +58,7 @@ def survey(order: Order, known: RestoreStatus) -> Plan:
             " in the cluster of the site that holds it"
         )
     if known.seq is not None:
-        kept = recovery.choose(seq=known.seq, site=known.kept_at)
+        kept = recovery.choose(seq=known.seq, site=known.kept_at, dropped=True)
     else:
         kept = recovery.choose(seq=spec.seq, at=spec.at, site=spec.kept_at)
     # Asked before a fresh bucket is taken, too: an order that is refused must not use one up.

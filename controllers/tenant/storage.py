@@ -252,13 +252,15 @@ class TenantStorage:
     def _finish(self, control: Bucket, tenant: str, claim: ClaimView) -> bool:
         # After a crash or an outage: the peer's copy of our claim, and the mark of a first claim, may be missing.
         peer = self._peer_control()
-        copied = peer is not None and not claim.everywhere
+        unopened = claim.number == claims.smallest(claims.site_index(self._zone.spec, self._own.name))
+        unopened = unopened and not claim.opened
+        # Also where the copy is there: it counts only once its store was seen to refuse another one.
+        copied = peer is not None and (not claim.everywhere or unopened)
         if peer is not None and copied:
             claims.complete(tenant, claim.number, control, peer)
-        first = claim.number == claims.smallest(claims.site_index(self._zone.spec, self._own.name))
-        if first and not claim.opened:
+        if unopened:
             claims.mark_open(control, tenant, claim.number)
-        return copied or (first and not claim.opened)
+        return copied or unopened
 
 
 def sealer(key: TenantKey) -> Sealer:

@@ -7,7 +7,7 @@ import argparse
 from domicile.backup import worker
 from domicile.backup.keeper import Keeper
 from domicile.backup.kek import KeyRing
-from domicile.backup.prune import Pruned
+from domicile.backup.prune import GRACE, Pruned
 from domicile.cli import site
 from domicile.cli.site import UsageError
 
@@ -41,6 +41,9 @@ def _told(done: Pruned | None, at: str, *, dry_run: bool) -> str:
     ]
     if done.locked:
         lines.append(f"not deleted, for the store holds them still: {done.locked} objects; the next time takes them")
+    if done.leaving:
+        hours = GRACE.total_seconds() / 3600
+        lines.append(f"of dropped snapshots: {done.leaving} objects; a prune after {hours:.0f} hours takes them")
     if done.waiting:
         lines.append(f"named by no snapshot: {done.waiting} objects; they go once the next snapshot is there")
     if done.foreign:

@@ -203,3 +203,19 @@ def test_of_writes_whose_answers_are_all_lost_none_is_taken_for_lost(way: Way) -
     assert way.replicate().objects == len(DATA)
     assert way.struck() == {"lost"}
     assert way.verify() == len(DATA)
+
+
+@pytest.mark.parametrize("way", ["s3 to standin", "standin to s3"], indirect=True)
+@pytest.mark.parametrize("methods", [("PUT", "POST"), ("POST",)])
+@pytest.mark.parametrize("kind", ["reset", "lost", "503", "cut"])
+def test_a_large_upload_goes_on_where_it_was_disturbed(way: Way, kind: str, methods: tuple[str, ...]) -> None:
+    # In parts of 8 MiB. Every second request is struck: of the POSTs at S3 the one that ends the upload, at Cloud
+    # Storage, where a small object is one, the one that opens it.
+    data = os.urandom((17 << 20) + 3)
+    live = way.bucket("live", "source")
+    way.strike(kind, every=2, methods=methods)
+    live.write("one byte", iter((b"x",)), 1)
+    version = live.write("very large", iter((data,)), len(data))
+    assert way.struck() == {kind}
+    way.strike()
+    assert live.read("very large", version=version) == data

@@ -18,7 +18,7 @@ from obstore.exceptions import PermissionDeniedError, PreconditionError
 from obstore.store import GCSStore
 
 from domicile.backup.stores import Deadlines, open_bucket
-from domicile.backup.stores.base import Bucket, DeniedError, UnavailableError, create_once
+from domicile.backup.stores.base import Bucket, DeniedError, UnavailableError, create_once, require_create_once
 from tests.gcs_standin import Fault, State, running
 from tests.gcs_standin.accounts import ADMIN, CREATE, DESCRIBE, READ
 from tests.gcs_standin.versions import Listing, Mark, Version, Versions
@@ -159,6 +159,9 @@ def test_a_refused_overwrite_may_come_before_its_precondition(state: State, tmp_
     bucket.create("x", b"first")
     with pytest.raises(DeniedError):
         bucket.create("x", b"other")
+    assert create_once(bucket, "x", b"first")
+    assert not create_once(bucket, "x", b"other")
+    require_create_once(bucket, "x", b"first")
 
 
 def test_an_object_that_may_not_be_listed_is_not_shown_as_missing(state: State, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def pruned(way: Lane, now: datetime, keep: Retention, left: itertools.count[int]
     if left is not None:
         lock = threading.Lock()
         replica, control = Deadly(replica, left, lock), Deadly(control, left, lock)  # type: ignore[assignment]
-    found = prune.prune(control, replica, KEY, way.tenant, ZONE, keep, lambda: now)
+    found = prune.prune(control, replica, KEY, way.tenant, ZONE, keep, lambda: now, grace=timedelta(0))
     assert found is not None
     return found
 

@@ -303,3 +303,14 @@ def test_a_write_is_held_against_what_the_bucket_said_last(gcp: Gcp) -> None:
     bucket._config.require_written(blob.kms_key_name)
     with pytest.raises(EncryptionError):
         bucket._config.require_written(None)
+
+
+@pytest.mark.parametrize("size", [1, (8 << 20) + 1])
+def test_an_object_that_the_store_kept_under_another_key_is_found_out(gcp: Gcp, size: int) -> None:
+    gcp.change(encryption={"defaultKmsKeyName": KEY})
+    bucket = gcp.bucket
+    bucket.facts()
+    bucket.write("before", iter((bytes(size),)), size)
+    gcp.change(encryption={"defaultKmsKeyName": f"{KEY}2"})
+    with pytest.raises(EncryptionError, match="another KMS key"):
+        bucket.write("after", iter((bytes(size),)), size)

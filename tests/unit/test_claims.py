@@ -13,8 +13,8 @@ from domicile.api.sites import ServedZone
 from domicile.backup import claims
 from domicile.backup.claims import Claim, ClaimTakenError, Mode, Names
 from domicile.backup.errors import IntegrityError
-from domicile.backup.stores.base import UnavailableError
-from tests.memory_bucket import MemoryBucket
+from domicile.backup.stores.base import StoreError, UnavailableError
+from tests.memory_bucket import CarelessBucket, MemoryBucket
 from tests.unit.views import TENANT_ID, zone_spec
 
 SPEC = zone_spec()
@@ -140,8 +140,21 @@ def test_of_two_writers_of_one_number_one_wins_and_the_other_reaches_no_store() 
     assert claims.read_claim(peer, TENANT_ID, 1) == CLAIM
 
 
+def test_a_store_that_lets_claims_be_overwritten_is_found_out_before_anything_is_served() -> None:
+    own, peer = MemoryBucket(HOME), CarelessBucket(PEER)
+    with pytest.raises(StoreError, match=f"site {PEER} overwrites .* If-None-Match"):
+        claims.write_claim(CLAIM, [own, peer])
+    with pytest.raises(StoreError, match="If-None-Match"):
+        claims.complete(TENANT_ID, 1, own, CarelessBucket(PEER))
+    # Whoever wrote it died before he could see.
+    with pytest.raises(StoreError, match="If-None-Match"):
+        claims.mark_open(peer, TENANT_ID, 1)
+    assert list(peer.objects) == [claims.claim_name(TENANT_ID, 1)]
+
+
 def test_opening_twice_is_harmless() -> None:
     own = MemoryBucket()
+    claims.write_claim(CLAIM, [own])
     claims.mark_open(own, TENANT_ID, 1)
     first = own.read(claims.opened_name(TENANT_ID, 1))
     claims.mark_open(own, TENANT_ID, 1)

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from domicile.backup import keys, mirror, records
+from domicile.backup import keys, mirror, prune, records
+from domicile.backup.errors import NoSnapshotError
+from domicile.backup.recovery import Recovery
+from tests.memory_bucket import MemoryBucket
 from tests.unit.test_cli_stores import Estate, Out, damage
 
 
@@ -44,6 +47,22 @@ def test_a_snapshot_can_be_given_up_but_not_the_newest_nor_one_that_is_not_there
         assert why in capsys.readouterr().err
     assert estate.run("prune", "--give-up", "2", at="two") == 0
     assert capsys.readouterr().out.splitlines()[:2] == ["snapshots kept: 3", "dropped: 1, 2"]
+
+
+def test_who_restores_what_is_dropped_meanwhile_finds_it_for_a_while(
+    estate: Estate, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "_SPARE", 0)
+    zone = estate.zones[0]
+    key = keys.open_tenant_key(estate.keys.own(zone), estate.at("one", "keys"), estate.id, "eu")
+    recovery = Recovery(zone, estate.id, key, estate.bucket)
+    kept, target = recovery.choose(seq=1), MemoryBucket("one", "target")
+    assert estate.run("prune", at="two") == 0
+    assert "of dropped snapshots: " in capsys.readouterr().out
+    with pytest.raises(NoSnapshotError):
+        recovery.choose(seq=1)
+    assert recovery.choose(seq=1, dropped=True).commit == kept.commit
+    assert recovery.restore(kept, target).objects == len(target.objects) == 3
 
 
 def test_a_kept_snapshot_that_cannot_be_read_ends_it(estate: Estate, capsys: Out) -> None:

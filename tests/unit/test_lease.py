@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from domicile.api.sites import ServedZone
 from domicile.backup import claims
 from domicile.backup.claims import DRIFT, Claim, Mode, Names
 from domicile.backup.stores.base import NotFoundError
-from domicile.gateway.agent import Agent, Settings
+from domicile.gateway import agent
+from domicile.gateway.agent import Agent, Settings, ZoneAgent
 from domicile.gateway.holder import Grant, Holder
 from domicile.gateway.lease import Lease, Refusal, ZoneLeases
 from tests.memory_bucket import MemoryBucket
@@ -202,14 +204,39 @@ async def test_the_agent_follows_an_edited_zone_with_what_it_knows(tmp_path: Pat
     before, after = (
         ServedZone(name="eu", site=HOME, spec=zone_spec(sites=sites, onPartition=o)) for o in ("serve", "stop")
     )
-    agent = Agent(Settings(site_file=tmp_path / "none", credentials_dir=tmp_path))
-    agent.take([before])
-    known = agent.zones()["eu"]
-    agent.take([after])
-    assert agent.zones()["eu"] is known
+    all_zones = Agent(Settings(site_file=tmp_path / "none", credentials_dir=tmp_path))
+    all_zones.take([before])
+    known = all_zones.zones()["eu"]
+    all_zones.take([after])
+    assert all_zones.zones()["eu"] is known
     assert known.zone == after
-    agent.take([])
-    assert agent.zones() == {}
+    all_zones.take([])
+    assert all_zones.zones() == {}
+
+
+async def test_a_peer_whose_calls_never_end_takes_nothing_from_the_sites_own_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, healed = MemoryBucket(HOME), threading.Event()
+    claims.write_claim(INITIAL, [own, MemoryBucket(PEER)])
+    claims.mark_open(own, TENANT_ID, 1)
+
+    silent = MemoryBucket(PEER, before=lambda *_: healed.wait(60) and None)
+    monkeypatch.setattr(agent, "open_bucket", lambda site, *_: own if site.name == HOME else silent)
+    monkeypatch.setattr(agent, "_LISTING_SECONDS", 0.5)
+    monkeypatch.setattr(agent, "_CALLS_AT_ONCE", 2)
+    zone = ZoneAgent(ServedZone(name="eu", site=HOME, spec=SPEC), tmp_path, lambda: 0.0)
+    try:
+        for _ in range(5):
+            zone.last_round = None
+            await zone._round(0.0)
+            assert zone.last_round is not None
+    finally:
+        healed.set()
+    # It knows its own claim, and that it has never heard of its peer.
+    refusal = zone.leases.remaining(TENANT_ID, 0.0)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == "ClaimDoesNotStand"
 
 
 def test_a_zone_of_one_site_asks_its_only_store() -> None:

@@ -14,12 +14,13 @@ from domicile.backup.canonical import parse_time
 from domicile.backup.errors import ConcurrentRunError, IntegrityError, RollbackError, WrongKeyError
 from domicile.backup.keys import TenantKey
 from domicile.backup.prune import Pruned
+from domicile.backup.restore import restore
 from domicile.backup.retention import Retention
 from domicile.backup.stores.base import DeniedError, UnavailableError
 from tests.memory_bucket import MemoryBucket
 from tests.unit.test_prune_model import FEW, FOREIGN, SCOPE, SEALER, START, PruneWorld, dying
 from tests.unit.test_replication_model import AtOperation, CrashError, shrink_sizes
-from tests.unit.world import TENANT, ZONE, contents
+from tests.unit.world import KEY, TENANT, ZONE, contents
 
 LAST = Retention(1, 0, 0)
 HOUR = timedelta(hours=1)
@@ -62,6 +63,78 @@ def test_what_is_dropped_is_gone_and_what_is_kept_restores() -> None:
             world.restored(seq)
     again = done(world.prune(Retention(3, 0, 0)))
     assert (again.kept, again.dropped, again.objects, again.bytes) == ((4, 5, 6), (), 0, 0)
+
+
+def test_a_snapshot_that_is_dropped_while_it_is_restored_is_restored_whole() -> None:
+    for number in itertools.count(1):
+        world, target, came = chain(6), MemoryBucket(), list[int]()
+        expected = world.restored(2)
+
+        def drop(world: PruneWorld = world, came: list[int] = came) -> None:
+            came.append(done(world.prune(LAST, grace=prune.GRACE)).leaving)
+
+        with AtOperation(world, number, drop, "after"):
+            restore(world.control_two, world.replica, target, KEY, TENANT, ZONE, seq=2)
+        assert contents(target) == expected
+        if not came:
+            break
+        assert came[0] > 0
+    assert number > 6
+
+
+def test_what_was_dropped_goes_after_its_grace() -> None:
+    world = chain(6)
+    told = done(world.prune(Retention(4, 0, 0), grace=prune.GRACE, dry_run=True))
+    first = done(world.prune(Retention(4, 0, 0), grace=prune.GRACE))
+    assert told == first
+    assert (first.dropped, first.objects) == ((1, 2), 0)
+    world.now += prune.GRACE / 2
+    second = done(world.prune(Retention(3, 0, 0), grace=prune.GRACE))
+    assert (second.dropped, second.objects) == ((3,), 0)
+    assert second.leaving > first.leaving
+    world.now += prune.GRACE / 2
+    third = done(world.prune(Retention(3, 0, 0), grace=prune.GRACE))
+    assert (third.objects, third.leaving) == (first.leaving, second.leaving - first.leaving)
+
+
+def test_a_clock_that_was_ahead_when_it_dropped_something_keeps_that_for_no_longer_nor_shorter() -> None:
+    world = chain(4)
+    world.now += timedelta(days=400)
+    for keep in (3, 2):
+        told = done(world.prune(Retention(keep, 0, 0), grace=prune.GRACE))
+        world.now += HOUR
+    world.now -= timedelta(days=400)
+    found = []
+    for _ in range(3):
+        found.append(done(world.prune(Retention(), grace=prune.GRACE)))
+        commit(world, after=prune.GRACE / 2)
+    assert [each.objects for each in found] == [0, 0, told.leaving]
+    assert [each.leaving for each in found[:2]] == [told.leaving, told.leaving]
+
+
+@pytest.mark.parametrize("expired", [True, False])
+def test_what_is_too_old_or_given_up_has_no_grace(expired: bool) -> None:
+    world = chain(6, every=timedelta(days=1))
+    keep = Retention(99, 0, 0, timedelta(days=6) if expired else None)
+    found = done(world.prune(keep, grace=prune.GRACE, given_up=() if expired else (1, 2)))
+    assert (found.dropped, found.leaving) == ((1, 2) if not expired else (), 0)
+    if expired:
+        world.now += timedelta(days=2)
+        found = done(world.prune(keep, grace=prune.GRACE))
+        assert (found.dropped, found.leaving) == ((1,), 0)
+    assert found.objects > 0
+    assert world.replica.objects.keys() == world.needed()
+
+
+def test_what_is_displaced_does_not_outlive_its_class_for_its_grace() -> None:
+    world = chain(6, every=timedelta(days=1))
+    found = done(world.prune(Retention(2, 0, 0, timedelta(days=6)), grace=prune.GRACE))
+    assert found.dropped == (1, 2, 3, 4)
+    kept = set(world.replica.objects) - world.needed()
+    assert found.leaving == len(kept) > 0
+    for seq, there in ((1, False), (2, True), (3, True), (4, True)):
+        path = f"{TENANT}/manifests/{records.read(world.control_two, TENANT, seq).manifest}"
+        assert (path in kept) is there
 
 
 def test_a_dry_run_says_the_same_and_does_nothing() -> None:

@@ -29,6 +29,7 @@ FEW = Retention(hourly=2, daily=2, monthly=1)
 KEEPS = st.sampled_from([FEW, Retention(1, 0, 0), Retention(), Retention(9, 9, 9, timedelta(days=3))])
 Point = tuple[int, str]
 FOREIGN = f"{TENANT}/packs/not-ours"
+GRACES = st.sampled_from([timedelta(0), prune.GRACE])
 SIDES = st.sampled_from(["before", "after"])
 # At any operation, or at one of those few that write.
 POINTS = st.tuples(st.integers(1, 40), st.just("")) | st.tuples(st.integers(1, 7), st.just("create "))
@@ -41,8 +42,15 @@ class PruneWorld(World):
         super().__init__()
         self.now = START
 
-    def prune(self, keep: Retention = FEW, *, given_up: tuple[int, ...] = (), dry_run: bool = False) -> Pruned | None:
-        scope = {"given_up": given_up, "dry_run": dry_run}
+    def prune(
+        self,
+        keep: Retention = FEW,
+        *,
+        given_up: tuple[int, ...] = (),
+        grace: timedelta = timedelta(0),
+        dry_run: bool = False,
+    ) -> Pruned | None:
+        scope = {"given_up": given_up, "grace": grace, "dry_run": dry_run}
         return prune.prune(self.control_two, self.replica, KEY, TENANT, ZONE, keep, clock=lambda: self.now, **scope)
 
     def standing(self) -> list[int]:
@@ -137,10 +145,26 @@ class Pruning(RuleBasedStateMachine):
     def prune(self, keep: Retention) -> None:
         self._prune(keep)
 
-    @rule(keep=KEEPS, point=POINTS | st.tuples(st.integers(1, 9), st.just("delete ")), side=SIDES, lost=st.booleans())
-    def prune_dies(self, keep: Retention, point: Point, side: str, lost: bool) -> None:
+    @rule(keep=KEEPS.filter(lambda keep: keep.longest is None))
+    def prune_with_grace(self, keep: Retention) -> None:
+        """What is dropped can be read until a prune that comes later."""
+        before = {seq: self.world.needed(seq) for seq in self.world.standing()}
+        done = self.world.prune(keep, grace=prune.GRACE)
+        self._look()
+        for seq in done.dropped if done else ():
+            assert before[seq] <= self.world.replica.objects.keys()
+            assert self.world.restored(seq) == self.committed[seq]
+
+    @rule(
+        keep=KEEPS,
+        point=POINTS | st.tuples(st.integers(1, 9), st.just("delete ")),
+        side=SIDES,
+        lost=st.booleans(),
+        grace=GRACES,
+    )
+    def prune_dies(self, keep: Retention, point: Point, side: str, lost: bool, grace: timedelta) -> None:
         with self._at(point, _failing(lost), side), contextlib.suppress(CrashError, UnavailableError):
-            self.world.prune(keep)
+            self.world.prune(keep, grace=grace)
         self._look()
 
     @precondition(lambda self: not self.fenced)
@@ -235,7 +259,7 @@ class Pruning(RuleBasedStateMachine):
         self._look()
 
     def _look(self) -> None:
-        """Every commit that stands restores; one that was dropped is gone, and stays so."""
+        """Every commit that stands restores; one that was dropped stands no more, and never again."""
         standing = set(self.world.standing())
         tip = records.tip(self.world.control_two, TENANT, SEALER)
         assert tip.commit is None or tip.commit.seq in standing

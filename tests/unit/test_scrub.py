@@ -215,7 +215,7 @@ def test_a_pack_that_is_pruned_meanwhile_is_no_damage() -> None:
         world.now += timedelta(days=2)
 
         def drop(world: PruneWorld = world) -> None:
-            prune.prune(world.control_two, world.replica, KEY, TENANT, ZONE, Retention(1, 0, 0), lambda: world.now)
+            world.prune(Retention(1, 0, 0))
 
         with AtOperation(world, number, drop, "before"):
             found = tend(world)

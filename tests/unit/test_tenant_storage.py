@@ -11,11 +11,11 @@ from domicile.api.zone import Site
 from domicile.backup import claims, proofs
 from domicile.backup.claims import Claim, Mode
 from domicile.backup.keys import TenantKey
-from domicile.backup.stores.base import UnavailableError
+from domicile.backup.stores.base import StoreError, UnavailableError
 from domicile.controllers import sites as sites_module
 from domicile.controllers.sites import KEY_TTL_SECONDS, PROOF_TTL_SECONDS, SiteStores
-from domicile.controllers.tenant.storage import TenantStorage
-from tests.memory_bucket import MemoryBucket
+from domicile.controllers.tenant.storage import Known, TenantStorage
+from tests.memory_bucket import CarelessBucket, MemoryBucket
 from tests.unit.key_sites import TENANT, KeySites
 
 
@@ -116,3 +116,16 @@ def test_a_key_that_is_gone_is_noticed_within_five_minutes(estate: Estate) -> No
     estate.sites.one_keys.objects.clear()
     estate.seconds += KEY_TTL_SECONDS
     assert estate.storage.observe(TENANT).key is None
+
+
+@pytest.mark.parametrize("site", ["one", "two"])
+def test_no_tenant_is_opened_where_a_store_lets_claims_be_overwritten(estate: Estate, site: str) -> None:
+    setattr(estate.sites, f"{site}_control", CarelessBucket(site, f"{site}-control"))
+    tenant = "f" * 32
+    assert estate.storage.provision(tenant, {}, Known(None, None, peer_answers=True), home=True)
+    for _ in range(3):
+        seen = estate.storage.observe(tenant)
+        known = Known(seen.live_bucket, seen.claim, peer_answers=True)
+        with pytest.raises(StoreError, match=f"site {site} overwrites"):
+            estate.storage.provision(tenant, {}, known, home=True)
+        assert claims.opened_name(tenant, 1) not in estate.sites.one_control.objects

@@ -179,3 +179,47 @@ def test_a_network_that_is_slow_but_moves_takes_what_is_sent() -> None:
         wire = Wire(f"http://127.0.0.1:{listener.getsockname()[1]}", Deadlines(5, 2.0, 0))
         assert wire.ask("PUT", "/", {}, body).status == 200
         thread.join(10)
+
+
+def test_a_server_that_trickles_its_answer_is_left() -> None:
+    gone = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                try:
+                    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(1000):
+                        connection.sendall(bytes([byte]))
+                        gone.wait(0.05)
+                except OSError:
+                    gone.set()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(TimeoutError, match="too slowly"):
+            Wire(f"http://127.0.0.1:{listener.getsockname()[1]}", Deadlines(5, 1, 0)).ask("GET", "/", {})
+        assert gone.wait(10)
+        thread.join(10)
+
+
+def test_what_comes_slowly_but_steadily_is_read() -> None:
+    body = bytes(range(256)) * 256
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+                for start in range(0, len(body), 4096):
+                    connection.sendall(body[start : start + 4096])
+                    threading.Event().wait(0.1)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        # 1.6 s for what may take 1 s and, at the slowest, 4 s for its 64 KiB.
+        answer = Wire(f"http://127.0.0.1:{listener.getsockname()[1]}", Deadlines(5, 0.5, 0)).ask("GET", "/", {})
+        thread.join(10)
+    assert answer.body == body
