@@ -174,8 +174,15 @@ class GcsBucket:
             return self._call(lambda: self._put(name, whole, pin), conflict)
         blob = self._bucket.blob(name, chunk_size=PART_BYTES)
         more = {"content_type": _TYPE, "checksum": "crc32c", "if_generation_match": pin, **self._single}
-        with self._translated(conflict):
-            blob.upload_from_file(_Stream(pieces), size=size, **more | {"retry": self._again(size)})
+        stream = _Stream(pieces)
+        try:
+            with self._translated(conflict):
+                blob.upload_from_file(stream, size=size, **more | {"retry": self._again(size)})
+        except ValueError:
+            if stream.failed:
+                raise
+            # A part of a part, which the library can't go on from.
+            raise UnavailableError(f"{self._where}: an upload was kept in part only") from None
         self._config.require_written(blob.kms_key_name)
         return str(blob.generation)
 
@@ -296,6 +303,7 @@ class _Stream(io.RawIOBase):
         self._pieces = pieces
         self._held = b""
         self._position = 0
+        self.failed = False
 
     def readable(self) -> bool:
         return True
@@ -305,7 +313,11 @@ class _Stream(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         while size < 0 or len(self._held) < size:
-            piece = next(self._pieces, None)
+            try:
+                piece = next(self._pieces, None)
+            except BaseException:
+                self.failed = True
+                raise
             if piece is None:
                 break
             self._held += piece

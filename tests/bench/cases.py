@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench import measure
 from tests.bench.measure import Run
-from tests.bench.servers import BenchError, Servers, helper
+from tests.bench.servers import MODES, BenchError, Servers, helper
 from tests.bench.tools import BEST, DEFAULTS, FLAGS, OURS, Ours, Rclone, Tool, tool
 
 # From, to. The first is the one of the closing line: home on one cloud, replica on the other.
@@ -72,8 +72,8 @@ class Bench:
 def compare(bench: Bench, lane: str, modes: Sequence[str], what: Set, names: Sequence[str]) -> Runs:
     """All steps of a set by all tools, run by run, the tools in turn first. Raises BenchError.
 
-    What was restored is compared byte by byte. rclone with its defaults runs once only: it takes twice as long, and
-    where there is delay hours.
+    What was restored is compared byte by byte. rclone with its defaults runs once only, for it takes twice as long, and
+    not where there is delay, for it takes hours.
     """
     stores, results = LANES[lane], _none()
     live = f"live-{what.name}"
@@ -84,7 +84,7 @@ def compare(bench: Bench, lane: str, modes: Sequence[str], what: Set, names: Seq
     for mode in modes:
         bench.servers.enter(mode)
         for number in range(bench.runs):
-            turn = [name for name in names if name != DEFAULTS or number == 0]
+            turn = [name for name in names if name != DEFAULTS or (number == 0 and mode == MODES[0])]
             turn = turn[number % len(turn) :] + turn[: number % len(turn)]
             tools = [tool(name, bench.servers, bench.rclone, stores, live, number) for name in turn]
             seed += 1

@@ -128,6 +128,19 @@ def test_an_upload_goes_on_at_its_store_or_not_at_all(home: bool, credentials: P
         assert not elsewhere.requests
 
 
+def test_an_upload_of_which_the_store_kept_less_than_was_sent_has_no_outcome(credentials: Path) -> None:
+    def answer(method: str, _: str) -> Answer:
+        place = {"Location": f"{server.url}/upload?id=1"}
+        return (200, place, b"") if method == "POST" else (308, {"Range": "bytes=0-262143"}, b"")
+
+    with scripted(answer) as server:
+        bucket = at(("gcp", "europe-west3"), server.url, credentials)
+        with pytest.raises(UnavailableError, match="in part only"):
+            bucket.write("large", iter([bytes(8 << 20), b"x"]), (8 << 20) + 1)
+        with pytest.raises(ValueError, match="announced"):
+            bucket.write("large", iter([bytes(8 << 20)]), (8 << 20) + 1)
+
+
 def test_a_token_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domicile.backup.stores import Deadlines, endpoint, open_bucket, s3_client
+from domicile.backup.stores import Deadlines, endpoint, fast, open_bucket, s3_client
 from domicile.backup.stores.base import AlreadyExistsError, DeniedError, NotFoundError, UnavailableError, create_once
 from domicile.backup.stores.parts import parts
+from domicile.backup.stores.wire import Answer
 from tests.integration.stores_fixture import make_site
 from tests.memory_bucket import MemoryBucket
 
@@ -160,3 +163,24 @@ def test_the_memory_bucket_exists_only_once_created() -> None:
     bucket.create_bucket()
     with pytest.raises(AlreadyExistsError):
         bucket.create_bucket()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("size", [0, 1, fast._SIGNED_BYTES, fast._SIGNED_BYTES + 1])
+def test_a_body_is_signed_whole_where_nothing_else_protects_it(
+    scheme: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, sent = Credentials("id", "very-secret"), dict[str, str]()
+    objects = fast.S3Objects("bucket b", f"{scheme}://127.0.0.1:9/b", "eu-central-1", keys, None, Deadlines())
+
+    def ask(_method: str, _target: str, headers: dict[str, str], *_: object, **__: object) -> Answer:
+        sent.update(headers)
+        return Answer(200, {}, b"")
+
+    monkeypatch.setattr(objects._wire, "ask", ask)
+    body = bytes(size)
+    assert objects.create("x", body) is not None
+    whole = size == 0 or (scheme == "http" and size <= fast._SIGNED_BYTES)
+    assert sent["x-amz-content-sha256"] == (hashlib.sha256(body).hexdigest() if whole else "UNSIGNED-PAYLOAD")
+    assert sent["x-amz-checksum-crc32c"] == fast.crc32c(body)
+    assert "x-amz-checksum-crc32c" in sent["Authorization"]
