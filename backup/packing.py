@@ -27,6 +27,8 @@ from domicile.backup.snapshot import Scope
 from domicile.backup.stores.base import Bucket, ChangedError, NotFoundError, ObjectInfo
 
 PACK_BYTES = 16 << 20
+# Of tiny objects what is known of each weighs more than its bytes.
+PACK_OBJECTS = 8192
 PART_BYTES = 8 << 20
 LARGE_BYTES = 8 << 20
 _READERS = 16
@@ -198,7 +200,7 @@ def _jobs(wanted: Iterable[ObjectInfo]) -> Iterator[_Job]:
     job = _Job()
     for info in wanted:
         size = PACK_BYTES + 1 if info.size > LARGE_BYTES else sealed_size(info.size)
-        if job.infos and job.bytes + size > PACK_BYTES:
+        if job.infos and (job.bytes + size > PACK_BYTES or len(job.infos) >= PACK_OBJECTS):
             yield job
             job = _Job()
         if info.size > LARGE_BYTES:

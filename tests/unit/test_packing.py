@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+from domicile.backup import packing
+from domicile.backup.manifest import Entry
 from domicile.backup.packing import Packer
 from domicile.backup.sealing import Sealer
 from domicile.backup.snapshot import Scope
@@ -69,3 +74,14 @@ def test_of_all_tenants_of_two_stores_at_most_four_packs_are_in_memory() -> None
         runs = [tenants.submit(lambda n: list(packer(n, live, replica).run(live.list())), n) for n in range(6)]
         assert all(len(run.result(60)) == 3 for run in runs)
     assert 1 < most[0] <= 4
+
+
+def test_tiny_objects_fill_a_pack_by_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "PACK_OBJECTS", 10)
+    live, replica = MemoryBucket("one", "live"), MemoryBucket("two", "replica")
+    for n in range(35):
+        live.write(f"{n:03}", iter((bytes(n % 2),)), n % 2)
+    results = [result for _, result in packer(1, live, replica).run(live.list())]
+    packs = Counter(part.pack for entry in results if isinstance(entry, Entry) for part in entry.parts)
+    assert list(packs.values()) == [10, 10, 10, 5]
+    assert len(list(replica.list())) == 4
