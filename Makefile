@@ -61,10 +61,10 @@ check: $(EDITABLE) ## The inner loop: lint, types, layers, unit tests (below 60 
 	@$(MAKE) --jobs=2 --output-sync=target lint unit
 
 # pytest's closing line comes last, after the coverage that is counted from its run.
-test: ## Set up, build, check and run every test (cold about 45 min on 2 cores, warm below 20)
+test: ## Set up, build, check and run every test (warm about 40 min on 2 cores; the first time `build` comes on top)
 	@$(MAKE) setup
 	@$(MAKE) build lint
-	@echo "test: unit, integration and end-to-end tests (about 15 min)"
+	@echo "test: unit, integration and end-to-end tests (about 36 min)"
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest --durations=12 tests/unit tests/integration tests/e2e 2>&1 | tee .venv/pytest.log
 	@$(BIN)/coverage combine --quiet

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Tool:
+class Tool(ABC):
     """One contestant in one lane: it replicates bucket ``live`` of ``source`` to ``target`` and restores it there."""
 
     name: str
@@ -48,17 +49,17 @@ class Tool:
         """The bucket of the sealed copy."""
         return f"{self.tag}-replica"
 
+    @abstractmethod
     def prepare(self) -> None:
         """Create its buckets."""
-        raise NotImplementedError
 
+    @abstractmethod
     def replicate(self) -> list[str]:
         """Command of a run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restore(self) -> list[str]:
         """Command of a restore."""
-        raise NotImplementedError
 
     def variables(self) -> dict[str, str]:
         """What the commands find in their environment."""
