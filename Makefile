@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build check lint unit test demo bench-replication crds lock clean
+.PHONY: help setup build check lint unit test demo bench-replication bench-frontdoor crds lock clean
 
 GO_VERSION := 1.26.8
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/domicile
@@ -42,6 +42,8 @@ $(EDITABLE): $(LOCKED)
 build: setup ## Build the testbed's servers and the images (25 min cold on 2 cores, seconds after)
 	@echo "build: servers and images; cold about 25 min on 2 cores, seconds when cached in $(CACHE)"
 	@$(BIN)/python -m tests.testbed.build
+	@$(BIN)/python -m tests.testbed.keycloak
+	@$(BIN)/python -m tests.testbed.rootfs
 	@$(BIN)/python -m images.build
 
 lint: $(EDITABLE)
@@ -76,6 +78,9 @@ demo: setup ## Show the main job on two clouds on this machine (root), or on tho
 
 bench-replication: setup ## Measure replication against rclone on a quiet machine (5 h; minutes with BENCH=--quick)
 	@$(BIN)/python -m tests.bench $(BENCH)
+
+bench-frontdoor: setup ## Measure the front door: what it adds, takes and costs (10 min; 2 min with BENCH=--quick)
+	@$(BIN)/python -m tests.bench.frontdoor $(BENCH)
 
 crds: $(EDITABLE) ## Write crds/ from the models; the chart takes them from there
 	@$(BIN)/python -m domicile.api.crd crds

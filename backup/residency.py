@@ -27,6 +27,7 @@ SITE_SUBJECTS = {
     Subject.LOG_LOCATION: "where the clouds' and the cluster's own logs of it are kept",
     Subject.ETCD_ENCRYPTION: "whether its cluster encrypts Secrets in etcd",
     Subject.TELEMETRY: "where the telemetry of its cluster and stores goes",
+    Subject.IDENTITY_SERVER: "where its identity server, that one's database and its mail server run",
 }
 
 
@@ -95,6 +96,8 @@ def judge_site(zone: ResidencyZoneSpec, site: Site, today: date) -> tuple[Findin
     """One finding for each property of a site that no API shows: Attested, or Unknown."""
     findings = []
     for subject, question in SITE_SUBJECTS.items():
+        if subject is Subject.IDENTITY_SERVER and zone.identity is None:
+            continue
         attested, state = _attested(zone, site, subject, today)
         verdict = Verdict.ATTESTED if attested else Verdict.UNKNOWN
         message = f"site {site.name}: {subject} attested in the zone"

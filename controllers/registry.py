@@ -7,9 +7,11 @@ from pathlib import Path
 
 from domicile.controllers.failover.reconcile import FailoverController
 from domicile.controllers.mirrors import MirrorController
+from domicile.controllers.realm.realms import Realms
 from domicile.controllers.restore.reconcile import RestoreController
 from domicile.controllers.sites import SiteStores
 from domicile.controllers.tenant.reconcile import TenantController
+from domicile.controllers.tenant.session_store import SessionStore
 from domicile.controllers.tenant.view import Platform
 from domicile.controllers.zone import ZoneController
 from domicile.controllers.zones import Zones
@@ -28,16 +30,18 @@ class Controllers:
         *,
         credentials: Path,
         keys: Path,
+        identity: Path,
         resync_seconds: float,
         wake: Callable[[str, str], None],
     ) -> None:
-        """``wake(kind, name)`` asks for a reconcile; ``credentials`` and ``keys`` are the mounted folders."""
+        """``wake(kind, name)`` asks for a reconcile; the paths are the mounted folders."""
         zones = Zones(kube, SiteStores(credentials, keys), platform.sites)
         mirrors = MirrorController(kube, zones)
-        self._tenants = TenantController(kube, events, zones, platform, resync_seconds)
+        sessions = SessionStore(kube, platform.namespace)
+        self._tenants = TenantController(kube, events, zones, Realms(identity), sessions, platform, resync_seconds)
         self._failovers = FailoverController(kube, events, zones, lambda name: wake("AssistantTenant", name))
         self._restores = RestoreController(kube, events, zones, lambda name: wake("AssistantTenant", name))
-        self._zones = ZoneController(kube, zones, mirrors, platform.namespace, platform.sites, resync_seconds)
+        self._zones = ZoneController(kube, zones, mirrors, sessions, platform.namespace, platform.sites, resync_seconds)
 
     async def reconcile(self, kind: str, name: str) -> float | None:
         """Reconcile one object; returns seconds until it wants to be looked at again, None where it doesn't."""

@@ -9,6 +9,7 @@ from domicile.api.common import API_VERSION, FIELD_MANAGER, LABEL_MANAGED_BY
 from domicile.api.conditions import Condition, ConditionType, merge
 from domicile.api.zone import ResidencyZoneSpec, ResidencyZoneStatus
 from domicile.controllers.mirrors import MirrorController
+from domicile.controllers.tenant.session_store import SessionStore
 from domicile.controllers.zones import Zones, config_map, serve
 from domicile.kube.apply import apply
 from domicile.kube.client import Kube
@@ -21,10 +22,18 @@ class ZoneController:
     """Reconciles zones."""
 
     def __init__(
-        self, kube: Kube, zones: Zones, mirrors: MirrorController, namespace: str, sites: tuple[str, ...], resync: float
+        self,
+        kube: Kube,
+        zones: Zones,
+        mirrors: MirrorController,
+        sessions: SessionStore,
+        namespace: str,
+        sites: tuple[str, ...],
+        resync: float,
     ) -> None:
         self._kube = kube
         self._zones = zones
+        self._sessions = sessions
         self._mirrors = mirrors
         self._namespace = namespace
         self._sites = sites
@@ -49,6 +58,9 @@ class ZoneController:
         )
         await patch_status(self._kube, zone, status.to_wire())
         if served is not None:
+            if spec.identity is not None:
+                # The session store waits for its account before the first tenant logs anybody in.
+                await self._sessions.password()
             await self._mirrors.follow(served)
         return self._resync
 

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images.archive import FORMAT, Config, write_image, write_layer
-from images.layers import base, cached, digest, distributions, folder
+from images.layers import base, cached, debian, digest, distributions, folder
 from images.sources import (
     ROOT,
+    door_sources,
     example_sources,
     lock_subset,
     product_sources,
     project,
     provider_sources,
+    sessions_config,
 )
 from tests.testbed import build as tools
 
@@ -33,6 +35,19 @@ _IN_USE_SECONDS = 3600.0
 # The first process of a container gets only signals that it blocks or handles.
 _SLEEP = "import signal as s; s.pthread_sigmask(s.SIG_BLOCK, {s.SIGTERM}); s.sigwait({s.SIGTERM})"
 _PYTHON_ENV = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp"}  # noqa: S108
+
+# By package, the oldest version without known holes that matter here (security updates of Debian 12).
+_DOOR_PACKAGES = {
+    "apache2-bin": "2.4.71-1~deb12u1",
+    "libapache2-mod-auth-openidc": "2.4.12.3-2+deb12u5",
+    "libapache2-mod-security2": "2.9.7-1+deb12u2",
+    "modsecurity-crs": "3.3.4-1+deb12u3",
+    "libapache2-mod-qos": "11.63-1",
+}
+_DOOR_MORE = ("python3", "ca-certificates", "usr-is-merged")
+# Helpers of Apache that nobody calls are all that need Perl: a third of the layer.
+_NO_PERL = "rm -rf usr/share/perl usr/share/perl5 usr/lib/*/perl usr/lib/*/perl5"
+_SESSIONS_PACKAGES = {"redis-server": "5:7.0.15-1~deb12u10"}
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,18 @@ def _provider() -> list[Path]:
     return [base(), distributions("model-provider", requirements), _files_layer("model-provider", files)]
 
 
+def _frontdoor() -> list[Path]:
+    system = debian("frontdoor-debian", (*_DOOR_PACKAGES, *_DOOR_MORE), _DOOR_PACKAGES, _NO_PERL)
+    return [system, _files_layer("frontdoor", door_sources())]
+
+
+def _sessions() -> list[Path]:
+    return [
+        debian("sessions-debian", (*_SESSIONS_PACKAGES, "usr-is-merged"), _SESSIONS_PACKAGES),
+        _files_layer("sessions", sessions_config()),
+    ]
+
+
 IMAGES = {
     "pause": Image("1", _pause, Config(("/pause",))),
     "coredns": Image("1", _coredns, Config(("/coredns",))),
@@ -109,6 +136,10 @@ IMAGES = {
     ),
     "domicile": Image(_version(), _domicile, Config(("/usr/local/bin/domicile",), ("--help",), _PYTHON_ENV)),
     "assistant": Image(_version(), _assistant, Config(("python3", "-P", "-m", "assistant"), (), _PYTHON_ENV)),
+    "frontdoor": Image(
+        _version(), _frontdoor, Config(("python3", "-P", "-m", "domicile.gateway.door"), (), _PYTHON_ENV)
+    ),
+    "sessions": Image("1", _sessions, Config(("redis-server", "/etc/domicile/redis.conf"))),
     "model-provider": Image(_version(), _provider, Config(("python3", "-P", "-m", "provider"), (), _PYTHON_ENV)),
 }
 

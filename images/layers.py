@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,9 +26,9 @@ PYTHON = "3.11"
 PACKAGES = "dist-packages"
 SITE = f"usr/local/lib/python{PYTHON}/{PACKAGES}"
 
-_BASE_OPTIONS = (
+_BASE_PACKAGES = ("python3", "libstdc++6", "ca-certificates", "usr-is-merged")
+_OPTIONS = (
     "--variant=essential",
-    "--include=python3,libstdc++6,ca-certificates,usr-is-merged",
     "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
     "--format=tar",
     *(f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "info", "locale", "zoneinfo")),
@@ -91,7 +91,7 @@ def _run(*args: str) -> None:
         raise SystemExit(f"images: {args[0]} failed with exit code {done.returncode}:\n{done.stdout[-4000:]}")
 
 
-def _host_apt() -> tuple[list[str], list[str]]:
+def host_apt() -> tuple[list[str], list[str]]:
     """The machine's own Debian mirror and apt's download settings, as options and mirrors of mmdebstrap."""
     acquire = subprocess.run(["apt-config", "dump", "Acquire::http"], capture_output=True, text=True, check=True).stdout
     acquire += subprocess.run(
@@ -106,15 +106,38 @@ def _host_apt() -> tuple[list[str], list[str]]:
 
 def base() -> Path:
     """Debian's essential packages and Python, without documentation and package manager."""
+    return debian("base", _BASE_PACKAGES)
+
+
+def debian(name: str, packages: Sequence[str], oldest: Mapping[str, str] | None = None, trim: str = "") -> Path:
+    """A whole Debian of the essential and the named ``packages``, as one layer.
+
+    ``oldest``: by package, the lowest version that will do. ``trim``: shell words, run in its root when all is there.
+    Raises SystemExit where the mirror has an older one.
+    """
+    include = (f"--include={','.join(packages)}",)
+    hooks = tuple(f"--customize-hook={_at_least(package, version)}" for package, version in (oldest or {}).items())
+    if trim:
+        hooks += (f"--customize-hook=cd $1 && {trim}",)
 
     def make(path: Path) -> None:
         if not shutil.which("mmdebstrap"):
             raise SystemExit("images: mmdebstrap is missing; run `make setup` as root, or `apt-get install mmdebstrap`")
-        options, mirrors = _host_apt()
-        _run("mmdebstrap", *_BASE_OPTIONS, *options, SUITE, str(path), *mirrors)
+        options, mirrors = host_apt()
+        _run("mmdebstrap", *include, *_OPTIONS, *hooks, *options, SUITE, str(path), *mirrors)
 
-    key = digest(SUITE, *_BASE_OPTIONS)
-    return cached(folder() / "layers" / f"base-{key}.tar", f"base layer: Debian {SUITE} with Python", 75, make)
+    key = digest(SUITE, *include, *_OPTIONS, *hooks)
+    return cached(
+        folder() / "layers" / f"{name}-{key}.tar", f"layer {name}: Debian {SUITE} with {packages[0]}", 75, make
+    )
+
+
+def _at_least(package: str, version: str) -> str:
+    return (
+        f'found=$(dpkg-query --admindir="$1/var/lib/dpkg" -Wf "\\${{Version}}" {package})'
+        f' && dpkg --compare-versions "$found" ge {version}'
+        f' || {{ echo "{package} $found is older than {version}; use a mirror with security updates" >&2; exit 1; }}'
+    )
 
 
 def _unwanted(path: Path) -> bool:

@@ -106,3 +106,14 @@ def provider_sources() -> tuple[str, dict[str, Path | bytes]]:
     if not place.is_dir():
         raise SystemExit("images: tests/testbed/provider is missing")
     return lock_subset(direct=["aiohttp"]), compiled(dict(_package(place, f"{SITE}/provider", deep=True)))
+
+
+def door_sources() -> dict[str, Path | bytes]:
+    """The front door's supervisor, which needs nothing but Python."""
+    names = ("__init__", "door", "error_log")
+    return compiled({f"{SITE}/domicile/gateway/{name}.py": ROOT / "gateway" / f"{name}.py" for name in names})
+
+
+def sessions_config() -> dict[str, Path | bytes]:
+    """The session store's config; who may do what in it comes as a mounted Secret."""
+    return {"etc/domicile/redis.conf": ROOT / "images" / "sessions.conf"}

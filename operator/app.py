@@ -63,21 +63,26 @@ class Reconciler(Protocol):
         """Reconcile one object; returns seconds until it wants to be looked at again, None where it doesn't."""
 
 
-Build = Callable[[Kube, Settings, Callable[[str, str], None]], Reconciler]
+Build = Callable[[Kube, Settings, Callable[[str, str], None], Callable[[str, str], None]], Reconciler]
 
 
-def build_controllers(kube: Kube, settings: Settings, wake: Callable[[str, str], None]) -> Reconciler:
-    """The operator's controllers; ``wake(kind, name)`` puts an object into the queue."""
+def build_controllers(
+    kube: Kube, settings: Settings, wake: Callable[[str, str], None], posted: Callable[[str, str], None]
+) -> Reconciler:
+    """The operator's controllers; ``wake(kind, name)`` queues an object, ``posted(reason, type)`` counts an event."""
     from domicile.controllers.registry import Controllers
     from domicile.controllers.tenant.view import Platform
 
-    platform = Platform(settings.namespace, settings.image, settings.image_pull_policy, settings.sites)
+    platform = Platform(
+        settings.namespace, settings.image, settings.image_pull_policy, settings.sites, settings.door_image
+    )
     return Controllers(
         kube,
-        Events(kube, settings.identity),
+        Events(kube, settings.identity, posted),
         platform,
         credentials=settings.credentials_dir,
         keys=settings.keys_dir,
+        identity=settings.identity_dir,
         resync_seconds=settings.resync_seconds,
         wake=wake,
     )
@@ -197,7 +202,7 @@ async def _lead(kube: Kube, settings: Settings, health: Health, metrics: Metrics
     queue = ReconcileQueue(
         reconcile, workers=settings.workers, observer=metrics, expected=(KubeError, StoreError, BackupError)
     )
-    controllers = build(kube, settings, queue.add)
+    controllers = build(kube, settings, queue.add, metrics.posted)
 
     def noted(kind: str, name: str) -> None:
         metrics.event(kind)

@@ -37,6 +37,9 @@ class Metrics:
         self._events = Counter(
             "domicile_watch_events", "Watch events that were turned into work.", ["kind"], registry=self.registry
         )
+        self._posted = Counter(
+            "domicile_events", "Events posted on our resources.", ["reason", "type"], registry=self.registry
+        )
 
     def reconciled(self, kind: str, seconds: float, error: str | None) -> None:
         """A reconcile ended."""
@@ -60,6 +63,10 @@ class Metrics:
     def event(self, kind: str) -> None:
         """A watch event arrived."""
         self._events.labels(kind).inc()
+
+    def posted(self, reason: str, type_: str) -> None:
+        """An event was posted on one of our resources."""
+        self._posted.labels(reason, type_).inc()
 
     def render(self) -> bytes:
         """Text exposition format, version 0.0.4."""

@@ -32,12 +32,18 @@ class Settings(BaseSettings):
     image_pull_policy: Annotated[
         str, Field(description="Pull policy of that image.", pattern="^(Always|IfNotPresent|Never)$")
     ] = "IfNotPresent"
+    door_image: Annotated[str, Field(description="Image of the tenants' front doors.", min_length=1)] = (
+        "domicile.dev/frontdoor:0.1.0"
+    )
     credentials_dir: Annotated[
         Path, Field(description="Folder of <site>.json store credentials; a missing file means workload identity.")
     ] = Path("/etc/domicile/credentials")
     keys_dir: Annotated[
         Path, Field(description="Folder of <key>.public.json and <key>.private.json of the sites' keys.")
     ] = Path("/etc/domicile/keys")
+    identity_dir: Annotated[
+        Path, Field(description="Folder of <zone>.json accounts at identity servers, and <zone>.pem CA bundles.")
+    ] = Path("/etc/domicile/identity")
     resync_seconds: Annotated[
         float, Field(description="Every object is looked at again within this time (seconds).", ge=1, le=3600)
     ] = 30.0

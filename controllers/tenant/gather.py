@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,12 +20,15 @@ from domicile.api.common import (
     LABEL_TENANT,
     LABEL_TENANT_ID,
 )
+from domicile.api.conditions import ConditionType
 from domicile.api.restore import RestoreStatus
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role
-from domicile.controllers.tenant import builders
+from domicile.controllers.tenant import certificate, front_door
+from domicile.controllers.tenant.network import network_policies
+from domicile.controllers.tenant.policies import NO_LOGINS
 from domicile.controllers.tenant.storage import Observed
-from domicile.controllers.tenant.view import Ownership, Platform, TenantView, Workload
+from domicile.controllers.tenant.view import Certificate, DoorSecrets, Ownership, Platform, TenantView, Workload
 from domicile.controllers.zones import Zones
 from domicile.kube.client import Kube
 
@@ -104,12 +108,15 @@ class Gatherer:
             kube.list("v1", "Pod", name),
             kube.list("v1", "PersistentVolumeClaim", name),
         )
+        # What an earlier tenant of the name left is not this one's.
+        own = {n: s for n, s in secrets.items() if s is not None and _owner(s) in {None, view.tenant_id}}
         present, ours = {p["metadata"]["name"] for p in policies}, _policy_names(view)
         return replace(
             view,
-            missing_secrets=tuple(
-                n for n, s in secrets.items() if s is None or _owner(s) not in {None, view.tenant_id}
-            ),
+            missing_secrets=tuple(n for n in secrets if n not in own),
+            door=await self._door_secrets(view),
+            certificate=_certificate(view, own),
+            provider_secrets=_provider_secrets(view, own),
             copied_secrets=tuple(n for n, s in secrets.items() if s is not None and _owner(s) == view.tenant_id),
             mirrored_secrets=await self._mirrored(view, served) if secrets else {},
             workloads={d["metadata"]["name"]: _workload(d, pods) for d in deployments},
@@ -127,9 +134,19 @@ class Gatherer:
         return name if status.holds else None
 
     async def _secrets(self, view: TenantView) -> dict[str, Object | None]:
-        names = sorted({s for a in view.spec.assistants for s in a.env_secrets})
+        names = view.spec.named_secrets
         found = await asyncio.gather(*(self._kube.read("v1", "Secret", n, view.name) for n in names))
         return dict(zip(names, found, strict=True))
+
+    async def _door_secrets(self, view: TenantView) -> DoorSecrets | None:
+        """The front door's secrets, if it has any and they are this tenant's."""
+        if view.spec.access.sso is None and not had_realm(view.status):
+            return None
+        secret = await self._kube.read("v1", "Secret", front_door.NAME, view.name)
+        if secret is None or _owner(secret) != view.tenant_id:
+            return None
+        found = [_value(secret, key) for key in (front_door.CLIENT_SECRET, front_door.PASSPHRASE)]
+        return DoorSecrets(*found) if all(found) else None  # type: ignore[arg-type]
 
     async def _mirrored(self, view: TenantView, served: ServedZone) -> Mapping[str, Mapping[str, str]]:
         if view.tenant_id is None or view.key_id is None:
@@ -191,13 +208,44 @@ def _ownership(namespace: Object | None, tenant: str) -> Ownership:
 
 
 def _policy_names(view: TenantView) -> list[str]:
-    return [p["metadata"]["name"] for p in builders.network_policies(view)]
+    return [p["metadata"]["name"] for p in network_policies(view)]
 
 
 def _owner(secret: Object) -> str | None:
     """Id of the tenant that we mirrored the Secret for; an earlier tenant may have had the same name."""
     owner: str | None = secret["metadata"].get("labels", {}).get(LABEL_TENANT_ID)
     return owner
+
+
+def had_realm(status: AssistantTenantStatus) -> bool:
+    """Whether the tenant may have a realm, though its spec asks for none."""
+    shown = next((c for c in status.conditions if c.type == ConditionType.SSO_CONFIGURED), None)
+    return shown is not None and shown.reason != NO_LOGINS
+
+
+def _value(secret: Object | None, key: str) -> str | None:
+    """The text under a key, None where there is none."""
+    try:
+        encoded = (secret or {}).get("data", {})[key]
+        return base64.b64decode(encoded, validate=True).decode().strip() or None
+    except (KeyError, ValueError):
+        return None
+
+
+def _provider_secrets(view: TenantView, secrets: Mapping[str, Object | None]) -> dict[str, str | None]:
+    sources = view.spec.access.sso.sources if view.spec.access.sso else ()
+    # A provider that needs no Secret has all it needs.
+    return {p.name: _value(secrets.get(p.secret[0]), p.secret[1]) if p.secret else "" for p in sources}
+
+
+def _certificate(view: TenantView, secrets: Mapping[str, Object | None]) -> Certificate | None:
+    access = view.spec.access
+    if access.tls is None or access.host is None:
+        return None
+    chain, key = (_value(secrets.get(access.tls.secret), k) for k in front_door.TLS_KEYS)
+    if chain is None or key is None:
+        return None
+    return certificate.look_at(chain.encode(), key.encode(), access.host, view.now)
 
 
 def _opens(policy: Object) -> bool:

@@ -13,10 +13,13 @@ from typing import Literal
 
 from domicile.api.conditions import ConditionType
 from domicile.api.tenant import Role
-from domicile.controllers.tenant.builders import model_provider, store_peers
+from domicile.controllers.tenant.front_door import NAME
+from domicile.controllers.tenant.network import model_provider, store_peers
 from domicile.controllers.tenant.view import Ownership, Standing, TenantView
 
 _FIRST_PROOF = timedelta(hours=2)
+PROVIDER_FAILED = "ProviderFailed"
+NO_LOGINS = "NotAskedFor"
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -266,12 +269,13 @@ def network_fine(_: TenantView) -> Verdict:
 
 def secrets_present(view: TenantView) -> Verdict | None:
     """Every Secret that an assistant names must exist."""
-    if not view.missing_secrets:
+    missing = [s for s in view.missing_secrets if s in view.spec.workload_secrets]
+    if not missing:
         return None
     return _no(
         ConditionType.WORKLOAD_READY,
         "SecretMissing",
-        f"Create the missing Secrets in namespace {view.name}: {', '.join(view.missing_secrets)}.",
+        f"Create the missing Secrets in namespace {view.name}: {', '.join(missing)}.",
     )
 
 
@@ -397,7 +401,165 @@ def replicated(view: TenantView) -> Verdict:
     return Verdict(kind, "True", "Replicated", f"The newest snapshot at {view.last_commit.target} is in time.")
 
 
+def nobody_logs_in(view: TenantView) -> Verdict | None:
+    """Without single sign-on there is no door for people."""
+    if view.spec.access.sso is not None or view.realm is not None:
+        return None
+    return Verdict(
+        ConditionType.SSO_CONFIGURED,
+        "True",
+        NO_LOGINS,
+        "spec.access.sso is not set: nobody logs in, only pods of spec.access.clients reach the assistants.",
+    )
+
+
+def identity_server_named(view: TenantView) -> Verdict | None:
+    """People log in at the zone's own identity server."""
+    if view.zone is None or view.zone.spec.identity is not None:
+        return None
+    return _no(
+        ConditionType.SSO_CONFIGURED,
+        "NoIdentityServer",
+        f"Zone {view.spec.zone} names no identity server: add spec.identity to the ResidencyZone.",
+    )
+
+
+def granted_assistants_exist(view: TenantView) -> Verdict | None:
+    """A grant for an assistant that isn't there is a mistake in writing."""
+    known = {a.name for a in view.spec.assistants}
+    sources = view.spec.access.sso.sources if view.spec.access.sso else ()
+    wrong = sorted({a for s in sources for m in s.role_mappings for a in m.assistants} - known)
+    if not wrong:
+        return None
+    return _no(
+        ConditionType.SSO_CONFIGURED,
+        "AssistantUnknown",
+        f"roleMappings grant assistants that the tenant doesn't have: {', '.join(wrong)} (it has:"
+        f" {', '.join(sorted(known))}).",
+    )
+
+
+def realm_seen_to(view: TenantView) -> Verdict | None:
+    """The identity server must take what the spec asks for."""
+    if view.realm is None:
+        return Verdict(ConditionType.SSO_CONFIGURED, "Unknown", "AwaitingRealm", "The tenant has no realm yet.")
+    return None if view.realm.error is None else _no(ConditionType.SSO_CONFIGURED, *view.realm.error)
+
+
+def providers_usable(view: TenantView) -> Verdict | None:
+    """Each identity provider has our secret and answers; the others go on without it."""
+    faults = dict(view.realm.faults) if view.realm else {}
+    for source in view.spec.access.sso.sources if view.spec.access.sso else ():
+        if source.secret and view.provider_secrets.get(source.name) is None:
+            secret, key = source.secret
+            faults[source.name] = f"Secret {secret} with the key {key} is missing in namespace {view.name}."
+    if not faults:
+        return None
+    told = " ".join(f"{name}: {why}" for name, why in sorted(faults.items()))
+    sso = view.spec.access.sso
+    if sso is not None and not sso.local_users and all(s.name in faults for s in sso.sources):
+        return _no(ConditionType.SSO_CONFIGURED, "NobodyCanLogIn", f"{told} There is no other way in.")
+    return _no(ConditionType.SSO_CONFIGURED, PROVIDER_FAILED, f"{told} All others work.")
+
+
+def sso_fine(view: TenantView) -> Verdict:
+    """People can log in."""
+    issuer = view.realm.issuer if view.realm else ""
+    return Verdict(
+        ConditionType.SSO_CONFIGURED,
+        "True",
+        "Configured",
+        f"People log in at {issuer}. Identity providers redirect to {issuer}/broker/<name>/endpoint.",
+    )
+
+
+def no_directories(view: TenantView) -> Verdict | None:
+    """Most tenants have none."""
+    if view.spec.access.sso is not None and view.spec.access.sso.directories:
+        return None
+    return Verdict(ConditionType.DIRECTORY_REACHABLE, "True", "NotAskedFor", "The tenant has no directory.")
+
+
+def directories_seen(view: TenantView) -> Verdict | None:
+    """Who can't ask the identity server knows nothing of directories."""
+    if view.realm is not None and view.realm.error is None:
+        return None
+    why = "Not known while SSOConfigured is not True."
+    return Verdict(ConditionType.DIRECTORY_REACHABLE, "Unknown", "AwaitingRealm", why)
+
+
+def directories_reachable(view: TenantView) -> Verdict | None:
+    """People of a silent directory can't log in, and each other login by name waits for it."""
+    silent = dict(view.realm.unreachable) if view.realm else {}
+    for directory in view.spec.access.sso.directories if view.spec.access.sso else ():
+        if view.provider_secrets.get(directory.name) is None:
+            silent[directory.name] = f"Secret {directory.bind_secret} is missing, so that nobody can be asked for."
+    if not silent:
+        return None
+    told = " ".join(f"{name}: {why}" for name, why in sorted(silent.items()))
+    return _no(ConditionType.DIRECTORY_REACHABLE, "DirectoryUnreachable", told)
+
+
+def directories_fine(_: TenantView) -> Verdict:
+    """The identity server logged in at each of them."""
+    return Verdict(ConditionType.DIRECTORY_REACHABLE, "True", "Reachable", "Every directory answers and lets us read.")
+
+
 # In the order in which a person would mend them. Each chain ends with the rule that states success.
+def no_door(view: TenantView) -> Verdict | None:
+    """Without single sign-on there is none."""
+    if view.spec.access.sso is not None:
+        return None
+    return Verdict(ConditionType.FRONT_DOOR_READY, "True", "NotAskedFor", "The tenant has no front door.")
+
+
+def certificate_present(view: TenantView) -> Verdict | None:
+    """The door serves by TLS only."""
+    tls = view.spec.access.tls
+    if tls is None or view.certificate is not None:
+        return None
+    return _no(
+        ConditionType.FRONT_DOOR_READY,
+        "CertificateMissing",
+        f"Secret {tls.secret} with tls.crt and tls.key for {view.spec.access.host} is missing in namespace {view.name}:"
+        " create it, or a cert-manager Certificate that does.",
+    )
+
+
+def certificate_good(view: TenantView) -> Verdict | None:
+    """Browsers must take the certificate."""
+    if view.certificate is None or view.certificate.fault is None:
+        return None
+    reason, told = view.certificate.fault
+    name = view.spec.access.tls.secret if view.spec.access.tls else ""
+    return _no(ConditionType.FRONT_DOOR_READY, reason, f"Secret {name}: {told}. Renew it.")
+
+
+def door_rests(view: TenantView) -> Verdict | None:
+    """At the standby there are no pods."""
+    if view.role is Role.ACTIVE:
+        return None
+    return Verdict(ConditionType.FRONT_DOOR_READY, "True", "Standby", "The front door is ready to be started here.")
+
+
+def door_serves(view: TenantView) -> Verdict | None:
+    """Its pods must be there."""
+    found = view.workloads.get(NAME)
+    if found is None:
+        return Verdict(ConditionType.FRONT_DOOR_READY, "Unknown", "AwaitingPods", "The front door has not started yet.")
+    if found.trouble is not None:
+        reason, message = found.trouble
+        return _no(ConditionType.FRONT_DOOR_READY, reason, f"The front door: {message}")
+    if found.ready == 0 or not found.updated:
+        return _no(ConditionType.FRONT_DOOR_READY, "AwaitingPods", "The front door's pods are not ready yet.")
+    return None
+
+
+def door_fine(view: TenantView) -> Verdict:
+    """People get in."""
+    return Verdict(ConditionType.FRONT_DOOR_READY, "True", "Serving", f"People open https://{view.spec.access.host}.")
+
+
 CHAINS: tuple[tuple[Rule, ...], ...] = (
     (zone_exists, zone_served, home_site_known, model_in_zone, stores_at_home, run_found_home, residency_fine),
     (storage_answers, live_bucket_bound, claim_stands, storage_fine),
@@ -415,6 +577,9 @@ CHAINS: tuple[tuple[Rule, ...], ...] = (
         workload_fine,
     ),
     (replica_sound, every_volume_replicated, peer_opens, replicated),
+    (nobody_logs_in, identity_server_named, granted_assistants_exist, realm_seen_to, providers_usable, sso_fine),
+    (no_directories, directories_seen, directories_reachable, directories_fine),
+    (no_door, certificate_present, certificate_good, door_rests, door_serves, door_fine),
 )
 
 _NOT_LOOKED = {
@@ -423,6 +588,9 @@ _NOT_LOOKED = {
     ConditionType.NETWORK_ISOLATED,
     ConditionType.WORKLOAD_READY,
     ConditionType.REPLICATION_HEALTHY,
+    ConditionType.SSO_CONFIGURED,
+    ConditionType.DIRECTORY_REACHABLE,
+    ConditionType.FRONT_DOOR_READY,
 }
 
 
@@ -454,7 +622,11 @@ _READY_NEEDS = (
     ConditionType.ENCRYPTION_READY,
     ConditionType.NETWORK_ISOLATED,
     ConditionType.WORKLOAD_READY,
+    ConditionType.SSO_CONFIGURED,
+    ConditionType.FRONT_DOOR_READY,
 )
+# Not all is well, and yet the tenant is served.
+_SERVED_NONETHELESS = {"PeerNotVerified", PROVIDER_FAILED}
 
 
 def ready(view: TenantView, verdicts: tuple[Verdict, ...]) -> Verdict:
@@ -465,7 +637,7 @@ def ready(view: TenantView, verdicts: tuple[Verdict, ...]) -> Verdict:
     by_type = {v.type: v for v in verdicts}
     for kind in _READY_NEEDS:
         verdict = by_type[kind]
-        if verdict.status != "True" and verdict.reason != "PeerNotVerified":
+        if verdict.status != "True" and verdict.reason not in _SERVED_NONETHELESS:
             return Verdict(ConditionType.READY, "False", verdict.reason, verdict.message)
     if view.role is Role.STANDBY:
         return Verdict(ConditionType.READY, "True", "Standby", by_type[ConditionType.WORKLOAD_READY].message)
@@ -484,6 +656,8 @@ _PASSING = {
     "Restoring",
     "StoreUnreachable",
     "StoreNotVerified",
+    "AwaitingRealm",
+    "IdentityServerUnreachable",
 }
 
 

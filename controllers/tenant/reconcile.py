@@ -6,18 +6,26 @@ import asyncio
 import logging
 import secrets
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from domicile.api.common import API_VERSION, FINALIZER, LABEL_COMPONENT, LABEL_TENANT
 from domicile.api.conditions import Condition, ConditionType, merge
+from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantStatus
 from domicile.backup.errors import BackupError
 from domicile.backup.stores.base import StoreError
-from domicile.controllers.tenant import builders, policies, status
-from domicile.controllers.tenant.gather import Gatherer, with_storage
+from domicile.controllers.realm.desired import Subject, realm_name
+from domicile.controllers.realm.realms import Realms
+from domicile.controllers.realm.server import IdentityError
+from domicile.controllers.realm.state import RealmState
+from domicile.controllers.tenant import builders, front_door, identity, network, policies, status
+from domicile.controllers.tenant.gather import Gatherer, had_realm, with_storage
 from domicile.controllers.tenant.replication import awaits_snapshot, request_replication
+from domicile.controllers.tenant.session_store import SessionStore
+from domicile.controllers.tenant.sessions import end_sessions
 from domicile.controllers.tenant.storage import Known
-from domicile.controllers.tenant.view import Ownership, Platform, TenantView
+from domicile.controllers.tenant.view import DoorSecrets, Ownership, Platform, TenantView
 from domicile.controllers.zones import Zones
 from domicile.kube.apply import apply
 from domicile.kube.client import InvalidError, Kube
@@ -29,6 +37,8 @@ Object = dict[str, Any]
 log = logging.getLogger(__name__)
 
 _WHILE_PROGRESSING = 2.0
+_BEFORE_REALM_IS_CLOSED = 30.0
+_REALM_IS_GIVEN_UP = timedelta(hours=1)
 _PASSES = 4
 _CHILDREN = (
     ("apps/v1", "Deployment"),
@@ -42,13 +52,24 @@ _CHILDREN = (
 class TenantController:
     """Reconciles tenants. One call at a time for each name (the queue sees to it)."""
 
-    def __init__(self, kube: Kube, events: Events, zones: Zones, platform: Platform, resync_seconds: float) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        events: Events,
+        zones: Zones,
+        realms: Realms,
+        sessions: SessionStore,
+        platform: Platform,
+        resync_seconds: float,
+    ) -> None:
         self._kube = kube
         self._events = events
         self._zones = zones
+        self._realms = realms
         self._platform = platform
         self._resync = resync_seconds
         self._gatherer = Gatherer(kube, zones, platform)
+        self._sessions = sessions
 
     async def reconcile(self, name: str) -> float | None:
         """Bring one tenant to its desired state; returns seconds to the next look, None where it is gone."""
@@ -67,8 +88,13 @@ class TenantController:
             view = await self._provision(tenant, view)
             blocked = policies.blocking(policies.judge(view))
         if blocked is None:
-            view = await self._apply(view)
+            view = await self._apply(await self._with_door(view))
+            view = await self._see_to_realm(tenant, view)
+            view = await end_sessions(self._realms, self._events, tenant, view, _annotations(tenant))
             view = await request_replication(self._kube, view, _annotations(tenant))
+        elif had_realm(view.status):
+            # Who may log in has nothing to do with where data may lie.
+            view = await self._see_to_realm(tenant, view)
         return await self._report(tenant, view)
 
     async def _provision(self, tenant: Object, view: TenantView) -> TenantView:
@@ -103,7 +129,7 @@ class TenantController:
 
     async def _document(self, tenant: Object, view: TenantView) -> Object:
         """What the peer needs to run the tenant: its spec and the Secrets that it names."""
-        names = sorted({s for a in view.spec.assistants for s in a.env_secrets})
+        names = view.spec.named_secrets
         found = await asyncio.gather(*(self._kube.read("v1", "Secret", n, view.name) for n in names))
         return {
             "name": view.name,
@@ -117,7 +143,7 @@ class TenantController:
             built = builders.build(view)
         elif view.namespace is Ownership.OURS:
             # The stores don't say what should run; that it stays isolated needs no store.
-            built = [builders.namespace(view), *builders.network_policies(view)]
+            built = [builders.namespace(view), *network.network_policies(view)]
         else:
             return view
         refusal = None
@@ -131,6 +157,47 @@ class TenantController:
                 break
         # Seen anew, so that the status speaks of what is there now.
         return replace(await self._gatherer.refresh(view), refusal=refusal)
+
+    async def _with_door(self, view: TenantView) -> TenantView:
+        """The view with what the front door needs beyond the spec, minted where it is missing."""
+        if view.spec.access.sso is None or view.tenant_id is None or view.zone is None:
+            return view
+        return replace(
+            view,
+            door=view.door or DoorSecrets(secrets.token_urlsafe(32), secrets.token_urlsafe(32)),
+            sessions_password=await self._sessions.password(),
+            identity_authorities=self._realms.authorities(view.zone),
+        )
+
+    async def _see_to_realm(self, tenant: Object, view: TenantView) -> TenantView:
+        """People log in by a realm that is as the spec asks; what others changed there is told."""
+        access = view.spec.access
+        if view.zone is None or view.tenant_id is None:
+            return view
+        if access.sso is None or access.host is None:
+            return replace(view, realm=await self._close_realm(view, view.zone, view.tenant_id))
+        if view.door is None:
+            return view
+        subject = Subject(
+            tenant=view.name,
+            tenant_id=view.tenant_id,
+            assistants=tuple(a.name for a in view.spec.assistants),
+            host=access.host,
+            client_secret=view.door.client_secret,
+            secrets=view.provider_secrets,
+        )
+        realm = await self._realms.see_to(view.zone, subject, access.sso)
+        if realm.mended:
+            message = f"Realm {realm.issuer} was brought to what the spec asks for: {', '.join(realm.mended)}."
+            await self._events.post(tenant, "RealmMended", message[:1024], type_="Normal")
+        for alert in realm.alerts:
+            # Given with each state until the next look: what can't be posted now is posted then.
+            await self._events.post(tenant, alert.reason, alert.message, type_="Warning")
+        view = replace(view, realm=realm)
+        keys = identity.config_map(view)
+        if keys is not None and view.namespace is Ownership.OURS:
+            await apply(self._kube, keys)
+        return view
 
     async def _report(self, tenant: Object, view: TenantView) -> float:
         verdicts = policies.judge(view)
@@ -153,6 +220,20 @@ class TenantController:
                     tenant, c.reason, f"{c.type}: {c.message}", type_="Warning" if c.status == "False" else "Normal"
                 )
 
+    async def _close_realm(self, view: TenantView, zone: ServedZone, tenant_id: str) -> RealmState | None:
+        """The spec had single sign-on and has none now: the realm stays, and lets nobody in."""
+        if not had_realm(view.status):
+            return None
+        if zone.spec.identity is None:
+            return RealmState("", error=("NoIdentityServer", "The realm is not closed: its server is not known."))
+        for api_version, kind, name in front_door.EVERYTHING:
+            await self._kube.delete(api_version, kind, name, view.name)
+        try:
+            await self._realms.close(zone, view.name, tenant_id)
+        except IdentityError as error:
+            return RealmState("", error=(error.reason, f"The tenant's realm is not closed yet. {error}"))
+        return None
+
     async def _say_suspended(self, tenant: Object) -> None:
         known = AssistantTenantStatus.model_validate(tenant.get("status") or {})
         verdict = policies.Verdict(
@@ -173,25 +254,48 @@ class TenantController:
         name = tenant["metadata"]["name"]
         namespace = await self._kube.read("v1", "Namespace", name)
         if namespace is not None and namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == name:
-            await apply(self._kube, builders.isolation(name, tenant["spec"]["zone"]))
+            await apply(self._kube, network.isolation(name, tenant["spec"]["zone"]))
             for api_version, kind in _CHILDREN:
                 for child in await self._kube.list(api_version, kind, name, labels=f"{LABEL_TENANT}={name}"):
-                    if child["metadata"]["name"] != builders.DENY_ALL:
+                    if child["metadata"]["name"] != network.DENY_ALL:
                         await self._kube.delete(api_version, kind, child["metadata"]["name"], name)
-            if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT}=assistant"):
+            for config in (identity.CONFIG, front_door.NAME):
+                await self._kube.delete("v1", "ConfigMap", config, name)
+            if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT} in (assistant,front-door)"):
                 return _WHILE_PROGRESSING
         known = AssistantTenantStatus.model_validate(tenant.get("status") or {})
         zone = await self._zones.served(tenant["spec"]["zone"])
         if zone is not None and known.tenant_id is not None:
-            try:
-                await asyncio.to_thread(self._zones.storage(zone).retire, known.tenant_id, name)
-            except BackupError as error:
-                log.warning(
-                    "deletion not mirrored", extra={"tenant_id": known.tenant_id, "error": type(error).__name__}
-                )
+            await self._leave_stores(name, zone, known.tenant_id)
+            if not await self._leave_realm(tenant, zone, known, known.tenant_id):
+                return _BEFORE_REALM_IS_CLOSED
         await self._events.post(tenant, "Deleted", _farewell(known))
         await remove_finalizer(self._kube, tenant, FINALIZER)
         return None
+
+    async def _leave_stores(self, name: str, zone: ServedZone, tenant_id: str) -> None:
+        try:
+            await asyncio.to_thread(self._zones.storage(zone).retire, tenant_id, name)
+        except BackupError as error:
+            log.warning("deletion not mirrored", extra={"tenant_id": tenant_id, "error": type(error).__name__})
+
+    async def _leave_realm(
+        self, tenant: Object, zone: ServedZone, known: AssistantTenantStatus, tenant_id: str
+    ) -> bool:
+        """Whether the realm is closed, or was given up: a server that never comes back must not keep the name."""
+        if not had_realm(known):
+            return True
+        try:
+            await self._realms.close(zone, tenant["metadata"]["name"], tenant_id)
+        except IdentityError as error:
+            asked = datetime.fromisoformat(tenant["metadata"]["deletionTimestamp"])
+            given_up = self._gatherer.now() - asked > _REALM_IS_GIVEN_UP
+            told = f"The tenant's realm {realm_name(tenant['metadata']['name'], tenant_id)} is not closed. {error}"
+            await self._events.post(
+                tenant, error.reason, f"{told} Close it by hand." if given_up else told, type_="Warning"
+            )
+            return given_up
+        return True
 
 
 def _annotations(tenant: Object) -> dict[str, str]:

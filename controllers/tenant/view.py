@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, CommitStatus, Role
+from domicile.controllers.realm.state import RealmState
 
 
 class Ownership(StrEnum):
@@ -35,6 +36,7 @@ class Platform:
     image: str
     image_pull_policy: str
     sites: tuple[str, ...]
+    door_image: str
 
     @property
     def lease_url(self) -> str:
@@ -79,6 +81,22 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class DoorSecrets:
+    """What only the tenant's front door at this site and the identity server know."""
+
+    client_secret: str
+    passphrase: str
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The front door's certificate: until when it counts, and what is wrong with it, in words."""
+
+    until: datetime | None
+    fault: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class TenantView:
     """One tenant at one moment, as this site sees it."""
 
@@ -117,6 +135,12 @@ class TenantView:
     volumes: tuple[str, ...] = ()
     restoring: str | None = None
     peer_proof: Proof | None = None
+    door: DoorSecrets | None = None
+    certificate: Certificate | None = None
+    sessions_password: str | None = None
+    identity_authorities: str = ""
+    provider_secrets: Mapping[str, str | None] = field(default_factory=dict)
+    realm: RealmState | None = None
 
     @property
     def home_site(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The assistant's HTTP server: page, API, probes. Keeps no state of its users: any replica answers any request.
+"""The assistant's HTTP server: page, API, export, probes. Keeps no state of its users: any replica answers any request.
 
 A session is a random token in a cookie, and the server stores nothing for it. Without consent the conversation lives
 in the page, which sends its last turns with each question; with consent it lives in the live bucket.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -19,64 +19,28 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from . import conversation, page, prompt
+from . import access, conversation, export, page, prompt
+from .access import Handler, while_logged_in
 from .conversation import CONSENT_VERSION, Conversation, Turn
+from .errors import MAX_BODY_BYTES, ApiError, failure_of
 from .knowledge import Knowledge
-from .model import MAX_ANSWER_CHARS, Model, ModelError, ModelTimeoutError
+from .model import MAX_ANSWER_CHARS, Model, ModelError
 from .settings import Settings
-from .store import Store, StoreError, open_store
+from .store import Store, open_store
+from .trust import TrustFile
 
 COOKIE = "assistant_session"
 RECORDED_COOKIE_SECONDS = 30 * 24 * 3600
 MAX_MESSAGE_CHARS = 4_000
 MAX_HISTORY_TURNS = 20
-MAX_BODY_BYTES = 512 * 1024
 
 SETTINGS = web.AppKey("settings", Settings)
 STORE: web.AppKey[Store] = web.AppKey("store", Store)
 KNOWLEDGE = web.AppKey("knowledge", Knowledge)
 MODEL = web.AppKey("model", Model)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_PREFIX = re.compile(r"(/[A-Za-z0-9._-]+)*/?")
 _LOG = logging.getLogger("assistant.server")
-
-
-class ApiError(Exception):
-    """An answer other than success: HTTP status, stable code, message for people."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
-
-    def body(self) -> dict[str, Any]:
-        """The error as JSON."""
-        return {"error": {"code": self.code, "message": self.message}}
-
-
-def _failure(error: Exception) -> ApiError:
-    match error:
-        case ApiError():
-            return error
-        case StoreError():
-            _LOG.warning("%s", error)
-            return ApiError(
-                503, "store_unavailable", "The assistant's store can't be reached right now. Try again later."
-            )
-        case ModelTimeoutError():
-            _LOG.warning("%s", error)
-            return ApiError(504, "model_timeout", "The model took too long to answer. Try again later.")
-        case ModelError():
-            _LOG.warning("%s", error)
-            return ApiError(502, "model_unavailable", "The model gave no complete answer. Try again later.")
-        case web.HTTPRequestEntityTooLarge():
-            return ApiError(413, "too_large", f"The request is larger than {MAX_BODY_BYTES} bytes.")
-        case web.HTTPException() if error.status >= 400:
-            return ApiError(error.status, error.reason.lower().replace(" ", "_"), error.reason)
-    # Messages of exceptions may hold what a user wrote: the log gets their type and place only.
-    frames = traceback.extract_tb(error.__traceback__)[-5:]
-    places = ", ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in frames)
-    _LOG.error("unexpected %s at %s", type(error).__name__, places)
-    return ApiError(500, "internal", "Something went wrong here. The operator of this assistant finds it in the log.")
 
 
 @web.middleware
@@ -90,11 +54,11 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         status = 499
         raise
     except Exception as error:  # noqa: BLE001 - the one place that turns errors into answers
-        failure = _failure(error)
+        failure = failure_of(error)
         status = failure.status
         response = web.json_response(failure.body(), status=status)
     finally:
-        if request.path not in {"/healthz", "/readyz"}:
+        if request.path not in access.PROBES:
             resource = request.match_info.route.resource
             route = resource.canonical if resource else "(no route)"
             _LOG.info("%s %s %d %.0f ms", request.method, route, status, (time.monotonic() - begun) * 1000)
@@ -123,6 +87,14 @@ def _token(request: web.Request) -> str:
     return token
 
 
+def _cookie_path(request: web.Request) -> str:
+    # Several assistants may share a host: each has its own path there, and the door takes that off ours.
+    prefix = request.headers.get("X-Forwarded-Prefix", "")
+    if not _PREFIX.fullmatch(prefix):
+        raise ApiError(400, "bad_prefix", "X-Forwarded-Prefix must be a path such as /helpdesk.")
+    return prefix.rstrip("/") + "/"
+
+
 def _set_cookie(request: web.Request, response: web.Response, token: str, recorded: bool) -> None:
     response.set_cookie(
         COOKIE,
@@ -132,12 +104,13 @@ def _set_cookie(request: web.Request, response: web.Response, token: str, record
         samesite="Strict",
         # TLS ends in front of the pod, which is told of it by this header.
         secure=request.headers.get("X-Forwarded-Proto") == "https",
-        path="/",
+        path=_cookie_path(request),
     )
 
 
 def _conversation(request: web.Request) -> Conversation:
-    return Conversation(request.app[STORE], _token(request))
+    identity = request.get(access.IDENTITY)
+    return Conversation(request.app[STORE], _token(request), identity and identity.person)
 
 
 async def start_session(request: web.Request) -> web.Response:
@@ -191,7 +164,7 @@ async def forget(request: web.Request) -> web.Response:
     """DELETE /api/conversation: withdraw, delete what was recorded and end the session."""
     await asyncio.to_thread(_conversation(request).decide, False, CONSENT_VERSION)
     response = web.json_response({"recording": False, "deleted": True})
-    response.del_cookie(COOKIE, path="/")
+    response.del_cookie(COOKIE, path=_cookie_path(request))
     return response
 
 
@@ -262,7 +235,9 @@ async def chat(request: web.Request) -> web.StreamResponse:
 
     async with _answer(request, plan) as pieces:
         if not body.get("stream"):
-            return web.json_response(await finish("".join([piece async for piece in pieces])))
+            async with while_logged_in(request):
+                answer = "".join([piece async for piece in pieces])
+            return web.json_response(await finish(answer))
         return await _stream(request, pieces, finish)
 
 
@@ -279,14 +254,37 @@ async def _stream(
 
     answer = ""
     try:
-        async for piece in pieces:
-            answer += piece
-            await send("delta", {"text": piece})
+        async with while_logged_in(request):
+            async for piece in pieces:
+                answer += piece
+                await send("delta", {"text": piece})
         await send("done", await finish(answer))
     except ConnectionResetError:
         raise
     except Exception as error:  # noqa: BLE001 - the status line has gone out: any error travels as the last event
-        await send("error", _failure(error).body()["error"])
+        await send("error", failure_of(error).body()["error"])
+    await response.write_eof()
+    return response
+
+
+async def export_conversations(request: web.Request) -> web.StreamResponse:
+    """GET /admin/conversations: every recorded turn as a line of JSON; a last line {"error"} where it broke off."""
+    batches = export.lines(request.app[STORE])
+    # The first batch may fail with a status of its own; the ones after it no longer can.
+    batch = await asyncio.to_thread(next, batches, None)
+    response = web.StreamResponse(headers=page.SECURITY_HEADERS)
+    response.content_type = "application/x-ndjson"
+    response.charset = "utf-8"
+    await response.prepare(request)
+    try:
+        async with while_logged_in(request):
+            while batch is not None:
+                await response.write(batch)
+                batch = await asyncio.to_thread(next, batches, None)
+    except ConnectionResetError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the status line has gone out
+        await response.write(json.dumps(failure_of(error).body()).encode() + b"\n")
     await response.write_eof()
     return response
 
@@ -318,8 +316,11 @@ def make_app(settings: Settings) -> web.Application:
             web.post("/api/chat", chat),
             web.get("/api/conversation", show),
             web.delete("/api/conversation", forget),
-            web.get("/healthz", _ok),
-            web.get("/readyz", _ok),
+            *(web.get(probe, _ok) for probe in sorted(access.PROBES)),
         ]
     )
+    if settings.identity is not None:
+        app.middlewares.append(access.checks(TrustFile(settings.identity), settings.name))
+        # Without it nobody is known to be an administrator, and there is nothing privileged.
+        app.router.add_get(f"{access.ADMIN}conversations", export_conversations)
     return app

@@ -46,6 +46,7 @@ class Settings:
     model: str
     name: str
     credentials: Path | None
+    identity: Path | None
     host: str
     port: int
 
@@ -62,12 +63,16 @@ class Settings:
         if not port.isdecimal() or not 0 < int(port) < 65536:
             raise SettingsError("PORT must be a number from 1 to 65535")
         credentials = env.get("ASSISTANT_STORE_CREDENTIALS")
+        identity = env.get("ASSISTANT_IDENTITY")
+        if identity == "":
+            raise SettingsError("ASSISTANT_IDENTITY must be a path; leave it out where nobody has to log in")
         return cls(
             store=StoreUrl.parse(env["ASSISTANT_STORE_URL"]),
             base_url=base_url,
             model=env["ASSISTANT_MODEL"],
             name=env.get("ASSISTANT_NAME") or "Assistant",
             credentials=Path(credentials) if credentials else None,
+            identity=None if identity is None else Path(identity),
             host=env.get("ASSISTANT_HOST") or "0.0.0.0",  # noqa: S104 - only the guard's port is admitted
             port=int(port),
         )

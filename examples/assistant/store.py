@@ -43,6 +43,9 @@ class Entry:
 class Store(Protocol):
     """What the assistant needs of its bucket. All methods raise StoreError."""
 
+    def each(self, prefix: str) -> Iterator[Entry]:
+        """All objects under the prefix, by name, fetched a page at a time."""
+
     def list(self, prefix: str) -> list[Entry]:
         """All objects under the prefix, by name."""
 
@@ -131,10 +134,14 @@ class S3Store:
         except BotoCoreError as error:
             raise StoreError(f"the store gave no answer ({type(error).__name__})") from None
 
-    def list(self, prefix: str) -> list[Entry]:
+    def each(self, prefix: str) -> Iterator[Entry]:
         with self._errors():
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-            return [Entry(o["Key"], o["ETag"], o["Size"]) for page in pages for o in page.get("Contents", [])]
+            for page in pages:
+                yield from (Entry(o["Key"], o["ETag"], o["Size"]) for o in page.get("Contents", []))
+
+    def list(self, prefix: str) -> list[Entry]:
+        return list(self.each(prefix))
 
     def read(self, name: str) -> bytes:
         with self._errors():
@@ -202,12 +209,15 @@ class GcsStore:
         except (RetryError, GoogleAuthError, RequestException, OSError) as error:
             raise StoreError(f"the store gave no answer ({type(error).__name__})") from None
 
-    def list(self, prefix: str) -> list[Entry]:
+    def each(self, prefix: str) -> Iterator[Entry]:
         with self._errors():
             blobs = self._client.list_blobs(
                 self._bucket, prefix=prefix, fields="items(name,generation,size),nextPageToken", **self._limits
             )
-            return [Entry(b.name, str(b.generation), b.size or 0) for b in blobs]
+            yield from (Entry(b.name, str(b.generation), b.size or 0) for b in blobs)
+
+    def list(self, prefix: str) -> list[Entry]:
+        return list(self.each(prefix))
 
     def read(self, name: str) -> bytes:
         with self._errors():

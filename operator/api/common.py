@@ -28,6 +28,7 @@ MANAGED_BY = "domicile"
 
 ANNOTATION_RECONCILE = f"reconcile.{GROUP}/requested-at"
 ANNOTATION_REPLICATE = f"replicate.{GROUP}/requested-at"
+ANNOTATION_END_SESSIONS = f"sso.{GROUP}/end-sessions-requested-at"
 ANNOTATION_ACCEPT_CHANGE = f"replicate.{GROUP}/accept-change"
 
 

@@ -27,6 +27,9 @@ class ConditionType(StrEnum):
     NETWORK_ISOLATED = "NetworkIsolated"
     ENCRYPTION_READY = "EncryptionReady"
     REPLICATION_HEALTHY = "ReplicationHealthy"
+    SSO_CONFIGURED = "SSOConfigured"
+    DIRECTORY_REACHABLE = "DirectoryReachable"
+    FRONT_DOOR_READY = "FrontDoorReady"
 
 
 class Condition(Model):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
+from domicile.api.access import Access, PathRule
 from domicile.api.common import IMMUTABLE, LIST_SET, DnsLabel, Model, cel, list_map, validations
 from domicile.api.conditions import Conditions
 
@@ -22,7 +23,15 @@ class Role(StrEnum):
 class Assistant(Model):
     """One assistant of the tenant: a Deployment behind a guard."""
 
-    name: Annotated[DnsLabel, Field(description="Name of the assistant.")]
+    name: Annotated[
+        DnsLabel,
+        Field(
+            description="Name of the assistant; people open it as https://<access.host>/<name>/.",
+            json_schema_extra=validations(
+                cel("!(self in ['front-door', 'oauth2'])", "front-door and oauth2 are the front door's own names")
+            ),
+        ),
+    ]
     image: Annotated[
         str,
         Field(
@@ -37,7 +46,20 @@ class Assistant(Model):
             " to the peer.",
             max_length=16,
             json_schema_extra=LIST_SET
-            | validations(cel("!('store-credentials' in self)", "store-credentials is the operator's own Secret")),
+            | validations(
+                cel(
+                    "!('store-credentials' in self) && !('front-door' in self)",
+                    "store-credentials and front-door are the operator's own Secrets",
+                )
+            ),
+        ),
+    ] = []
+    paths: Annotated[
+        list[PathRule],
+        Field(
+            description="Paths that need other roles than the assistant's own, or none.",
+            max_length=32,
+            json_schema_extra=list_map("prefix"),
         ),
     ] = []
     pod_template: Annotated[
@@ -55,25 +77,6 @@ class ModelChoice(Model):
 
     provider: Annotated[DnsLabel, Field(description="Name of a provider in the zone's modelProviders.")]
     model: Annotated[str, Field(description="Model id, one of the provider's.", min_length=1, max_length=128)]
-
-
-class Client(Model):
-    """Pods that may reach the tenant's assistants."""
-
-    namespace: Annotated[DnsLabel, Field(description="Namespace of the pods.")]
-
-
-class Access(Model):
-    """Who reaches the assistants."""
-
-    clients: Annotated[
-        list[Client],
-        Field(
-            description="Namespaces of this cluster whose pods may reach the assistants; nobody else can.",
-            max_length=32,
-            json_schema_extra=list_map("namespace"),
-        ),
-    ] = []
 
 
 class SnapshotRetention(Model):
@@ -138,6 +141,16 @@ class AssistantTenantSpec(Model):
     replication: Annotated[Replication, Field(description="Copy at the peer site.")] = Replication()
     suspend: Annotated[bool, Field(description="Stop reconciling: what runs goes on, nothing is changed.")] = False
 
+    @property
+    def workload_secrets(self) -> tuple[str, ...]:
+        """Secrets of the tenant's namespace that the assistants' pods need."""
+        return tuple(sorted({s for a in self.assistants for s in a.env_secrets}))
+
+    @property
+    def named_secrets(self) -> tuple[str, ...]:
+        """Every Secret of the tenant's namespace that the spec names; the peer needs them, too."""
+        return tuple(sorted({*self.workload_secrets, *self.access.named_secrets}))
+
 
 class LiveStorage(Model):
     """The tenant's live bucket at this site."""
@@ -179,6 +192,9 @@ class AssistantTenantStatus(Model):
     ] = None
     last_handled_replicate_at: Annotated[
         str | None, Field(description="Last value of replicate.domicile.dev/requested-at that was acted on.")
+    ] = None
+    last_handled_end_sessions_at: Annotated[
+        str | None, Field(description="Last value of sso.domicile.dev/end-sessions-requested-at that was acted on.")
     ] = None
     restore: Annotated[
         str | None, Field(description="Restore that writes to the live bucket; nothing of the tenant runs meanwhile.")

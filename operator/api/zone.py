@@ -46,7 +46,7 @@ class OnPartition(StrEnum):
 
 
 class Subject(StrEnum):
-    """A property of a store that its API may be unable to show; the last three are a site's, and no API shows them."""
+    """A property of a store that its API may be unable to show; the last four are a site's, and no API shows them."""
 
     LOCATION = "location"
     ENCRYPTION = "encryption"
@@ -58,6 +58,7 @@ class Subject(StrEnum):
     LOG_LOCATION = "logLocation"
     ETCD_ENCRYPTION = "etcdEncryption"
     TELEMETRY = "telemetry"
+    IDENTITY_SERVER = "identityServer"
 
 
 class AllowedRegions(Model):
@@ -298,6 +299,49 @@ class ServiceRef(Model):
     ]
 
 
+_HTTPS = r"^https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?$"
+
+
+class PodRef(Model):
+    """Pods of the site's own cluster."""
+
+    namespace: Annotated[DnsLabel, Field(description="Their namespace.")]
+    labels: Annotated[dict[str, str], Field(description="Their labels.", min_length=1)]
+    port: Annotated[int, Field(description="The TCP port that they listen on.", ge=1, le=65535)]
+
+
+class IdentityServer(Model):
+    """The zone's Keycloak, which each site runs for itself: people's accounts and sessions stay at the site."""
+
+    url: Annotated[
+        str,
+        Field(
+            description="Base URL as browsers see it, the same at both sites; issuers are <url>/realms/<realm>.",
+            pattern=_HTTPS,
+            max_length=253,
+        ),
+    ]
+    admin_url: Annotated[
+        str | None,
+        Field(
+            description="Base URL at which a site's operator reaches its own server. Default: url.",
+            pattern=_HTTPS,
+            max_length=253,
+        ),
+    ] = None
+    pods: Annotated[
+        PodRef | None, Field(description="Its pods, where it runs in each site's own cluster: front doors reach these.")
+    ] = None
+    cidrs: Annotated[
+        list[str],
+        Field(
+            description="Its addresses, where it runs elsewhere: front doors reach these, on the port of adminUrl.",
+            max_length=32,
+            json_schema_extra=LIST_SET,
+        ),
+    ] = []
+
+
 class ModelProvider(Model):
     """A model server that assistants of the zone may ask (OpenAI-compatible)."""
 
@@ -331,7 +375,8 @@ class Attestation(Model):
         Subject,
         Field(
             description="Property that is attested: with profile compatible any that the store's API can't show, and"
-            " in every site logLocation, etcdEncryption and telemetry (docs/residency.md)."
+            " in every site logLocation, etcdEncryption, telemetry and, with identity, identityServer"
+            " (docs/residency.md)."
         ),
     ]
     statement: Annotated[str, Field(description="What holds, and where the proof lies.", min_length=10, max_length=512)]
@@ -352,6 +397,10 @@ class ResidencyZoneSpec(Model):
                 "self.sites.size() < 2 || self.sites[0].stores.control != self.sites[1].stores.control"
                 " || self.sites[0].cloud != self.sites[1].cloud",
                 "two sites of one cloud need buckets of their own",
+            ),
+            cel(
+                "!has(self.identity) || self.sites.size() < 2 || has(self.identity.adminUrl)",
+                "with two sites identity.adminUrl is required: each operator must reach the server of its own site",
             ),
             cel(
                 "oldSelf.sites.map(s, s.name) == self.sites.map(s, s.name)"
@@ -403,6 +452,10 @@ class ResidencyZoneSpec(Model):
         list[ModelProvider],
         Field(description="Model servers of the zone.", max_length=32, json_schema_extra=list_map("name")),
     ] = []
+    identity: Annotated[
+        IdentityServer | None,
+        Field(description="Where people log in; needs an attestation of identityServer per site."),
+    ] = None
     attestations: Annotated[
         list[Attestation],
         Field(

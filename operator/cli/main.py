@@ -57,6 +57,12 @@ def parser() -> argparse.ArgumentParser:
     _prune(commands.add_parser("prune", help="drop a tenant's old snapshots now; done every day by itself"))
     _diff(commands.add_parser("diff", help="what differs between two snapshots, or since one"))
     _restore(commands.add_parser("restore", help="restore a tenant's snapshot"))
+    sessions = commands.add_parser("sessions", help="end the sessions of a tenant's people")
+    end = sessions.add_subparsers(required=True, dest="what", metavar="WHAT").add_parser(
+        "end", help="end all sessions now: everybody has to log in again"
+    )
+    end.add_argument("tenant")
+    end.add_argument("--timeout", type=float, default=120, help="seconds to wait (default 120)")
     return root
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -20,10 +21,11 @@ _REMEMBERED: Final = 10_000
 class Events:
     """Posts events. The same (object, reason, message) is posted once while the API server remembers it (an hour)."""
 
-    def __init__(self, kube: Kube, instance: str) -> None:
-        """``instance`` names the reporting process, such as its pod."""
+    def __init__(self, kube: Kube, instance: str, posted: Callable[[str, str], None] = lambda *_: None) -> None:
+        """``instance`` names the reporting process, such as its pod; ``posted(reason, type)`` is told of each."""
         self._kube = kube
         self._instance = instance
+        self._posted = posted
         self._told: OrderedDict[str, None] = OrderedDict()
 
     async def post(
@@ -65,4 +67,5 @@ class Events:
         except BaseException:
             self._told.pop(digest, None)
             raise
+        self._posted(reason, type_)
         return True

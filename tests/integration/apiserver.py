@@ -64,11 +64,16 @@ def _write_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 class Authority:
-    """A certificate authority that lives for one test run."""
+    """A certificate authority that lives in a folder for one test run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "domicile-test")])
+        if (folder / "ca.crt").exists():
+            key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+            assert isinstance(key, ec.EllipticCurvePrivateKey)
+            self._key = key
+            return
         self._key = _write_key(folder / "ca.key")
         cert = self._builder(self._name, self._key).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), True

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration import identity_server
 from tests.integration.apiserver import ApiServer, running
 from tests.integration.clouds import clouds, shared_clouds  # noqa: F401  fixtures
+from tests.integration.identity_server import KeycloakServer
+from tests.integration.realm_estate import identity, upstream  # noqa: F401  fixtures
 from tests.integration.stores_fixture import cloud_standin_site, standin_site, store_sites  # noqa: F401  fixtures
 
 
@@ -15,4 +18,11 @@ from tests.integration.stores_fixture import cloud_standin_site, standin_site, s
 def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """A real API server with our CRDs; tests keep to object names of their own."""
     with running(tmp_path_factory.mktemp("apiserver")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeycloakServer]:
+    """A real Keycloak; tests keep to realms of their own."""
+    with identity_server.running(tmp_path_factory.mktemp("keycloak")) as server:
         yield server

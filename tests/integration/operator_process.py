@@ -33,7 +33,9 @@ class Recording:
         return None
 
 
-def build(kube: Kube, settings: Settings, wake: Callable[[str, str], None]) -> app.Reconciler:
+def build(
+    kube: Kube, settings: Settings, wake: Callable[[str, str], None], posted: Callable[[str, str], None]
+) -> app.Reconciler:
     """The stand-in for the controllers."""
     return Recording(kube, Path(sys.argv[1]))
 

@@ -3,148 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import aiohttp
-import boto3
 import pytest
 
-from examples.assistant.settings import StoreUrl
-from examples.assistant.store import Store, open_store
-from tests.integration.stores_fixture import Server, fake_gcs, free_port, versitygw
-
-ROOT = Path(__file__).resolve().parents[2]
-KEY = {"accessKeyId": "test", "secretAccessKey": "test-secret"}
-KNOWLEDGE = {
-    "returns.md": "# Returns\n\nGoods can be returned within 30 days. Use the label in the parcel.\n",
-    "öffnungszeiten.txt": "Der Laden ist montags bis freitags von 9 bis 18 Uhr geöffnet.\n",
-}
-ORDER = "My order number is 4711. How long can I return goods?"
-VERSION = "1"
-
-
-@dataclass
-class Live:
-    """A live bucket, seen past the assistant."""
-
-    url: str
-    credentials: Path | None
-    server: Server
-    store: Store
-
-    def names(self) -> list[str]:
-        return [e.name for e in self.store.list("") if not e.name.startswith("knowledge/")]
-
-
-@dataclass
-class Process:
-    """One of our processes: its port, its log."""
-
-    port: int
-    log: Path
-    process: subprocess.Popen[bytes]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(sign)
-        return self.process.wait(30)
-
-
-@contextmanager
-def _process(module: str, folder: Path, log: Path, **env: str) -> Iterator[Process]:
-    port = free_port()
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            cwd=folder,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "PORT": str(port), **env},
-        )
-    running = Process(port, log, process)
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                with urlopen(f"{running.url}/healthz", timeout=5) as answer:
-                    assert answer.status == 200
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{module} did not start: {log.read_text()[-2000:]}") from None
-                time.sleep(0.05)
-        yield running
-    finally:
-        process.kill()
-        process.wait(10)
-
-
-def _bucket(cloud: str, server: Server, name: str, folder: Path) -> Live:
-    credentials = None
-    if cloud == "gcs":
-        url = f"gs://{name}?endpoint={server.url}"
-        body = json.dumps({"name": name}).encode()
-        with urlopen(Request(f"{server.url}/storage/v1/b?project=p", body, {"Content-Type": "application/json"})):
-            pass
-    else:
-        url = f"s3://{name}?endpoint={server.url}&region=eu-central-1"
-        credentials = folder / "key.json"
-        credentials.write_text(json.dumps(KEY))
-        sdk: Any = boto3
-        sdk.client(
-            "s3",
-            endpoint_url=server.url,
-            region_name="eu-central-1",
-            aws_access_key_id=KEY["accessKeyId"],
-            aws_secret_access_key=KEY["secretAccessKey"],
-        ).create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-    store = open_store(StoreUrl.parse(url), credentials)
-    for file, text in KNOWLEDGE.items():
-        store.create(f"knowledge/{file}", text.encode())
-    return Live(url, credentials, server, store)
-
-
-@contextmanager
-def _store_server(cloud: str) -> Iterator[Server]:
-    with fake_gcs("EUROPE-WEST3") if cloud == "gcs" else versitygw("eu-central-1") as server:
-        yield server
-
-
-@contextmanager
-def _assistant(live: Live, provider: Process, log: Path, **env: str) -> Iterator[Process]:
-    env = {
-        "ASSISTANT_HOST": "127.0.0.1",
-        "ASSISTANT_NAME": "Testbed & Co",
-        "ASSISTANT_STORE_URL": live.url,
-        "ASSISTANT_BASE_URL": f"{provider.url}/v1",
-        "ASSISTANT_MODEL": "extractive-1",
-        **({"ASSISTANT_STORE_CREDENTIALS": str(live.credentials)} if live.credentials else {}),
-        **env,
-    }
-    with _process("assistant", ROOT / "examples", log, **env) as process:
-        yield process
-
-
-@contextmanager
-def _provider(folder: Path, **env: str) -> Iterator[Process]:
-    with _process(
-        "provider", ROOT / "tests/testbed", folder / "provider.log", PROVIDER_HOST="127.0.0.1", **env
-    ) as found:
-        yield found
+from tests.integration.assistant_process import (
+    ORDER,
+    ROOT,
+    Live,
+    Process,
+    User,
+    assistant_process,
+    bucket,
+    provider_process,
+    received,
+    store_server,
+    user_of,
+)
 
 
 @dataclass
@@ -160,83 +44,39 @@ class Setting:
 def setting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     folder = tmp_path_factory.mktemp("assistant")
     with ExitStack() as stack:
-        server = stack.enter_context(_store_server(request.param))
-        live = _bucket(request.param, server, "live-1", folder)
-        provider = stack.enter_context(_provider(folder))
-        yield Setting(live, provider, stack.enter_context(_assistant(live, provider, folder / "assistant.log")))
-
-
-class User:
-    """Someone with a browser's cookies, at one or more replicas."""
-
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self.http, self.url = http, url
-
-    async def call(self, method: str, path: str, body: Any = None, status: int = 200) -> dict[str, Any]:
-        async with self.http.request(method, f"{self.url}{path}", json=body) as response:
-            answer: dict[str, Any] = await response.json()
-            assert response.status == status, answer
-            return answer
-
-    async def ask(self, message: str, status: int = 200, **more: Any) -> dict[str, Any]:
-        return await self.call("POST", "/api/chat", {"message": message, **more}, status)
-
-    async def consent(self, recording: bool) -> None:
-        body = {"recording": recording, "version": VERSION}
-        assert (await self.call("POST", "/api/consent", body))["recording"] is recording
-
-    async def stream(self, message: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        async with self.http.post(f"{self.url}/api/chat", json={"message": message, "stream": True}) as response:
-            assert (response.status, response.content_type) == (200, "text/event-stream")
-            event = ""
-            async for line in response.content:
-                field, _, value = line.decode().rstrip("\n").partition(": ")
-                if field == "event":
-                    event = value
-                elif field == "data":
-                    yield event, json.loads(value)
-
-
-@asynccontextmanager
-async def _user(process: Process) -> AsyncIterator[User]:
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
-        user = User(http, process.url)
-        await user.call("POST", "/api/sessions", status=201)
-        yield user
-
-
-def _received(provider: Process, method: str = "GET") -> Any:
-    with urlopen(Request(f"{provider.url}/received", method=method)) as answer:
-        return json.loads(answer.read() or b"null")
+        server = stack.enter_context(store_server(request.param))
+        live = bucket(request.param, server, "live-1", folder)
+        provider = stack.enter_context(provider_process(folder))
+        yield Setting(live, provider, stack.enter_context(assistant_process(live, provider, folder / "assistant.log")))
 
 
 async def test_an_answer_names_its_source_and_the_model_got_the_passage(setting: Setting) -> None:
-    _received(setting.provider, "DELETE")
-    async with _user(setting.assistant) as user:
+    received(setting.provider, "DELETE")
+    async with user_of(setting.assistant) as user:
         reply = await user.ask("How long can I return goods?")
         german = await user.ask("Wie sind die Oeffnungszeiten von eurem Laden?")
     assert "30 days" in reply["answer"]
     assert (reply["sources"], reply["recorded"]) == (["returns.md"], False)
     assert "18 Uhr" in german["answer"]
     assert german["sources"] == ["öffnungszeiten.txt"]
-    first = _received(setting.provider)[0]["body"]
+    first = received(setting.provider)[0]["body"]
     assert first["stream"] is True
     assert "within 30 days" in first["messages"][-1]["content"]
     assert "Testbed & Co" in first["messages"][0]["content"]
 
 
 async def test_what_nothing_is_known_about_is_said_and_not_asked(setting: Setting) -> None:
-    _received(setting.provider, "DELETE")
-    async with _user(setting.assistant) as user:
+    received(setting.provider, "DELETE")
+    async with user_of(setting.assistant) as user:
         assert "don't know" in (await user.ask("Who won the 1954 world cup?"))["answer"]
         assert "weiß ich nicht" in (await user.ask("Wer hat 1954 das Endspiel gewonnen?"))["answer"]
         last = [e async for e in user.stream("Who won the 1954 world cup?")][-1]
     assert (last[0], last[1]["sources"]) == ("done", [])
-    assert _received(setting.provider) == []
+    assert received(setting.provider) == []
 
 
 async def test_answers_stream(setting: Setting) -> None:
-    async with _user(setting.assistant) as user:
+    async with user_of(setting.assistant) as user:
         events = [e async for e in user.stream("How long can I return goods?")]
     assert [name for name, _ in events] == ["delta"] * (len(events) - 1) + ["done"]
     assert len(events) > 4
@@ -247,8 +87,8 @@ async def test_answers_stream(setting: Setting) -> None:
 async def test_without_consent_the_page_remembers_and_the_bucket_holds_nothing(
     setting: Setting, tmp_path: Path
 ) -> None:
-    with _assistant(setting.live, setting.provider, tmp_path / "second.log") as second:
-        async with _user(setting.assistant) as user:
+    with assistant_process(setting.live, setting.provider, tmp_path / "second.log") as second:
+        async with user_of(setting.assistant) as user:
             before = setting.live.names()
             reply = await user.ask(ORDER)
             user.url = second.url
@@ -261,12 +101,12 @@ async def test_without_consent_the_page_remembers_and_the_bucket_holds_nothing(
 
 
 async def test_a_consented_conversation_outlives_its_processes(setting: Setting, tmp_path: Path) -> None:
-    with _assistant(setting.live, setting.provider, tmp_path / "one.log") as one:
-        async with _user(one) as user:
+    with assistant_process(setting.live, setting.provider, tmp_path / "one.log") as one:
+        async with user_of(one) as user:
             await user.consent(True)
             assert (await user.ask(ORDER))["recorded"]
             one.stop(signal.SIGKILL)
-            with _assistant(setting.live, setting.provider, tmp_path / "two.log") as two:
+            with assistant_process(setting.live, setting.provider, tmp_path / "two.log") as two:
                 user.url = two.url
                 shown = await user.call("GET", "/api/conversation")
                 assert [t["question"] for t in shown["turns"]] == [ORDER]
@@ -286,7 +126,7 @@ async def test_a_consented_conversation_outlives_its_processes(setting: Setting,
 
 
 async def test_a_withdrawal_deletes_what_was_recorded(setting: Setting) -> None:
-    async with _user(setting.assistant) as user:
+    async with user_of(setting.assistant) as user:
         await user.consent(True)
         await user.ask(ORDER)
         session = (await user.call("GET", "/api/conversation"))["session"]
@@ -298,7 +138,7 @@ async def test_a_withdrawal_deletes_what_was_recorded(setting: Setting) -> None:
 
 
 async def test_parallel_questions_of_one_session_are_all_recorded(setting: Setting) -> None:
-    async with _user(setting.assistant) as user:
+    async with user_of(setting.assistant) as user:
         await user.consent(True)
         replies = await asyncio.gather(*(user.ask(f"How long can I return goods {n}?") for n in range(6)))
         turns = (await user.call("GET", "/api/conversation"))["turns"]
@@ -309,7 +149,7 @@ async def test_parallel_questions_of_one_session_are_all_recorded(setting: Setti
 
 async def test_a_changed_knowledge_file_is_known_within_seconds(setting: Setting) -> None:
     name = "knowledge/gate.md"
-    async with _user(setting.assistant) as user:
+    async with user_of(setting.assistant) as user:
         for code in ("blue", "green"):
             setting.live.store.delete(name)
             setting.live.store.create(name, f"The gate code is {code}.".encode())
@@ -331,7 +171,7 @@ async def test_wrong_requests_get_a_status_and_say_why(setting: Setting) -> None
         assert (await user.ask("Hi", 401))["error"]["code"] == "no_session"
         await user.call("GET", "/api/nowhere", status=404)
         await user.call("PUT", "/api/chat", status=405)
-    async with _user(setting.assistant) as user:
+    async with user_of(setting.assistant) as user:
         assert "4000" in (await user.ask("x" * 4001, 413))["error"]["message"]
         await user.ask(" ", 400)
         await user.ask("x", 413, history=[{"question": "q" * 600_000, "answer": "a"}])
@@ -365,11 +205,11 @@ async def test_the_page_is_served_with_its_policy_and_the_cookie_is_closed(setti
 @pytest.mark.parametrize("cloud", ["gcs", "s3"])
 async def test_a_dead_store_is_a_clear_error_and_no_acknowledged_turn(cloud: str, tmp_path: Path) -> None:
     with ExitStack() as stack:
-        server = stack.enter_context(_store_server(cloud))
-        live = _bucket(cloud, server, "live-1", tmp_path)
-        provider = stack.enter_context(_provider(tmp_path, PROVIDER_WORD_SECONDS="0.05"))
-        assistant = stack.enter_context(_assistant(live, provider, tmp_path / "assistant.log"))
-        async with _user(assistant) as user:
+        server = stack.enter_context(store_server(cloud))
+        live = bucket(cloud, server, "live-1", tmp_path)
+        provider = stack.enter_context(provider_process(tmp_path, PROVIDER_WORD_SECONDS="0.05"))
+        assistant = stack.enter_context(assistant_process(live, provider, tmp_path / "assistant.log"))
+        async with user_of(assistant) as user:
             await user.consent(True)
             events = []
             async for event in user.stream("How long can I return goods?"):
@@ -394,10 +234,10 @@ async def test_a_dead_store_is_a_clear_error_and_no_acknowledged_turn(cloud: str
 
 async def test_a_dead_model_is_a_clear_error(setting: Setting, tmp_path: Path) -> None:
     with (
-        _provider(tmp_path, PROVIDER_WORD_SECONDS="0.1") as provider,
-        _assistant(setting.live, provider, tmp_path / "assistant.log") as assistant,
+        provider_process(tmp_path, PROVIDER_WORD_SECONDS="0.1") as provider,
+        assistant_process(setting.live, provider, tmp_path / "assistant.log") as assistant,
     ):
-        async with _user(assistant) as user:
+        async with user_of(assistant) as user:
             events = []
             async for event in user.stream("How long can I return goods?"):
                 events.append(event)
@@ -410,10 +250,10 @@ async def test_a_dead_model_is_a_clear_error(setting: Setting, tmp_path: Path) -
 
 async def test_a_client_cut_off_leaves_no_turn_and_sigterm_lets_answers_end(setting: Setting, tmp_path: Path) -> None:
     with (
-        _provider(tmp_path, PROVIDER_WORD_SECONDS="0.1") as provider,
-        _assistant(setting.live, provider, tmp_path / "assistant.log") as assistant,
+        provider_process(tmp_path, PROVIDER_WORD_SECONDS="0.1") as provider,
+        assistant_process(setting.live, provider, tmp_path / "assistant.log") as assistant,
     ):
-        async with _user(assistant) as user:
+        async with user_of(assistant) as user:
             await user.consent(True)
             async with user.http.post(
                 f"{user.url}/api/chat", json={"message": "How long can I return goods?", "stream": True}
@@ -432,7 +272,7 @@ async def test_a_client_cut_off_leaves_no_turn_and_sigterm_lets_answers_end(sett
 
 
 async def test_the_log_holds_nothing_of_users(setting: Setting) -> None:
-    async with _user(setting.assistant) as user:
+    async with user_of(setting.assistant) as user:
         await user.consent(True)
         await user.ask(ORDER)
         session = (await user.call("GET", "/api/conversation"))["session"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -63,7 +64,7 @@ def pods(objects: list[Object]) -> dict[str, Object]:
     return found
 
 
-@pytest.mark.parametrize("values", [EU, BOTH], ids=["eu", "eu and us"])
+@pytest.mark.parametrize("values", [EU, BOTH, (*EU, "--set=identitySecret=logins")], ids=["eu", "eu and us", "logins"])
 def test_judges_have_nothing_critical_to_say(schemas: Path, values: tuple[str, ...]) -> None:
     text = helm(*values, "--include-crds").stdout
     assert judges.kubeconform(schemas, text) == []
@@ -129,6 +130,18 @@ def regions(pod: Object) -> list[str]:
 def secrets(pod: Object) -> set[str]:
     projected = [v["projected"]["sources"] for v in pod["spec"]["volumes"] if "projected" in v]
     return {s["secret"]["name"] for sources in projected for s in sources}
+
+
+def test_accounts_at_identity_servers_reach_the_operator_alone() -> None:
+    rule = '{"to":[{"ipBlock":{"cidr":"192.0.2.9/32"}}],"ports":[{"port":8443}]}'
+    objects = render(*EU, "--set=identitySecret=logins", f"--set-json=networkPolicy.identity=[{rule}]")
+    holders = {name for name, pod in pods(objects).items() if "logins" in secrets(pod)}
+    assert holders == {"domicile-operator"}
+    [container] = pods(objects)["domicile-operator"]["spec"]["containers"]
+    assert {"name": "identity", "mountPath": "/etc/domicile/identity", "readOnly": True} in container["volumeMounts"]
+    egress = only(objects, "NetworkPolicy", "domicile-operator")["spec"]["egress"]
+    assert egress[-1] == json.loads(rule)
+    assert not any("logins" in secrets(pod) for pod in pods(render(*EU)).values())
 
 
 def test_pods_stay_in_the_region_of_the_served_site() -> None:
@@ -231,6 +244,23 @@ def test_stores_of_zones_that_the_cluster_does_not_serve_stay_closed() -> None:
     alone, beside = (render(*values, "--set=sites={gcp-frankfurt}") for values in (EU, BOTH))
     kept = [{o["metadata"]["name"]: o for o in objects if o["kind"] == "NetworkPolicy"} for objects in (alone, beside)]
     assert kept[0] == kept[1]
+
+
+def test_where_people_log_in_there_is_a_session_store_that_only_front_doors_reach() -> None:
+    objects = render(*EU, "--set=identitySecret=logins")
+    store = only(objects, "Deployment", "domicile-sessions")["spec"]
+    assert store["replicas"] == 1
+    [volume] = [v for v in store["template"]["spec"]["volumes"] if v["name"] == "users"]
+    assert volume["secret"]["items"] == [{"key": "users.acl", "path": "users.acl"}], "not the password itself"
+    policy = only(objects, "NetworkPolicy", "domicile-sessions")["spec"]
+    assert "egress" not in policy
+    assert "Egress" in policy["policyTypes"]
+    [peer] = policy["ingress"][0]["from"]
+    assert peer["podSelector"] == {"matchLabels": {"app.kubernetes.io/component": "front-door"}}
+    assert peer["namespaceSelector"]["matchExpressions"] == [{"key": "domicile.dev/tenant", "operator": "Exists"}]
+    env = only(objects, "Deployment", "domicile-operator")["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "DOMICILE_DOOR_IMAGE", "value": "domicile.dev/frontdoor:0.1.0"} in env
+    assert not [o for o in render(*EU) if o["metadata"]["name"] == "domicile-sessions"]
 
 
 @pytest.mark.parametrize(

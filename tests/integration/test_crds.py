@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.integration.apiserver import ApiServer
+from tests.vendors import PROVIDERS, TENANT
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("zones/*.yaml")) + sorted((ROOT / "examples").glob("tenants/*.yaml"))
@@ -134,6 +135,8 @@ _KEY, _PEER_KEY = f"{_SITE}/key", "spec/sites/1/key"
 _AT_HOME = "must lie in the site's own cloud and region"
 
 ZONE_REFUSALS = [
+    ("spec/identity", {"url": "https://sso.example"}, "identity.adminUrl is required"),
+    ("spec/identity", {"url": "http://sso.example", "adminUrl": "https://keycloak.sso.svc"}, "spec.identity.url"),
     (_KEY, {}, "set exactly one of name, awsKms and gcpKms"),
     (_KEY, {"name": "one", "gcpKms": {"name": _RESOURCE}}, "set exactly one of name, awsKms and gcpKms"),
     (_KEY, {"gcpKms": {"name": _RESOURCE.replace("west3", "west4")}}, _AT_HOME),
@@ -199,6 +202,42 @@ ZONE_REFUSALS = [
 ]
 
 _ASSISTANT = {"name": "a", "image": "i"}
+_OIDC = {"issuer": "https://login.example/x", "clientId": "c", "clientSecret": "corp"}
+_DOOR = {"host": "bank.example", "tls": {"secret": "bank-tls"}}
+_CORP = {"name": "corp", "oidc": _OIDC, "mfa": {"mode": "local"}}
+
+
+def _passwords(*, localUsers: bool = True, **passwords: Any) -> Object:  # noqa: N803  as on the wire
+    return {"host": "bank.example", "sso": {"localUsers": localUsers, "passwords": passwords}}
+
+
+def _sso(**changes: Any) -> Object:
+    return {**_DOOR, "sso": {"identityProviders": [_CORP | changes]}}
+
+
+def _saml(mfa: Object | None = None, **saml: str) -> Object:
+    provider = {"name": "corp", "saml": saml, "mfa": mfa or {"mode": "local"}}
+    return {**_DOOR, "sso": {"identityProviders": [provider]}}
+
+
+def _profile(name: str, mfa: Object | None = None, groups: tuple[str, ...] = (), **changes: Any) -> Object:
+    """One of the well-known providers, with changes of the fields of its profile."""
+    made = copy.deepcopy(PROVIDERS[name]) | {"name": "corp"}
+    [kind] = made.keys() - {"name", "mfa"}
+    made[kind] |= changes
+    made["mfa"] = mfa or made["mfa"]
+    made["roleMappings"] = [{"group": g, "role": "member"} for g in groups]
+    return {**_DOOR, "sso": {"identityProviders": [made]}}
+
+
+def _proof(claim: str, *values: str) -> Object:
+    return {"mode": "upstream", "claim": claim, "values": list(values)}
+
+
+def _mapping(**changes: Any) -> Object:
+    return _sso(roleMappings=[{"group": "g", "role": "member"} | changes])
+
+
 TENANT_REFUSALS = [
     ("metadata/name", "a" * 41, "DNS label of at most 40 characters"),
     ("metadata/name", "a.b", "DNS label of at most 40 characters"),
@@ -217,6 +256,79 @@ TENANT_REFUSALS = [
     ("spec/assistants/0/podTemplate", "no", "must be of type object"),
     ("spec/model", {"provider": "p"}, "spec.model.model: Required value"),
     ("spec/access", {"clients": [{"namespace": "Not"}]}, "spec.access.clients[0].namespace"),
+    ("spec/access", {"host": "bank.example"}, "host, sso and tls come together"),
+    ("spec/access", {"sso": {}}, "host, sso and tls come together"),
+    ("spec/access", {"host": "bank.example", "sso": {}}, "host, sso and tls come together"),
+    ("spec/access", {**_DOOR, "host": "https://bank.example", "sso": {}}, "spec.access.host"),
+    ("spec/access", {**_DOOR, "host": "bank", "sso": {}}, "spec.access.host"),
+    ("spec/access", {"sources": ["0.0.0.0/0"]}, "they need host, sso and tls"),
+    ("spec/access", {"edge": {"cidrs": ["0.0.0.0/0"]}}, "they need host, sso and tls"),
+    ("spec/access", _sso(mfa={"mode": "local", "values": ["mfa"]}), "claim and values are required with mode"),
+    ("spec/access", _sso(mfa={"mode": "upstream", "claim": "sub", "values": ["x"]}), "says nothing of a second"),
+    ("spec/access", {**_DOOR, "sso": {}, "sources": ["10.0.0.1/8"]}, "give a network such as 10.0.0.0/8"),
+    ("spec/access", {**_DOOR, "sso": {}, "sources": ["10.0.0.0/40"]}, "give a network such as 10.0.0.0/8"),
+    ("spec/access", {**_DOOR, "sso": {}, "edge": {}}, "set cidrs, clientCa or both"),
+    ("spec/access", {**_DOOR, "sso": {}, "excludedRules": [980130]}, "less than or equal to 948999"),
+    ("spec/assistants/0/paths", [{"prefix": "/admin/x", "public": True}], "/admin is for owners and admins"),
+    ("spec/assistants/0/paths", [{"prefix": "/forms"}], "a path is public, or it names the roles"),
+    ("spec/assistants/0/paths", [{"prefix": "/a", "public": True, "roles": ["owner"]}], "a path is public, or"),
+    ("spec/assistants/0/paths", [{"prefix": "/../x", "public": True}], "prefix"),
+    ("spec/assistants/0/name", "front-door", "the front door's own names"),
+    ("spec/access", {**_DOOR, "sso": {"identityProviders": [_CORP, _CORP]}}, "Duplicate value"),
+    ("spec/access", {**_DOOR, "sso": {"session": {"idleSeconds": 10}}}, "greater than or equal to 300"),
+    (
+        "spec/access",
+        {**_DOOR, "sso": {"identityProviders": [{"name": "corp", "oidc": _OIDC}]}},
+        "mfa: Required value",
+    ),
+    ("spec/access", _passwords(localUsers=False), "set localUsers, too"),
+    ("spec/access", _passwords(breachedList="../etc/passwd"), "passwords.breachedList"),
+    ("spec/access", _passwords(breachedList="a) and length(1"), "passwords.breachedList"),
+    ("spec/access", _passwords(breakGlass="Ann Example"), "passwords.breakGlass"),
+    ("spec/access", _passwords(dormantDays=6), "greater than or equal to 7"),
+    ("spec/access", _passwords(breakGlass="ab"), "passwords.breakGlass"),
+    ("spec/access", _sso(mfa={"mode": "none"}), "Unsupported value"),
+    ("spec/access", _sso(mfa={"mode": "upstream"}), "claim and values are required"),
+    ("spec/access", _sso(mfa={"mode": "local", "claim": "acr", "values": ["mfa"]}), "claim and values are required"),
+    ("spec/access", _sso(mfa={"mode": "upstream", "claim": "acr", "values": [".*"]}), "mfa.values[0]"),
+    ("spec/access", _sso(oidc=_OIDC | {"issuer": "http://login.example"}), "oidc.issuer"),
+    ("spec/access", _sso(oidc=_OIDC | {"issuer": "https://login.example/?a=b"}), "oidc.issuer"),
+    ("spec/access", _sso(oidc=_OIDC | {"clientSecret": "front-door"}), "the operator's own Secrets"),
+    ("spec/access", _sso(saml={"metadataUrl": "https://login.example/m"}), "set exactly one of oidc, saml, google"),
+    ("spec/access", _saml(), "set exactly one of metadataUrl and metadataSecret"),
+    ("spec/access", _saml(metadataUrl="https://l.example/m", metadataSecret="m"), "set exactly one of metadataUrl"),
+    ("spec/access", _saml(metadataUrl="http://login.example/m"), "saml.metadataUrl"),
+    ("spec/access", _saml(metadataSecret="front-door"), "the operator's own Secrets"),
+    (
+        "spec/access",
+        _saml({"mode": "upstream", "claim": "acr", "values": ["mfa"]}, metadataSecret="m"),
+        "mfa.mode upstream needs oidc",
+    ),
+    ("spec/access", _sso(google=PROVIDERS["google"]["google"]), "set exactly one of oidc, saml, google"),
+    ("spec/access", _profile("google", hostedDomain="*"), "hostedDomain is the organisation's domain alone"),
+    ("spec/access", _profile("google", hostedDomain="ann@bank.example"), "hostedDomain is the organisation's domain"),
+    ("spec/access", _profile("google", clientSecret="front-door"), "the operator's own Secrets"),
+    ("spec/access", _profile("google", _proof("amr", "mfa")), "google and oneLogin need mfa.mode local"),
+    ("spec/access", _profile("google", groups=("bank.example", "staff")), "the group of its role mappings is its host"),
+    ("spec/access", _profile("entra", tenantId="common"), "tenantId is the Directory (tenant) ID, a GUID"),
+    ("spec/access", _profile("entra", tenantId="bank.onmicrosoft.com"), "tenantId is the Directory (tenant) ID"),
+    ("spec/access", _profile("entra", tenantId=TENANT.replace("1", "A")), "a GUID in lower case"),
+    ("spec/access", _profile("entra", groupsClaim="wids"), "Unsupported value"),
+    ("spec/access", _profile("entra", _proof("amr", "mfa")), "set mfa.claim acrs and mfa.values"),
+    ("spec/access", _profile("entra", _proof("acrs", "c1", "c0")), "set mfa.claim acrs and mfa.values"),
+    ("spec/access", _profile("okta", domain="https://bank.okta.com"), "domain is the Okta domain alone"),
+    ("spec/access", _profile("okta", domain="bank"), "domain is the Okta domain alone"),
+    ("spec/access", _profile("okta", domain="bank-admin.okta.com"), "leave -admin out"),
+    ("spec/access", _profile("okta", authorizationServer="a/b"), "okta.authorizationServer"),
+    ("spec/access", _profile("okta", _proof("acr", "mfa")), "set mfa.claim amr and mfa.values [mfa]"),
+    ("spec/access", _profile("okta", _proof("amr", "mfa", "pwd")), "set mfa.claim amr and mfa.values [mfa]"),
+    ("spec/access", _profile("onelogin", subdomain="bank.onelogin.com"), "subdomain is what stands before"),
+    ("spec/access", _profile("onelogin", _proof("acr", "mfa")), "google and oneLogin need mfa.mode local"),
+    ("spec/access", _mapping(role="root"), "Unsupported value"),
+    ("spec/access", _mapping(role="manager"), "a manager needs assistants"),
+    ("spec/access", _mapping(assistants=["support"]), "assistants are granted to the role manager"),
+    ("spec/access", _mapping(group=""), "group"),
+    ("spec/assistants/0/envSecrets", ["front-door"], "the operator's own Secrets"),
     ("spec/replication", {"maxAgeSeconds": 59}, "greater than or equal to 60"),
     ("spec/replication", {"maxAgeSeconds": 604801}, "less than or equal to 604800"),
     ("spec/replication", {"retention": {"hourly": -1}}, "greater than or equal to 0"),
@@ -265,6 +377,22 @@ def test_bad_objects_are_refused_with_a_reason(
     apiserver: ApiServer, make: Any, path: str, value: object, words: str
 ) -> None:
     assert words in refusal(apiserver, "create", change(make(), path, value))
+
+
+def _shown() -> list[Object]:
+    """The identity providers that the documentation shows, vendor by vendor."""
+    section = (ROOT / "docs" / "identity.md").read_text().partition("## Well-known providers")[2].partition("\n## ")[0]
+    return [p for block in section.split("```yaml\n")[1:] for p in yaml.safe_load(block.partition("```")[0])]
+
+
+def test_well_known_providers_are_accepted_as_documented(apiserver: ApiServer) -> None:
+    shown = _shown()
+    assert {k for p in shown for k in p} >= {"google", "entra", "okta", "oneLogin"}
+    asked = [*({"name": f"our-{n}", **p} for n, p in PROVIDERS.items()), *shown]
+    obj = change(tenant(), "spec/access", {**_DOOR, "sso": {"identityProviders": asked}})
+    apiserver.kubectl("create", "--validate=strict", "-f", "-", stdin=obj)
+    stored = apiserver.get("assistanttenant", obj["metadata"]["name"])["spec"]["access"]["sso"]["identityProviders"]
+    assert [p["entra"]["groupsClaim"] for p in stored if "entra" in p] == ["groups", "groups"]
 
 
 def test_two_sites_of_one_cloud_need_buckets_of_their_own(apiserver: ApiServer) -> None:

@@ -12,6 +12,7 @@ import yaml
 from domicile.controllers.tenant import builders
 from domicile.controllers.tenant.view import ClaimView, TenantView
 from tests import judges
+from tests.unit.test_front_door import with_door
 from tests.unit.views import tenant_spec, view
 
 ASSISTANTS = [
@@ -33,6 +34,7 @@ TENANTS: dict[str, TenantView] = {
     ),
     "standby": view(claim=ClaimView(2, "aws-frankfurt", stands=True, opened=True, everywhere=True)),
     "closed to all clients": view(tenant_spec(access={})),
+    "with a front door": with_door({"edge": {"clientCa": "cdn-ca"}}),
 }
 
 

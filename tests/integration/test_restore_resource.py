@@ -268,12 +268,19 @@ async def test_a_damaged_snapshot_is_found_before_the_tenant_is_stopped(estate: 
 
 
 async def test_a_site_that_does_not_hold_the_tenant_refuses(estate: Estate) -> None:
-    platform = Platform("domicile-system", "domicile.dev/domicile:0.1.0", "IfNotPresent", ("aws-frankfurt",))
+    platform = Platform(
+        "domicile-system",
+        "domicile.dev/domicile:0.1.0",
+        "IfNotPresent",
+        ("aws-frankfurt",),
+        "domicile.dev/frontdoor:0.1.0",
+    )
     peer = Controllers(
         estate.kube,
         Events(estate.kube, "peer"),
         platform,
         credentials=estate.credentials,
+        identity=estate.identity,
         keys=estate.keys,
         resync_seconds=30,
         wake=lambda kind, name: None,

@@ -43,6 +43,7 @@ class World:
         self.apiserver = apiserver
         self.credentials = stores.credentials
         self.keys = keys
+        self.identity = keys / "identity"
         self.number = next(_numbers)
         self.zone_name = f"zone{self.number}"
         self.tenant = f"tenant{self.number}"
@@ -63,13 +64,20 @@ class World:
 
     def operator(self) -> Controllers:
         """A fresh operator, as after a restart."""
-        platform = Platform("domicile-system", "domicile.dev/domicile:0.1.0", "IfNotPresent", ("gcp-frankfurt",))
+        platform = Platform(
+            "domicile-system",
+            "domicile.dev/domicile:0.1.0",
+            "IfNotPresent",
+            ("gcp-frankfurt",),
+            "domicile.dev/frontdoor:0.1.0",
+        )
         return Controllers(
             self.kube,
             Events(self.kube, "test"),
             platform,
             credentials=self.credentials,
             keys=self.keys,
+            identity=self.identity,
             resync_seconds=30,
             wake=lambda kind, name: None,
         )

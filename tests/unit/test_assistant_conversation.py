@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples.assistant import conversation
-from examples.assistant.conversation import CONSENT_VERSION, Conversation, Turn, is_token, new_token
+from examples.assistant import conversation, export
+from examples.assistant.conversation import (
+    CONSENT_VERSION,
+    Conversation,
+    OtherPersonError,
+    Turn,
+    is_token,
+    new_token,
+)
 from examples.assistant.store import Entry, ExistsError, NotFoundError
 
 TOKEN = new_token()
@@ -27,6 +35,9 @@ class Objects:
     def __init__(self) -> None:
         self.held: dict[str, bytes] = {}
         self.before: Callable[[], None] = lambda: None
+
+    def each(self, prefix: str) -> Iterator[Entry]:
+        yield from self.list(prefix)
 
     def list(self, prefix: str) -> list[Entry]:
         self.before()
@@ -219,3 +230,123 @@ def test_only_a_token_is_a_token(value: str) -> None:
     assert not is_token(value) or len(value) == 43
     assert is_token(new_token())
     assert not is_token(None)
+
+
+ANN, BOB = "https://sso.example#7b1c2d3e", "https://sso.example#0b0b0b0b"
+_NAMES = {ANN: "ann", BOB: "bob", None: "nobody"}
+_STEPS = st.tuples(st.sampled_from([ANN, BOB, None]), st.sampled_from(["agree", "withdraw", "ask", "look"]))
+
+
+def _step(store: Objects, person: str | None, event: str) -> list[str]:
+    session = Conversation(store, TOKEN, person)
+    if event == "ask":
+        session.append(Turn(_NAMES[person], "answer"), session.state())
+    elif event != "look":
+        session.decide(event == "agree", CONSENT_VERSION)
+    return [t.question for t in session.turns(session.state())]
+
+
+@given(st.lists(_STEPS, max_size=10))
+def test_a_token_opens_a_persons_conversation_to_that_person_only(steps: list[tuple[str | None, str]]) -> None:
+    store = Objects()
+    owner: str | None = None
+    for person, event in steps:
+        if owner not in (None, person):
+            before = dict(store.held)
+            with pytest.raises(OtherPersonError):
+                _step(store, person, event)
+            assert store.held == before
+            continue
+        decided = sum("consent-" in n for n in store.held)
+        shown = _step(store, person, event)
+        if sum("consent-" in n for n in store.held) > decided:
+            owner = person
+        assert set(shown) <= {_NAMES[owner], "nobody"}
+    assert not any(ANN in n or BOB in n or b"7b1c2d3e" in d for n, d in store.held.items())
+
+
+@given(st.integers(0, 12))
+def test_of_two_who_agree_at_once_with_one_token_one_has_the_conversation(call: int) -> None:
+    store = Objects()
+
+    def bob() -> None:
+        store.before = lambda: None
+        with suppress(OtherPersonError):
+            _step(store, BOB, "agree")
+
+    store.before = At(call, bob)
+    won = True
+    try:
+        _step(store, ANN, "agree")
+    except OtherPersonError:
+        won = False
+    store.before = lambda: None
+    for person, allowed in ((ANN, won), (BOB, not won)):
+        if allowed:
+            assert Conversation(store, TOKEN, person).state().recording
+        else:
+            with pytest.raises(OtherPersonError):
+                Conversation(store, TOKEN, person).state()
+    assert len({json.loads(d)["person"] for d in store.held.values()}) == 1
+
+
+def test_two_conversations_of_a_person_do_not_show_it() -> None:
+    store = Objects()
+    for token in (TOKEN, new_token()):
+        Conversation(store, token, ANN).decide(True, CONSENT_VERSION)
+    assert len({json.loads(d)["person"] for d in store.held.values()}) == 2
+
+
+def _exported(store: Objects) -> list[dict[str, Any]]:
+    return [json.loads(line) for batch in export.lines(store) for line in batch.splitlines()]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["agree", "withdraw", "ask"])), max_size=30))
+def test_an_export_holds_what_its_users_see(events: list[tuple[int, str]]) -> None:
+    store = Objects()
+    store.held["knowledge/a.md"] = store.held["conversations/readme"] = b"no conversation"
+    sessions = [Conversation(store, c * 43) for c in "abc"]
+    for who, event in events:
+        if event == "ask":
+            sessions[who].append(Turn(f"{who}\n", "ä"), sessions[who].state())
+        else:
+            sessions[who].decide(event == "agree", CONSENT_VERSION)
+    found = _exported(store)
+    assert [f["name"] for f in found] == sorted(f["name"] for f in found)
+    for session in sessions:
+        mine = [f for f in found if session.id in f["name"]]
+        assert [f["question"] for f in mine] == [t.question for t in session.turns(session.state())]
+        assert all(f["name"] in store.held for f in mine)
+    assert all(f.keys() == {"name", "time", "question", "answer", "sources"} for f in found)
+
+
+def test_an_export_reads_no_further_than_it_is_asked_for() -> None:
+    store = Objects()
+    _decide(store, True)
+    for n in range(3 * export.BATCH_TURNS):
+        _ask(store, str(n))
+    calls = 0
+
+    def count() -> None:
+        nonlocal calls
+        calls += 1
+
+    store.before = count
+    batches = export.lines(store)
+    assert calls == 0
+    sizes = []
+    for batch in batches:
+        sizes.append(batch.count(b"\n"))
+        # Two listings and the decision, then a batch of turns at a time.
+        assert calls == 3 + sum(sizes)
+    assert sizes == [export.BATCH_TURNS] * 3
+
+
+def test_what_a_crash_left_of_a_withdrawn_conversation_is_not_exported() -> None:
+    store = Objects()
+    _decide(store, True)
+    _ask(store, "early")
+    left = {n: d for n, d in store.held.items() if "consent-" not in n}
+    _decide(store, False)
+    store.held |= left
+    assert _exported(store) == []

@@ -47,6 +47,7 @@ async def test_metrics_tell_what_happened() -> None:
     metrics.wrote("PATCH", "deployments", 200)
     metrics.leading(value=True)
     metrics.event("Failover")
+    metrics.posted("LoginBurst", "Warning")
     async with serving(Health(1), metrics.render, 0) as port:
         status, text = await fetch(port, "/metrics")
     assert status == 200
@@ -58,6 +59,7 @@ async def test_metrics_tell_what_happened() -> None:
         'domicile_kube_writes_total{method="PATCH",resource="deployments",status="200"} 1.0',
         "domicile_leading 1.0",
         'domicile_watch_events_total{kind="Failover"} 1.0',
+        'domicile_events_total{reason="LoginBurst",type="Warning"} 1.0',
         "process_resident_memory_bytes",
     ):
         assert line in text

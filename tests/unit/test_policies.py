@@ -9,12 +9,23 @@ from typing import Any
 import pytest
 
 from domicile.api.conditions import ConditionType
+from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantStatus, CommitStatus
+from domicile.controllers.realm.state import RealmState
 from domicile.controllers.tenant import policies, status
 from domicile.controllers.tenant.policies import Verdict
 from domicile.controllers.tenant.replication import awaits_snapshot
-from domicile.controllers.tenant.view import ClaimView, Ownership, Proof, Residency, Standing, TenantView, Workload
-from tests.unit.views import NOW, tenant_spec, view
+from domicile.controllers.tenant.view import (
+    Certificate,
+    ClaimView,
+    Ownership,
+    Proof,
+    Residency,
+    Standing,
+    TenantView,
+    Workload,
+)
+from tests.unit.views import NOW, tenant_spec, view, zone_spec
 
 
 def verdict(of: TenantView, kind: str) -> Verdict:
@@ -32,6 +43,50 @@ def test_a_good_tenant_is_ready_and_nothing_blocks() -> None:
 
 def model(provider: str, name: str) -> dict[str, Any]:
     return {"spec": tenant_spec(model={"provider": provider, "model": name})}
+
+
+CORP = {
+    "name": "corp",
+    "oidc": {"issuer": "https://login.example", "clientId": "c", "clientSecret": "corp-login"},
+    "mfa": {"mode": "local"},
+}
+STAFF = {
+    "name": "staff",
+    "vendor": "activeDirectory",
+    "url": "ldaps://dc.bank.example",
+    "bindDn": "cn=reader",
+    "bindSecret": "staff-bind",
+    "usersDn": "ou=people",
+    "groupsDn": "ou=groups",
+}
+GRANT = {"group": "g", "role": "manager", "assistants": ["nobody", "helpdesk", "elsewhere"]}
+ISSUER = "https://sso.example/realms/bank-01234567"
+NO_IDENTITY = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec())
+WITH_IDENTITY = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec(identity={"url": "https://sso.example"}))
+
+
+def sso(
+    provider: dict[str, Any] | None = None,
+    directories: list[dict[str, Any]] | None = None,
+    *,
+    local_users: bool = True,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Changes to the view of a tenant whose people log in well."""
+    asked = {
+        "identityProviders": [CORP | (provider or {})],
+        "directories": directories or [],
+        "localUsers": local_users,
+    }
+    access = {"host": "bank.example", "tls": {"secret": "bank-tls"}, "sso": asked}
+    good = {
+        "zone": WITH_IDENTITY,
+        "provider_secrets": {"corp": "s", "staff": "s"},
+        "realm": RealmState(ISSUER),
+        "certificate": Certificate(NOW + timedelta(days=30)),
+        "workloads": {name: Workload(ready=2, updated=True) for name in ("helpdesk", "front-door")},
+    }
+    return {"spec": tenant_spec(access=access)} | good | changes
 
 
 PEER_DOWN = "The stores of peer site aws-frankfurt don't answer (Unavailable)."
@@ -107,7 +162,17 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
     ({"policies_missing": ("default-deny",)}, "NetworkIsolated", "False", "PoliciesMissing", False, "default-deny"),
     ({"policies_foreign": ("allow-all",)}, "NetworkIsolated", "False", "ForeignPolicies", False, "allow-all"),
     ({"refusal": "env is invalid"}, "WorkloadReady", "False", "Refused", False, "env is invalid"),
-    ({"missing_secrets": ("crm",)}, "WorkloadReady", "False", "SecretMissing", False, "Create the missing Secrets"),
+    (
+        {
+            "spec": tenant_spec(assistants=[{"name": "helpdesk", "image": "i", "envSecrets": ["crm"]}]),
+            "missing_secrets": ("corp-login", "crm"),
+        },
+        "WorkloadReady",
+        "False",
+        "SecretMissing",
+        False,
+        "in namespace bank: crm.",
+    ),
     ({"nodes_in_region": 0}, "WorkloadReady", "False", "NoNodeInRegion", False, "europe-west3"),
     ({"workloads": {}}, "WorkloadReady", "False", "Progressing", False, "helpdesk"),
     ({"workloads": {"helpdesk": Workload(1, True)}}, "WorkloadReady", "False", "Progressing", False, "starting"),
@@ -150,6 +215,77 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
         False,
         "claim data, volume scratch (csi)",
     ),
+    (sso(zone=NO_IDENTITY), "SSOConfigured", "False", "NoIdentityServer", False, "add spec.identity"),
+    (sso(provider={"roleMappings": [GRANT]}), "SSOConfigured", "False", "AssistantUnknown", False, "elsewhere, nobody"),
+    (sso(realm=None), "SSOConfigured", "Unknown", "AwaitingRealm", False, "no realm yet"),
+    (
+        sso(realm=RealmState("i", error=("IdentityServerUnreachable", "it is down"))),
+        "SSOConfigured",
+        "False",
+        "IdentityServerUnreachable",
+        False,
+        "it is down",
+    ),
+    (sso(provider_secrets={}), "SSOConfigured", "False", "ProviderFailed", False, "Secret corp-login with the key"),
+    (
+        sso(realm=RealmState("i", faults={"corp": "it lies."})),
+        "SSOConfigured",
+        "False",
+        "ProviderFailed",
+        False,
+        "corp: it lies. All others work.",
+    ),
+    (sso(local_users=False, provider_secrets={}), "SSOConfigured", "False", "NobodyCanLogIn", False, "no other way in"),
+    (
+        sso(directories=[STAFF], provider_secrets={"corp": "s"}),
+        "DirectoryReachable",
+        "False",
+        "DirectoryUnreachable",
+        False,
+        "Secret staff-bind is missing",
+    ),
+    (sso(directories=[STAFF], realm=None), "DirectoryReachable", "Unknown", "AwaitingRealm", False, "SSOConfigured"),
+    (
+        sso(directories=[STAFF], realm=RealmState("i", unreachable={"staff": "no answer."})),
+        "DirectoryReachable",
+        "False",
+        "DirectoryUnreachable",
+        False,
+        "staff: no answer.",
+    ),
+    (sso(certificate=None), "FrontDoorReady", "False", "CertificateMissing", False, "Secret bank-tls"),
+    (
+        sso(certificate=Certificate(NOW, ("CertificateExpired", "tls.crt has expired"))),
+        "FrontDoorReady",
+        "False",
+        "CertificateExpired",
+        False,
+        "Secret bank-tls: tls.crt has expired. Renew it.",
+    ),
+    (
+        sso(workloads={"helpdesk": Workload(ready=2, updated=True)}),
+        "FrontDoorReady",
+        "Unknown",
+        "AwaitingPods",
+        False,
+        "not started yet",
+    ),
+    (
+        sso(workloads={"front-door": Workload(ready=0, updated=True)}),
+        "FrontDoorReady",
+        "False",
+        "AwaitingPods",
+        False,
+        "not ready yet",
+    ),
+    (
+        sso(workloads={"front-door": Workload(0, updated=True, trouble=("ErrImagePull", "no image."))}),
+        "FrontDoorReady",
+        "False",
+        "ErrImagePull",
+        False,
+        "The front door: no image.",
+    ),
     ({"restoring": "bank-1"}, "WorkloadReady", "False", "Restoring", False, "Restore bank-1"),
 ]
 
@@ -167,7 +303,7 @@ def test_every_condition_has_a_verdict_whatever_is_wrong() -> None:
     for changes, *_ in CASES:
         verdicts = policies.judge(view(**changes))
         kinds = [v.type for v in verdicts]
-        assert len(kinds) == len(set(kinds)) == 6
+        assert len(kinds) == len(set(kinds)) == 9
 
 
 @pytest.mark.parametrize(
@@ -180,6 +316,34 @@ def test_every_condition_has_a_verdict_whatever_is_wrong() -> None:
 )
 def test_a_missing_proof_is_no_fault_at_first_nor_in_an_outage_nor_at_the_standby(changes: dict[str, Any]) -> None:
     assert verdict(view(**changes), "ReplicationHealthy").status == "True"
+
+
+def test_people_can_log_in_and_are_told_where() -> None:
+    found = verdict(view(**sso()), "SSOConfigured")
+    assert (found.status, found.reason) == ("True", "Configured")
+    assert f"{ISSUER}/broker/<name>/endpoint" in found.message
+    door = verdict(view(**sso()), "FrontDoorReady")
+    assert (door.status, door.reason, door.message) == ("True", "Serving", "People open https://bank.example.")
+
+
+def test_a_standbys_front_door_needs_its_certificate_and_no_pods() -> None:
+    away = ClaimView(2, "aws-frankfurt", stands=True, opened=True, everywhere=True)
+    rests = verdict(view(**sso(claim=away, workloads={})), "FrontDoorReady")
+    assert (rests.status, rests.reason) == ("True", "Standby")
+    assert verdict(view(**sso(claim=away, certificate=None)), "FrontDoorReady").reason == "CertificateMissing"
+
+
+def test_a_tenant_is_served_though_one_of_its_identity_providers_fails_and_not_without_a_realm() -> None:
+    one = view(**sso(realm=RealmState(ISSUER, faults={"corp": "it lies."})))
+    assert policies.ready(one, policies.judge(one)).status == "True"
+    shut = view(**sso(local_users=False, realm=RealmState(ISSUER, faults={"corp": "it lies."})))
+    assert policies.ready(shut, policies.judge(shut)).reason == "NobodyCanLogIn"
+    none = view(**sso(realm=RealmState(ISSUER, error=("IdentityServerUnreachable", "it is down"))))
+    top = policies.ready(none, policies.judge(none))
+    assert (top.status, top.reason) == ("False", "IdentityServerUnreachable")
+    waiting = policies.progress(top)
+    assert waiting is not None
+    assert waiting.type == ConditionType.RECONCILING
 
 
 def test_a_standby_is_ready_and_says_so() -> None:

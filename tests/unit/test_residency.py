@@ -118,6 +118,7 @@ def zone(
                 {"cloud": "gcp", "regions": ["europe-west3"]},
             ],
             "sites": [of.to_wire()],
+            "identity": {"url": "https://sso.example"},
             "attestations": [
                 {
                     "site": attested_site,
@@ -225,6 +226,11 @@ def test_what_no_api_shows_needs_an_attestation_with_either_profile(
     assert verdicts == dict.fromkeys(SITE_SUBJECTS, Verdict.ATTESTED) | {subject: expected}
     elsewhere = zone(site(profile), ALL_ATTESTED, attested_site="peer")
     assert {f.verdict for f in judge_site(elsewhere, elsewhere.sites[0], TODAY)} == {Verdict.UNKNOWN}
+
+
+def test_where_nobody_logs_in_no_identity_server_is_asked_after() -> None:
+    of = zone(site("cloud"), ALL_ATTESTED).model_copy(update={"identity": None})
+    assert Subject.IDENTITY_SERVER not in {f.subject for f in judge_site(of, of.sites[0], TODAY)}
 
 
 @pytest.mark.parametrize("profile", ["cloud", "compatible"])

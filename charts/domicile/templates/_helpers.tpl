@@ -12,8 +12,12 @@ app.kubernetes.io/name: domicile
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{- define "domicile.imageOf" -}}
+{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+
 {{- define "domicile.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ include "domicile.imageOf" (dict "root" . "image" .Values.image) }}
 {{- end -}}
 
 {{/* Region of each served site as a JSON object, and a failure that names what is missing or contradicts. */}}
@@ -113,6 +117,10 @@ topologySpreadConstraints:
 
 {{- define "domicile.container" -}}
 image: {{ include "domicile.image" . }}
+{{ include "domicile.confined" . }}
+{{- end -}}
+
+{{- define "domicile.confined" -}}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
@@ -145,7 +153,7 @@ readinessProbe:
   timeoutSeconds: 4
 {{- end -}}
 
-{{/* Mounts and volumes; dict "sites" bool, "credentials" and "keys" lists of Secrets, "tmp" size. */}}
+{{/* Mounts and volumes; dict "sites" bool, "credentials", "keys" and "identity" lists of Secrets, "tmp" size. */}}
 {{- define "domicile.mounts" -}}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
@@ -158,6 +166,9 @@ volumeMounts:
   {{- if .keys }}
   - {name: keys, mountPath: /etc/domicile/keys, readOnly: true}
   {{- end }}
+  {{- if .identity }}
+  - {name: identity, mountPath: /etc/domicile/identity, readOnly: true}
+  {{- end }}
 {{- end -}}
 
 {{- define "domicile.volumes" -}}
@@ -168,8 +179,10 @@ volumes:
   - name: sites
     configMap: {name: domicile-sites}
   {{- end }}
-  {{- with .credentials }}
-  - name: credentials
+  {{- $files := . }}
+  {{- range $name := list "credentials" "keys" "identity" }}
+  {{- with index $files $name }}
+  - name: {{ $name }}
     projected:
       defaultMode: 0440
       sources:
@@ -177,13 +190,5 @@ volumes:
         - secret: {name: {{ . }}}
         {{- end }}
   {{- end }}
-  {{- with .keys }}
-  - name: keys
-    projected:
-      defaultMode: 0440
-      sources:
-        {{- range . }}
-        - secret: {name: {{ . }}}
-        {{- end }}
   {{- end }}
 {{- end -}}

@@ -1,0 +1,1 @@
+"""How each part of a realm is brought to what it should be, through the Admin REST API."""

@@ -1,0 +1,138 @@
+"""An identity server (Keycloak): connections to its Admin REST API, and what its errors mean.
+
+A connection of python-keycloak carries the realm that it speaks of, so each is lent to one task at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+from keycloak import KeycloakAdmin, KeycloakOpenIDConnection
+from keycloak.exceptions import KeycloakAuthenticationError, KeycloakConnectionError, KeycloakError
+from pydantic import Field, ValidationError
+
+from domicile.api.common import Model
+
+Object = dict[str, Any]
+
+# Creating a realm takes seconds and a core of the server; more at a time only wait there.
+_CONNECTIONS = 4
+_TIMEOUT_SECONDS = 20
+
+
+class IdentityError(Exception):
+    """The identity server could not be used; the text is fit for a condition."""
+
+    reason = "IdentityServerFailed"
+
+
+class UnreachableError(IdentityError):
+    """It does not answer."""
+
+    reason = "IdentityServerUnreachable"
+
+
+class RefusedError(IdentityError):
+    """It does not let this operator in."""
+
+    reason = "IdentityServerRefused"
+
+
+class Account(Model):
+    """The operator's own client at the identity server: a service account that may create realms."""
+
+    client_id: Annotated[str, Field(description="Client id in the realm master.")]
+    client_secret: Annotated[str, Field(description="Its secret.")]
+
+
+def load_account(folder: Path, zone: str) -> tuple[Account, Path | None]:
+    """The account for a zone's identity server from ``<zone>.json``, and its CA bundle ``<zone>.pem``, if there is one.
+
+    Raises RefusedError where there is none, or it says something else.
+    """
+    path, bundle = folder / f"{zone}.json", folder / f"{zone}.pem"
+    try:
+        account = Account.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise RefusedError(
+            f"The operator has no account for the identity server of zone {zone}: put {path.name} with clientId and"
+            " clientSecret into its Secret of identity accounts."
+        ) from None
+    return account, bundle if bundle.exists() else None
+
+
+class IdentityServer:
+    """One Keycloak. Its methods raise IdentityError."""
+
+    def __init__(self, url: str, account: Account, verify: str | bool) -> None:
+        """``url`` is the base of ``/admin`` and ``/realms``; ``verify`` a CA bundle, or True for the system's."""
+        self.url = url.rstrip("/")
+        self._free: asyncio.Queue[KeycloakAdmin] = asyncio.Queue()
+        for _ in range(_CONNECTIONS):
+            self._free.put_nowait(self._connect(account, verify))
+
+    def _connect(self, account: Account, verify: str | bool) -> KeycloakAdmin:
+        connection = KeycloakOpenIDConnection(
+            server_url=f"{self.url}/",
+            client_id=account.client_id,
+            client_secret_key=account.client_secret,
+            user_realm_name="master",
+            verify=verify,
+            timeout=_TIMEOUT_SECONDS,
+        )
+        return KeycloakAdmin(connection=connection)
+
+    @asynccontextmanager
+    async def realm(self, name: str) -> AsyncIterator[KeycloakAdmin]:
+        """A connection that speaks of one realm."""
+        admin = await self._free.get()
+        try:
+            admin.connection.realm_name = name
+            yield admin
+        except KeycloakAuthenticationError:
+            raise RefusedError(
+                f"The identity server {self.url} refuses the operator's account: check its client id and secret."
+            ) from None
+        except (KeycloakConnectionError, httpx.HTTPError) as error:
+            cause = type(error.__cause__ or error).__name__
+            raise UnreachableError(f"The identity server {self.url} does not answer ({cause}).") from None
+        except (TypeError, LookupError, ValueError, AttributeError) as error:
+            # python-keycloak's words of an answer that is no JSON, or of another shape, hold that answer.
+            raise IdentityError(
+                f"The identity server {self.url} gave an answer that makes no sense ({type(error).__name__}). Is there"
+                " something else before it?"
+            ) from None
+        except KeycloakError as error:
+            if error.response_code == 403:
+                raise RefusedError(
+                    f"The identity server {self.url} lets the operator's account do too little: it needs the role"
+                    " create-realm, and lightweight access tokens."
+                ) from None
+            raise IdentityError(
+                f"The identity server {self.url} answered {error.response_code}: {_words(error)}"
+            ) from None
+        finally:
+            self._free.put_nowait(admin)
+
+    async def close(self) -> None:
+        """Close all connections, each when it is given back."""
+        for _ in range(_CONNECTIONS):
+            admin = await self._free.get()
+            await admin.connection.keycloak_openid.connection.aclose()
+            await admin.connection.aclose()
+
+
+def _words(error: KeycloakError) -> str:
+    """What the server said was wrong; never what it was sent."""
+    try:
+        answer = json.loads(error.response_body or b"")
+    except ValueError:
+        return "no reason given"
+    told = answer.get("errorMessage") or answer.get("error_description") or answer.get("error")
+    return str(told or "no reason given")[:200]

@@ -1,0 +1,153 @@
+"""Who of a tenant's pods talks to whom: default deny and the named openings, as pure functions of the view.
+
+Every list is written out even when empty: under server-side apply an absent field is nobody's, and somebody else's
+addition to it would stay.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from domicile.api.common import FIELD_MANAGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_ZONE
+from domicile.api.zone import ModelProvider, Profile, Site
+from domicile.controllers.door.door import HTTPS_PORT
+from domicile.controllers.tenant.parts import ASSISTANTS, DOORS, Object, named
+from domicile.controllers.tenant.view import TenantView
+
+DENY_ALL = "default-deny"
+GUARD_PORT = 8080
+SESSIONS_PORT = 6379
+DOOR_POLICIES = tuple(f"allow-door-{to}" for to in ("clients", "assistants", "dns", "identity", "sessions"))
+
+
+def model_provider(view: TenantView) -> ModelProvider | None:
+    """The provider that the tenant chose, if its zone has it."""
+    providers = view.zone.spec.model_providers if view.zone else []
+    return next((p for p in providers if p.name == view.spec.model.provider), None)
+
+
+def isolation(tenant: str, zone: str) -> Object:
+    """Default deny, both ways, for every pod of the namespace."""
+    return _policy(tenant, zone, DENY_ALL, {}, ingress=[], egress=[])
+
+
+def network_policies(view: TenantView) -> list[Object]:
+    """Default deny and the named openings, each of one kind of pod."""
+    return [isolation(view.name, view.spec.zone), *_of_assistants(view), *_of_door(view)]
+
+
+def _of_assistants(view: TenantView) -> list[Object]:
+    if view.zone is None:
+        raise ValueError("builders need a served zone; the policies gate on it")
+    provider = model_provider(view)
+    ref = provider.service if provider else None
+    model = [_pods(ref.namespace, ref.pod_labels)] if ref else []
+    # Where there is a door, no way leads around it.
+    clients = [{"podSelector": {"matchLabels": dict(DOORS)}}] if view.spec.access.sso else _client_namespaces(view)
+
+    def opening(name: str, **rules: list[Object]) -> Object:
+        return _policy(view.name, view.spec.zone, name, {"matchLabels": dict(ASSISTANTS)}, **rules)
+
+    return [
+        opening("allow-clients", ingress=_rules("from", clients, GUARD_PORT)),
+        opening("allow-dns", egress=_DNS),
+        opening("allow-lease", egress=_rules("to", [_ours(view, "lease-agent")], 8080)),
+        opening("allow-model", egress=_rules("to", model, (ref.target_port or ref.port) if ref else 0)),
+        opening("allow-store", egress=_store_rule(view.zone.own)),
+    ]
+
+
+def _of_door(view: TenantView) -> list[Object]:
+    access = view.spec.access
+    if access.sso is None:
+        return []
+    edge = [{"ipBlock": {"cidr": c}} for c in sorted(access.edge.cidrs)] if access.edge else []
+    outside = [{"ipBlock": {"cidr": c}} for c in sorted(access.sources)]
+    guards = [{"podSelector": {"matchLabels": dict(ASSISTANTS)}}]
+
+    rules: tuple[dict[str, list[Object]], ...] = (
+        {"ingress": _rules("from", edge or [*_client_namespaces(view), *outside], HTTPS_PORT)},
+        {"egress": _rules("to", guards, GUARD_PORT)},
+        {"egress": _DNS},
+        {"egress": _identity_rule(view)},
+        {"egress": _rules("to", [_ours(view, "sessions")], SESSIONS_PORT)},
+    )
+    pods = {"matchLabels": dict(DOORS)}
+    return [_policy(view.name, view.spec.zone, n, pods, **r) for n, r in zip(DOOR_POLICIES, rules, strict=True)]
+
+
+def _identity_rule(view: TenantView) -> list[Object]:
+    identity = view.zone.spec.identity if view.zone else None
+    if identity is None:
+        return []
+    if identity.pods is not None:
+        return _rules("to", [_pods(identity.pods.namespace, identity.pods.labels)], identity.pods.port)
+    port = urlsplit(identity.admin_url or identity.url).port or 443
+    return _rules("to", [{"ipBlock": {"cidr": c}} for c in sorted(identity.cidrs)], port)
+
+
+def store_peers(site: Site) -> tuple[list[str], int]:
+    """CIDRs and TCP port of a site's store; no CIDRs where the zone doesn't name them."""
+    url = urlsplit(site.stores.endpoint or "https://")
+    port = url.port or (443 if url.scheme == "https" else 80)
+    cidrs = list(site.stores.endpoint_cidrs)
+    if not cidrs and site.stores.profile is Profile.COMPATIBLE and url.hostname and _is_ipv4(url.hostname):
+        cidrs = [f"{url.hostname}/32"]
+    return cidrs, port
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 4
+    except ValueError:
+        return False
+
+
+def _store_rule(site: Site) -> list[Object]:
+    cidrs, port = store_peers(site)
+    return _rules("to", [{"ipBlock": {"cidr": c}} for c in cidrs], port)
+
+
+def _client_namespaces(view: TenantView) -> list[Object]:
+    return [_namespace(c.namespace) for c in view.spec.access.clients]
+
+
+def _ours(view: TenantView, component: str) -> Object:
+    return _pods(view.platform.namespace, {LABEL_COMPONENT: component})
+
+
+def _namespace(name: str) -> Object:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+
+def _pods(namespace: str, labels: Mapping[str, str]) -> Object:
+    return _namespace(namespace) | {"podSelector": {"matchLabels": dict(labels)}}
+
+
+def _port(port: int, protocol: str = "TCP") -> Object:
+    return {"port": port, "protocol": protocol}
+
+
+def _rules(direction: str, peers: list[Object], port: int) -> list[Object]:
+    # An empty list of peers would admit everybody: without any there is no rule at all.
+    return [{direction: peers, "ports": [_port(port)]}] if peers else []
+
+
+_DNS = [{"to": [_pods("kube-system", {"k8s-app": "kube-dns"})], "ports": [_port(53, "UDP"), _port(53, "TCP")]}]
+
+
+def _policy(
+    tenant: str,
+    zone: str,
+    name: str,
+    pods: Object,
+    *,
+    ingress: list[Object] | None = None,
+    egress: list[Object] | None = None,
+) -> Object:
+    types = [t for t, rules in (("Ingress", ingress), ("Egress", egress)) if rules is not None]
+    spec: Object = {"podSelector": pods, "policyTypes": types, "ingress": ingress or [], "egress": egress or []}
+    labels = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_TENANT: tenant, LABEL_ZONE: zone}
+    return named("networking.k8s.io/v1", "NetworkPolicy", tenant, name, labels) | {"spec": spec}
