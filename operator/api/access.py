@@ -116,7 +116,8 @@ class Access(Model):
                 "host, sso and tls come together: people log in at the host, over TLS",
             ),
             cel(
-                "has(self.sso) || (!has(self.edge) && !has(self.sources) && !has(self.excludedRules))",
+                "has(self.sso) || (!has(self.edge) && (!has(self.sources) || self.sources.size() == 0)"
+                " && (!has(self.excludedRules) || self.excludedRules.size() == 0))",
                 "edge, sources and excludedRules are of the front door: they need host, sso and tls",
             ),
         ),

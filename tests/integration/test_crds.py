@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from domicile.api.tenant import AssistantTenantSpec
+from domicile.api.zone import ResidencyZoneSpec
 from tests.integration.apiserver import ApiServer
 from tests.vendors import PROVIDERS, TENANT
 
@@ -119,6 +121,26 @@ def test_minimal_objects_are_accepted_and_filled_with_defaults(apiserver: ApiSer
     assert not {"seq", "at", "keptAt"} & spec.keys()
 
 
+def test_a_spec_with_every_default_written_out_is_accepted(apiserver: ApiServer) -> None:
+    # So the peer gets it: what a rule takes for absent may be there and empty.
+    paths = [{"prefix": "/forms", "public": True}, {"prefix": "/desk", "roles": ["manager"]}]
+    grants = [{"group": "g", "role": "manager", "assistants": ["a"]}, {"group": "h", "role": "owner"}]
+    sso = {
+        "identityProviders": [_CORP | {"roleMappings": grants}],
+        "localUsers": True,
+        "passwords": {"dormantDays": 90},
+    }
+    door = {**_DOOR, "sso": sso, "edge": {"clientCa": "cdn-ca"}}
+    for changes in ({}, {"access": door, "assistants": [_ASSISTANT | {"paths": paths}]}):
+        obj = tenant()
+        obj["spec"] = AssistantTenantSpec.model_validate(obj["spec"] | changes).to_wire()
+        apiserver.kubectl("create", "--validate=strict", "-f", "-", stdin=obj)
+    obj = zone()
+    obj["spec"] = ResidencyZoneSpec.model_validate(obj["spec"] | {"identity": _IDENTITY}).to_wire()
+    apiserver.kubectl("create", "--validate=strict", "-f", "-", stdin=obj)
+
+
+_IDENTITY = {"url": "https://sso.example", "adminUrl": "https://own.sso.example"}
 _SITE = "spec/sites/0"
 _STORES = f"{_SITE}/stores"
 _PROVIDER = {"name": "p", "models": ["m"]}
