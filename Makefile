@@ -62,13 +62,13 @@ unit: $(EDITABLE)
 check: $(EDITABLE) ## The inner loop: lint, types, layers, unit tests (below 60 s)
 	@$(MAKE) --jobs=2 --output-sync=target lint unit
 
-# pytest's closing line comes last, after the coverage that is counted from its run.
+# The line that counts all tests comes last, after the coverage that is counted from their run.
 test: ## Set up, build, check and run every test (warm about 40 min on 2 cores; the first time `build` comes on top)
 	@$(MAKE) setup
 	@$(MAKE) build lint
-	@echo "test: unit, integration and end-to-end tests (about 36 min)"
+	@echo "test: integration and unit tests side by side, then end-to-end tests alone"
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest --durations=12 tests/unit tests/integration tests/e2e 2>&1 | tee .venv/pytest.log
+	@$(BIN)/python -m tests 2>&1 | tee .venv/pytest.log
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered
 	@tail -n 1 .venv/pytest.log

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from domicile.controllers.failover.reconcile import FailoverController
+from domicile.controllers.issuer.issuers import Issuers
 from domicile.controllers.mirrors import MirrorController
+from domicile.controllers.pki.keeper import Keeper
 from domicile.controllers.realm.realms import Realms
 from domicile.controllers.restore.reconcile import RestoreController
 from domicile.controllers.sites import SiteStores
@@ -17,6 +19,7 @@ from domicile.controllers.zone import ZoneController
 from domicile.controllers.zones import Zones
 from domicile.kube.client import Kube
 from domicile.kube.events import Events
+from domicile.metrics import Metrics
 
 
 class Controllers:
@@ -33,15 +36,21 @@ class Controllers:
         identity: Path,
         resync_seconds: float,
         wake: Callable[[str, str], None],
+        metrics: Metrics,
     ) -> None:
         """``wake(kind, name)`` asks for a reconcile; the paths are the mounted folders."""
         zones = Zones(kube, SiteStores(credentials, keys), platform.sites)
         mirrors = MirrorController(kube, zones)
         sessions = SessionStore(kube, platform.namespace)
-        self._tenants = TenantController(kube, events, zones, Realms(identity), sessions, platform, resync_seconds)
+        pki = Keeper(kube, platform.namespace)
+        self._tenants = TenantController(
+            kube, events, zones, Realms(identity), Issuers(), sessions, pki, metrics, platform, resync_seconds
+        )
         self._failovers = FailoverController(kube, events, zones, lambda name: wake("AssistantTenant", name))
         self._restores = RestoreController(kube, events, zones, lambda name: wake("AssistantTenant", name))
-        self._zones = ZoneController(kube, zones, mirrors, sessions, platform.namespace, platform.sites, resync_seconds)
+        self._zones = ZoneController(
+            kube, zones, mirrors, sessions, pki, metrics, platform.namespace, platform.sites, resync_seconds
+        )
 
     async def reconcile(self, kind: str, name: str) -> float | None:
         """Reconcile one object; returns seconds until it wants to be looked at again, None where it doesn't."""

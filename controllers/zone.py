@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,13 +10,19 @@ from domicile.api.common import API_VERSION, FIELD_MANAGER, LABEL_MANAGED_BY
 from domicile.api.conditions import Condition, ConditionType, merge
 from domicile.api.zone import ResidencyZoneSpec, ResidencyZoneStatus
 from domicile.controllers.mirrors import MirrorController
+from domicile.controllers.pki import holders
+from domicile.controllers.pki.keeper import Keeper
+from domicile.controllers.pki.leaf import Holder
 from domicile.controllers.tenant.session_store import SessionStore
 from domicile.controllers.zones import Zones, config_map, serve
 from domicile.kube.apply import apply
 from domicile.kube.client import Kube
 from domicile.kube.status import patch_status
+from domicile.metrics import Metrics
 
 Object = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 class ZoneController:
@@ -27,6 +34,8 @@ class ZoneController:
         zones: Zones,
         mirrors: MirrorController,
         sessions: SessionStore,
+        pki: Keeper,
+        metrics: Metrics,
         namespace: str,
         sites: tuple[str, ...],
         resync: float,
@@ -34,6 +43,8 @@ class ZoneController:
         self._kube = kube
         self._zones = zones
         self._sessions = sessions
+        self._pki = pki
+        self._metrics = metrics
         self._mirrors = mirrors
         self._namespace = namespace
         self._sites = sites
@@ -58,11 +69,20 @@ class ZoneController:
         )
         await patch_status(self._kube, zone, status.to_wire())
         if served is not None:
-            if spec.identity is not None:
+            await self._certify(holders.lease(self._namespace))
+            if spec.identity is not None or spec.external_issuers:
+                await self._certify(holders.sessions(self._namespace))
                 # The session store waits for its account before the first tenant logs anybody in.
                 await self._sessions.password()
             await self._mirrors.follow(served)
         return self._resync
+
+    async def _certify(self, holder: Holder) -> None:
+        """Shared pods get their certificate before the first of them can start; what keeps them from it is logged."""
+        standing = await self._pki.see_to(holder)
+        self._metrics.pods_certificate(holder.namespace, holder.secret, standing.until)
+        if standing.fault is not None:
+            log.error("no certificate for %s: %s", holder.account, standing.fault)
 
 
 def _judge(spec: ResidencyZoneSpec, site: str | None, sites: tuple[str, ...], generation: int) -> Condition:

@@ -1,7 +1,8 @@
 """The lease agent: a stateless server that reads claims in rounds and answers who may acknowledge writes.
 
     GET /v1/lease/<tenant id>   200 {"tenant", "epoch", "remainingSeconds"} or 503 {"reason", "message"}
-    GET /healthz /readyz /metrics
+    GET /healthz /readyz        200 ok or 503 not ok
+    GET /metrics                on a port of its own (domicile.scraping), if at all
 
 It writes to no store and knows no Kubernetes; several run side by side without a leader.
 """
@@ -23,7 +24,6 @@ from typing import Annotated, TypeVar
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domicile.api import sites
 from domicile.api.sites import ServedZone
@@ -33,6 +33,7 @@ from domicile.backup.errors import BackupError
 from domicile.backup.stores import Deadlines, open_bucket
 from domicile.backup.stores.base import Bucket, StoreError
 from domicile.gateway.lease import Refusal, ZoneLeases
+from domicile.scraping import ScrapeSettings, scraped
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,8 @@ def boot_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class Settings(BaseSettings):
+class Settings(ScrapeSettings):
     """Settings of the lease agent: environment variables with the prefix DOMICILE_."""
-
-    model_config = SettingsConfigDict(env_prefix="DOMICILE_", frozen=True, extra="ignore")
 
     site_file: Annotated[Path, Field(description="The mounted site file.")] = Path("/etc/domicile/sites/sites.json")
     credentials_dir: Annotated[
@@ -224,19 +223,25 @@ class Agent:
     async def healthz(self, _request: web.Request) -> web.Response:
         """Fails once a zone's rounds have ended or hang: an unreachable store is no reason to restart."""
         broken = [name for name, (_, task) in self._zones.items() if task.done()]
-        return web.json_response({"broken": broken}, status=500 if broken else 200)
+        if broken:
+            log.error("rounds have ended for %s", ", ".join(broken))
+        return _verdict(good=not broken)
 
     async def readyz(self, _: web.Request) -> web.Response:
         """Ready once replacing an older agent by this one would end nobody's lease."""
-        ready = self._loaded and all(a.leases.settled(self._clock()) for a in self.zones().values())
-        return web.json_response({"ready": ready}, status=200 if ready else 503)
+        return _verdict(good=self._loaded and all(a.leases.settled(self._clock()) for a in self.zones().values()))
 
-    async def metrics(self, _request: web.Request) -> web.Response:
+    def metrics(self) -> bytes:
         """Prometheus metrics; no label names a tenant."""
         for name, agent in self.zones().items():
             if agent.last_round is not None:
                 self._age.labels(name).set(self._clock() - agent.last_round)
-        return web.Response(body=generate_latest(self.registry), content_type="text/plain")
+        return generate_latest(self.registry)
+
+
+def _verdict(*, good: bool) -> web.Response:
+    # Whoever reaches the port hears no more.
+    return web.Response(text="ok" if good else "not ok", status=200 if good else 503)
 
 
 def application(settings: Settings) -> web.Application:
@@ -248,13 +253,13 @@ def application(settings: Settings) -> web.Application:
             web.get("/v1/lease/{tenant}", agent.lease),
             web.get("/healthz", agent.healthz),
             web.get("/readyz", agent.readyz),
-            web.get("/metrics", agent.metrics),
         ]
     )
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         task = asyncio.get_running_loop().create_task(agent.follow())
-        yield
+        async with scraped(settings, agent.metrics):
+            yield
         task.cancel()
 
     app.cleanup_ctx.append(background)

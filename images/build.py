@@ -25,7 +25,7 @@ from images.sources import (
     product_sources,
     project,
     provider_sources,
-    sessions_config,
+    sessions_sources,
 )
 from tests.testbed import build as tools
 
@@ -43,6 +43,7 @@ _DOOR_PACKAGES = {
     "libapache2-mod-security2": "2.9.7-1+deb12u2",
     "modsecurity-crs": "3.3.4-1+deb12u3",
     "libapache2-mod-qos": "11.63-1",
+    "stunnel4": "3:5.68-2+deb12u1",
 }
 _DOOR_MORE = ("python3", "ca-certificates", "usr-is-merged")
 # Helpers of Apache that nobody calls are all that need Perl: a third of the layer.
@@ -121,8 +122,8 @@ def _frontdoor() -> list[Path]:
 
 def _sessions() -> list[Path]:
     return [
-        debian("sessions-debian", (*_SESSIONS_PACKAGES, "usr-is-merged"), _SESSIONS_PACKAGES),
-        _files_layer("sessions", sessions_config()),
+        debian("sessions-debian", (*_SESSIONS_PACKAGES, "python3", "usr-is-merged"), _SESSIONS_PACKAGES),
+        _files_layer("sessions", sessions_sources()),
     ]
 
 
@@ -139,7 +140,9 @@ IMAGES = {
     "frontdoor": Image(
         _version(), _frontdoor, Config(("python3", "-P", "-m", "domicile.gateway.door"), (), _PYTHON_ENV)
     ),
-    "sessions": Image("1", _sessions, Config(("redis-server", "/etc/domicile/redis.conf"))),
+    "sessions": Image(
+        _version(), _sessions, Config(("python3", "-P", "-m", "domicile.gateway.session_store"), (), _PYTHON_ENV)
+    ),
     "model-provider": Image(_version(), _provider, Config(("python3", "-P", "-m", "provider"), (), _PYTHON_ENV)),
 }
 

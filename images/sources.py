@@ -108,12 +108,16 @@ def provider_sources() -> tuple[str, dict[str, Path | bytes]]:
     return lock_subset(direct=["aiohttp"]), compiled(dict(_package(place, f"{SITE}/provider", deep=True)))
 
 
+def _supervisors(*names: str) -> dict[str, Path | bytes]:
+    modules = ("__init__", "mounts", "probe", "supervisor", *names)
+    return compiled({f"{SITE}/domicile/gateway/{name}.py": ROOT / "gateway" / f"{name}.py" for name in modules})
+
+
 def door_sources() -> dict[str, Path | bytes]:
-    """The front door's supervisor, which needs nothing but Python."""
-    names = ("__init__", "door", "error_log")
-    return compiled({f"{SITE}/domicile/gateway/{name}.py": ROOT / "gateway" / f"{name}.py" for name in names})
+    """The supervisors of the front door and of its tunnel to the session store, which need nothing but Python."""
+    return _supervisors("door", "error_log", "tunnel")
 
 
-def sessions_config() -> dict[str, Path | bytes]:
-    """The session store's config; who may do what in it comes as a mounted Secret."""
-    return {"etc/domicile/redis.conf": ROOT / "images" / "sessions.conf"}
+def sessions_sources() -> dict[str, Path | bytes]:
+    """The session store's supervisor and its config; who may do what in it comes as a mounted Secret."""
+    return {**_supervisors("session_store"), "usr/local/etc/redis.conf": ROOT / "images" / "sessions.conf"}

@@ -33,6 +33,7 @@ from domicile.kube.election import Election, LeadershipLostError
 from domicile.kube.events import Events
 from domicile.metrics import Metrics
 from domicile.queue import ReconcileQueue
+from domicile.scraping import scraped
 from domicile.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ CHILDREN: Final = (
     ("apps", "v1", "deployments"),
     ("networking.k8s.io", "v1", "networkpolicies"),
     ("policy", "v1", "poddisruptionbudgets"),
+    # Not in every cluster: kopf says so once and watches the others.
+    ("cert-manager.io", "v1", "certificates"),
 )
 _SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 _RETRY_SECONDS: Final = 2.0
@@ -63,13 +66,11 @@ class Reconciler(Protocol):
         """Reconcile one object; returns seconds until it wants to be looked at again, None where it doesn't."""
 
 
-Build = Callable[[Kube, Settings, Callable[[str, str], None], Callable[[str, str], None]], Reconciler]
+Build = Callable[[Kube, Settings, Callable[[str, str], None], Metrics], Reconciler]
 
 
-def build_controllers(
-    kube: Kube, settings: Settings, wake: Callable[[str, str], None], posted: Callable[[str, str], None]
-) -> Reconciler:
-    """The operator's controllers; ``wake(kind, name)`` queues an object, ``posted(reason, type)`` counts an event."""
+def build_controllers(kube: Kube, settings: Settings, wake: Callable[[str, str], None], metrics: Metrics) -> Reconciler:
+    """The operator's controllers; ``wake(kind, name)`` puts an object into the queue."""
     from domicile.controllers.registry import Controllers
     from domicile.controllers.tenant.view import Platform
 
@@ -78,13 +79,14 @@ def build_controllers(
     )
     return Controllers(
         kube,
-        Events(kube, settings.identity, posted),
+        Events(kube, settings.identity, metrics.posted),
         platform,
         credentials=settings.credentials_dir,
         keys=settings.keys_dir,
         identity=settings.identity_dir,
         resync_seconds=settings.resync_seconds,
         wake=wake,
+        metrics=metrics,
     )
 
 
@@ -202,7 +204,7 @@ async def _lead(kube: Kube, settings: Settings, health: Health, metrics: Metrics
     queue = ReconcileQueue(
         reconcile, workers=settings.workers, observer=metrics, expected=(KubeError, StoreError, BackupError)
     )
-    controllers = build(kube, settings, queue.add, metrics.posted)
+    controllers = build(kube, settings, queue.add, metrics)
 
     def noted(kind: str, name: str) -> None:
         metrics.event(kind)
@@ -248,8 +250,8 @@ async def run(settings: Settings, build: Build = build_controllers) -> None:
     identity = f"{settings.identity}_{secrets.token_hex(4)}"
     election = Election(kube, settings.namespace, settings.lease_name, identity)
     try:
-        async with serving(health, metrics.render, settings.port) as port:
-            log.info("serving /healthz, /readyz and /metrics on port %d", port)
+        async with serving(health, settings.port) as port, scraped(settings, metrics.render) as scrape_port:
+            log.info("serving /healthz and /readyz on port %d, /metrics on %s", port, scrape_port or "none")
             await _connected(kube)
             health.ready = True
             await election.run(lambda: _lead(kube, settings, health, metrics, build))

@@ -1,16 +1,17 @@
-"""HTTP endpoints of the operator: /healthz, /readyz and /metrics."""
+"""The operator's probes, /healthz and /readyz: plain HTTP, for whoever asks, so they say no more than ok or not ok."""
 
 from __future__ import annotations
 
-import socket
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
 from aiohttp import web
 
-_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+from domicile.listener import bind
+
+log = logging.getLogger(__name__)
 
 
 class Health:
@@ -48,33 +49,29 @@ class Health:
         return [f"{part}: silent for {age:.0f} s" for part, age in ages.items() if age > self._limit]
 
 
-def _listener(port: int) -> socket.socket:
-    """One socket for both address families: two of them would get two different free ports."""
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("", port))
+def _verdict(*, good: bool) -> web.Response:
+    return web.Response(text="ok" if good else "not ok", status=200 if good else 503)
 
 
 @asynccontextmanager
-async def serving(health: Health, render_metrics: Callable[[], bytes], port: int) -> AsyncIterator[int]:
+async def serving(health: Health, port: int) -> AsyncIterator[int]:
     """Serve on all addresses while the context lasts; yields the port. Raises OSError where it is taken."""
 
     async def healthz(_: web.Request) -> web.Response:
         complaints = health.complaints()
-        return web.Response(text="\n".join(complaints) or "ok", status=503 if complaints else 200)
+        for complaint in complaints:
+            log.warning("unhealthy: %s", complaint)
+        return _verdict(good=not complaints)
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok" if health.ready else "not connected yet", status=200 if health.ready else 503)
-
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=render_metrics(), headers={"Content-Type": _METRICS_TYPE})
+        return _verdict(good=health.ready)
 
     app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        listener = _listener(port)
+        listener = bind(port)
         await web.SockSite(runner, listener).start()
         yield listener.getsockname()[1]
     finally:

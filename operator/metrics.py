@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from datetime import datetime
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
@@ -37,6 +40,17 @@ class Metrics:
         self._events = Counter(
             "domicile_watch_events", "Watch events that were turned into work.", ["kind"], registry=self.registry
         )
+        soonest = Gauge(
+            "domicile_certificate_expiry_timestamp_seconds",
+            "When the first of all certificates expires (Unix time), +Inf without any: those that front doors show to"
+            " browsers (door), and those that pods show to each other (pods).",
+            ["use"],
+            registry=self.registry,
+        )
+        self._certificates: dict[str, float] = {}
+        self._of_pods: dict[tuple[str, str], float] = {}
+        soonest.labels("door").set_function(lambda: min(self._certificates.values(), default=math.inf))
+        soonest.labels("pods").set_function(lambda: min(self._of_pods.values(), default=math.inf))
         self._posted = Counter(
             "domicile_events", "Events posted on our resources.", ["reason", "type"], registry=self.registry
         )
@@ -67,6 +81,18 @@ class Metrics:
     def posted(self, reason: str, type_: str) -> None:
         """An event was posted on one of our resources."""
         self._posted.labels(reason, type_).inc()
+
+    def certificate(self, tenant: str, until: datetime | None) -> None:
+        """When a tenant's certificate expires; None where it has none, or is gone."""
+        self._certificates.pop(tenant, None)
+        if until is not None:
+            self._certificates[tenant] = until.timestamp()
+
+    def pods_certificate(self, namespace: str, secret: str, until: datetime | None) -> None:
+        """When the certificate in a Secret expires; None where there is none, or it is no longer used."""
+        self._of_pods.pop((namespace, secret), None)
+        if until is not None:
+            self._of_pods[namespace, secret] = until.timestamp()
 
     def render(self) -> bytes:
         """Text exposition format, version 0.0.4."""

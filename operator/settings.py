@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
 from domicile.api.common import DnsLabel
+from domicile.scraping import ScrapeSettings
 
 
-class Settings(BaseSettings):
+class Settings(ScrapeSettings):
     """One field for each variable: DOMICILE_SITES, DOMICILE_NAMESPACE and so on."""
-
-    model_config = SettingsConfigDict(env_prefix="DOMICILE_", frozen=True, extra="ignore")
 
     sites: Annotated[
         tuple[DnsLabel, ...],
@@ -48,9 +47,9 @@ class Settings(BaseSettings):
         float, Field(description="Every object is looked at again within this time (seconds).", ge=1, le=3600)
     ] = 30.0
     workers: Annotated[int, Field(description="Objects that are reconciled at the same time.", ge=1, le=256)] = 16
-    port: Annotated[
-        int, Field(description="TCP port of /healthz, /readyz and /metrics; 0 picks a free one.", ge=0, le=65535)
-    ] = 8080
+    port: Annotated[int, Field(description="TCP port of /healthz and /readyz; 0 picks a free one.", ge=0, le=65535)] = (
+        8080
+    )
     silence_seconds: Annotated[
         float,
         Field(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
+from domicile.api.zone import IdentityServer
 from tests.testbed.build import build
 from tests.testbed.process import TestbedError, run
 from tests.testbed.testbed import Site, Testbed
@@ -182,13 +184,22 @@ class Estate(Watch):
             self._secret(site, f"domicile-keys{suffix}", [p for z in zones for p in z.keys(name).glob("*.json")])
             lease += [p for z in zones for p in z.lease_credentials(name).glob("*.json")]
         self._secret(site, "domicile-lease-credentials", lease)
+        logins = {z.name: z for z in self.zones.values() if z.spec.identity and set(own) & set(z.buckets)}
+        if logins:
+            files = [p for z in logins.values() for p in sorted(z.identity.iterdir())]
+            self._secret(site, "domicile-identity", files)
+            values = values | {"identitySecret": "domicile-identity"}
         server = site.cluster.control_plane.server.removeprefix("https://")
         address, _, port = server.partition(":")
         values = {
             "sites": own,
             "zones": {z.name: z.spec.to_wire() for z in self.zones.values()},
             "image": {"pullPolicy": "Never"},
-            "networkPolicy": {"apiServer": {"cidrs": [f"{address}/32"], "ports": [int(port)]}},
+            "metrics": self._metrics(site),
+            "networkPolicy": {
+                "apiServer": {"cidrs": [f"{address}/32"], "ports": [int(port)]},
+                "identity": [_way_to(z.spec.identity) for z in logins.values() if z.spec.identity],
+            },
             **values,
         }
         run(
@@ -199,10 +210,21 @@ class Estate(Watch):
             seconds=180,
         )
 
+    def _metrics(self, site: Site) -> Object:
+        """Chart values of a port of /metrics that only its own pod reaches, by its own certificate."""
+        authority = site.cluster.control_plane.authority
+        certificate, key = authority.issue("metrics", "metrics", hosts=("127.0.0.1",))
+        files = {"tls.crt": certificate, "tls.key": key, "clients.crt": authority.certificate}
+        self._put_secret(site, "domicile-metrics", files)
+        return {"tlsSecret": "domicile-metrics", "networks": ["127.0.0.0/8"]}
+
+    def _secret(self, site: Site, name: str, files: Sequence[Path]) -> None:
+        self._put_secret(site, name, {p.name: p for p in files})
+
     @staticmethod
-    def _secret(site: Site, name: str, files: Sequence[Path]) -> None:
+    def _put_secret(site: Site, name: str, files: Mapping[str, Path]) -> None:
         meta = {"name": name, "namespace": NAMESPACE}
-        data = {p.name: p.read_text() for p in sorted(files)}
+        data = {key: files[key].read_text() for key in sorted(files)}
         site.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data})
 
     def live_bucket(self, site: Site, tenant: str) -> str:
@@ -228,6 +250,11 @@ class Estate(Watch):
         found = json.loads(site.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))
         items: list[Object] = found["items"]
         return items
+
+
+def _way_to(identity: IdentityServer) -> Object:
+    peers = [{"ipBlock": {"cidr": c}} for c in identity.cidrs]
+    return {"to": peers, "ports": [{"port": urlsplit(identity.url).port, "protocol": "TCP"}]}
 
 
 def tenant(name: str, zone: str = "eu", **spec: Any) -> Object:

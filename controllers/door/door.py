@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 HTTPS_PORT = 8443
@@ -16,17 +17,35 @@ ADMINISTRATORS = ("owner", "admin")
 
 @dataclass(frozen=True)
 class Endpoints:
-    """URLs of the tenant's realm, so that nothing is fetched at start (OpenID Connect Discovery 1.0, section 3).
+    """The issuer's URLs and ways, so that nothing is fetched at start (OpenID Connect Discovery 1.0, section 3).
 
-    ``issuer``, ``authorization`` and ``end_session`` are what browsers see; ``token`` and ``jwks`` are called by the
-    door and may have another, internal base.
+    ``issuer``, ``authorization`` and ``end_session`` (None: it has none) are what browsers see; ``token`` and ``jwks``
+    are called by the door and may have another, internal base. ``token_auth``: how the door proves itself there.
+    ``back_channel``: it tells of logouts. ``names_itself``: its answers carry ``iss`` (RFC 9207).
     """
 
     issuer: str
     authorization: str
     token: str
     jwks: str
-    end_session: str
+    end_session: str | None
+    token_auth: str = "client_secret_basic"  # noqa: S105 - the name of a method
+    back_channel: bool = True
+    names_itself: bool = False
+
+
+@dataclass(frozen=True)
+class Claims:
+    """How an ID token says what its person may do, in claims of the issuer's choice; a dot leads into an object.
+
+    One of ``mfa_values`` in ``mfa_claim`` means a second factor. ``values_of``: the values of ``roles_claim`` that mean
+    a role, by role; None: a role is called the same there.
+    """
+
+    mfa_claim: str = "acr"
+    mfa_values: tuple[str, ...] = ("mfa",)
+    roles_claim: str = "roles"
+    values_of: Mapping[str, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +98,9 @@ class Edge:
 class Door:
     """One tenant's front door. ``host`` is what browsers see, with a port unless it is 443.
 
-    ``exclusions`` are ids of rules of the OWASP Core Rule Set that this tenant can't live with.
+    ``algorithm`` signs ID tokens (RFC 7518, section 3.1). ``renewed``: tokens are renewed for as long as the session
+    lasts; otherwise it ends with its ID token, and for the next one the issuer is asked for a login no older than
+    ``max_seconds``. ``exclusions`` are ids of rules of the OWASP Core Rule Set that this tenant can't live with.
     """
 
     host: str
@@ -89,13 +110,21 @@ class Door:
     redis: str
     idle_seconds: int = 1800
     max_seconds: int = 28800
-    acr: str = "mfa"
+    claims: Claims = Claims()
+    scopes: tuple[str, ...] = ()
+    algorithm: str = "RS256"
+    renewed: bool = True
     exclusions: tuple[int, ...] = ()
     limits: Limits = Limits()
     edge: Edge = Edge()
     hsts_seconds: int = 31536000
     https_port: int = HTTPS_PORT
     health_port: int = HEALTH_PORT
+
+    @property
+    def port(self) -> int:
+        """What browsers see. Raises ValueError where ``host`` is none."""
+        return int(self.host.partition(":")[2] or 443)
 
 
 @dataclass(frozen=True, repr=False)

@@ -43,6 +43,9 @@ def arriving(door: Door) -> list[str]:
     return [
         *_edge(door.edge.cidrs),
         *(f"RequestHeader unset {name} early" for name in dropped),
+        # mod_auth_openidc takes people back, after the login, to the port that it is told here, or that it listens on.
+        f"RequestHeader set X-Forwarded-Port {door.port} early",
+        "OIDCXForwardedHeaders X-Forwarded-Port",
         *([f'RequestHeader set {COUNTED_CLIENT} "expr=%{{REMOTE_ADDR}}" early'] if door.edge.cidrs else []),
         f'SecRule REQUEST_HEADERS_NAMES "@rx {forged}" "id:1000,phase:1,t:none,log,deny,status:400"',
         # Some servers drop what follows ";" and read "\\" as "/": they would see another path than the rules.

@@ -47,7 +47,8 @@ def render(door: Door) -> str:
         firewall.directives(body, door.exclusions, RUNTIME),
         limits.everywhere(door),
         _health(door),
-        [f"<VirtualHost *:{door.https_port}>"],
+        # Without a name of its own it would send browsers to the port that it listens on.
+        [f"<VirtualHost *:{door.https_port}>", _name(door)],
         _tls(door),
         ["RewriteEngine On"],
         headers.arriving(door),
@@ -76,14 +77,13 @@ def render_secrets(secrets: Secrets) -> str:
 
 
 def _server(door: Door, body: int) -> list[str]:
-    authority = door.host if ":" in host(door.host, "host") else f"{door.host}:443"
     return [
         f"Listen {whole(door.https_port, 'https_port', 65535)} https",
         f"Listen {whole(door.health_port, 'health_port', 65535)} http",
         # Debian 12 has not linked mod_qos with the library that it needs.
         "LoadFile /usr/lib/x86_64-linux-gnu/libpcre.so.3",
         *(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in _MODULES),
-        f'ServerName "https://{authority}"',
+        _name(door),
         f"PidFile {RUNTIME}/httpd.pid",
         f"DefaultRuntimeDir {RUNTIME}",
         f"Mutex file:{RUNTIME} default",
@@ -111,6 +111,11 @@ def _server(door: Door, body: int) -> list[str]:
         f"LimitRequestBody {body}",
         *(f'ErrorDocument {status} "{text}"' for status, text in _PAGES.items()),
     ]
+
+
+def _name(door: Door) -> str:
+    """What it calls itself in redirects: the name and the port that browsers see."""
+    return f'ServerName "https://{host(door.host, "host").removesuffix(f":{door.port}")}:{door.port}"'
 
 
 def _log() -> list[str]:

@@ -11,6 +11,7 @@ import ipaddress
 import re
 
 _WORD = re.compile(r"[A-Za-z0-9._~:/?&=,+@\[\]-]{1,1024}", re.ASCII)
+_CLAIM = re.compile(r"[A-Za-z0-9_]{1,64}(?:[.][A-Za-z0-9_]{1,64})*:[A-Za-z0-9._~:/?&=,+@() -]{1,256}", re.ASCII)
 _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}", re.ASCII)
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+", re.ASCII)
 _URL = re.compile(r"[A-Za-z0-9._~:/%-]{1,512}", re.ASCII)
@@ -19,11 +20,25 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]{1,5})", re.ASCII)
 
 
-def quoted(text: str, what: str) -> str:
-    """``text`` as one word of a config, in quotes. Raises ValueError, naming ``what``, where it could be more."""
+def word(text: str, what: str) -> str:
+    """``text``, which is one word of a config. Raises ValueError, naming ``what``, where it could be more."""
     if not _WORD.fullmatch(text):
         raise ValueError(f"{what} must consist of 1 to 1024 letters, digits and . _ ~ : / ? & = , + @ [ ] - only")
-    return f'"{text}"'
+    return text
+
+
+def quoted(text: str, what: str) -> str:
+    """``text`` as one word of a config, in quotes. Raises ValueError, naming ``what``, where it could be more."""
+    return f'"{word(text, what)}"'
+
+
+def quoted_claim(claim: str, value: str, what: str) -> str:
+    """A claim with one of its values as one word, in quotes. Raises ValueError, naming ``what``."""
+    if not _CLAIM.fullmatch(word := f"{claim}:{value}"):
+        raise ValueError(
+            f"{what} must be a claim and a value of 1 to 256 letters, digits, spaces and . _ ~ : / ? & = , + @ ( ) -"
+        )
+    return f'"{word}"'
 
 
 def quoted_secret(text: str, what: str) -> str:
@@ -31,6 +46,11 @@ def quoted_secret(text: str, what: str) -> str:
     if not _SECRET.fullmatch(text):
         raise ValueError(f"{what} must consist of 16 to 512 letters, digits and . _ ~ + / = - only")
     return f'"{text}"'
+
+
+def is_secret(text: str) -> bool:
+    """Whether ``quoted_secret`` takes it."""
+    return _SECRET.fullmatch(text) is not None
 
 
 def label(text: str, what: str) -> str:
@@ -53,6 +73,15 @@ def pattern(text: str, what: str) -> str:
     if not _URL.fullmatch(text):
         raise ValueError(f"{what} must be a URL of letters, digits and . _ ~ : / % - only")
     return text.replace(".", "[.]")
+
+
+def encoded_pattern(text: str, what: str) -> str:
+    """Regular expression (PCRE, unanchored) of ``text`` in a query, with reserved characters encoded or not.
+
+    Raises ValueError where it is no URL without a query (RFC 3986, section 2).
+    """
+    pattern(text, what)
+    return "".join(c if c.isalnum() or c in "_~-" else f"(?:[{c}]|(?i:%{ord(c):02x}))" for c in text)
 
 
 def address(text: str, what: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from domicile.api.sso import MfaMode, Passwords, PersonRole, Sso
@@ -77,7 +77,10 @@ class Desired:
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose realm it is. ``secrets``: what each provider's Secret holds, by its name; None where that is missing."""
+    """Whose realm it is. ``secrets``: what each provider's Secret holds, by its name; None where that is missing.
+
+    ``versions``: resource versions of these Secrets, as far as they are known.
+    """
 
     tenant: str
     tenant_id: str
@@ -85,6 +88,7 @@ class Subject:
     host: str
     client_secret: str
     secrets: Mapping[str, str | None]
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def realm_name(tenant: str, tenant_id: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from keycloak import KeycloakAdmin
+from keycloak.exceptions import KeycloakGetError
 
 from domicile.api.sso import PersonRole
 from domicile.controllers.realm.desired import CLIENT, FAILED_LOGINS, LOGIN
@@ -39,14 +40,32 @@ async def sessions(admin: KeycloakAdmin) -> list[Object]:
     return await pages(admin, f"clients/{client}/user-sessions", most=_MOST) if client else []
 
 
-async def break_glass(admin: KeycloakAdmin, name: str, since: float) -> BreakGlass:
-    """The account for emergencies, and its logins since a time (Unix time). Raises KeycloakError."""
-    found = next(iter(await admin.a_get_users({"username": name, "exact": True})), None)
-    if found is None:
+async def break_glass(admin: KeycloakAdmin, name: str, since: float, known: str | None = None) -> BreakGlass:
+    """The account for emergencies, and its logins since a time (Unix time). Raises KeycloakError.
+
+    To find it by its name the server asks every directory, too; by its id, where that is ``known``, it asks none.
+    """
+    found = await _by_id(admin, known) if known else await _by_name(admin, name)
+    if found is None or found["username"] != name.lower():
         return BreakGlass(usable=False)
-    roles = {r["name"] for r in await admin.a_get_composite_realm_roles_of_user(found["id"])}
-    events = await pages(admin, "events", type=[LOGIN], user=found["id"], dateFrom=int(since * 1000))
-    return BreakGlass(found["enabled"] and PersonRole.OWNER in roles, tuple(e["time"] / 1000 for e in events))
+    account = str(found["id"])
+    roles = {r["name"] for r in await admin.a_get_composite_realm_roles_of_user(account)}
+    events = await pages(admin, "events", type=[LOGIN], user=account, dateFrom=int(since * 1000))
+    usable = found["enabled"] and PersonRole.OWNER in roles
+    return BreakGlass(usable, tuple(e["time"] / 1000 for e in events), account)
+
+
+async def _by_name(admin: KeycloakAdmin, name: str) -> Object | None:
+    return next(iter(await admin.a_get_users({"username": name, "exact": True})), None)
+
+
+async def _by_id(admin: KeycloakAdmin, account: str) -> Object | None:
+    try:
+        return dict(await admin.a_get_user(account))
+    except KeycloakGetError as error:
+        if error.response_code == 404:
+            return None
+        raise
 
 
 def _account(event: Object) -> str:

@@ -15,7 +15,7 @@ from keycloak import KeycloakAdmin
 
 from domicile.api.sites import ServedZone
 from domicile.api.sso import Sso
-from domicile.controllers.realm import logins, repair, watch
+from domicile.controllers.realm import logins, refusals, repair, watch
 from domicile.controllers.realm.desired import Desired, Subject, build, realm_name
 from domicile.controllers.realm.discovery import Endpoints
 from domicile.controllers.realm.dormancy import DAY_SECONDS
@@ -59,6 +59,8 @@ class Realms:
         self._servers: dict[str, tuple[_Access, IdentityServer]] = {}
         self._silent: dict[str, tuple[float, str]] = {}
         self._seen: dict[str, _Seen] = {}
+        self._refused: dict[str, dict[str, refusals.Refusal]] = {}
+        self._emergency: dict[tuple[str, str], str | None] = {}
         self._memories: dict[str, watch.Memory] = {}
         self._tidied: dict[str, float] = {}
         self._opening = asyncio.Lock()
@@ -68,22 +70,27 @@ class Realms:
         """Bring a tenant's realm to what its spec asks for, unless that was done and looked at lately."""
         desired = build(subject, sso)
         issuer = f"{_public_url(zone)}/realms/{desired.name}"
-        digest, seen = _digest(desired), self._seen.get(desired.name)
+        tries = refusals.attempts(desired, subject.versions)
+        digest, seen = _digest(desired, tries), self._seen.get(desired.name)
         if seen is not None and seen.digest == digest and self._clock() - seen.at < _patience(seen.state):
             return replace(seen.state, issuer=issuer, mended=())
         known = seen.endpoints if seen else {}
+        refused = self._refused.get(desired.name, {})
+        spared = refusals.spared(refused, tries, self._clock())
         if seen is not None:
             # After a failure nobody knows what was written.
             self._seen[desired.name] = replace(seen, digest="")
         try:
             async with self._realm(zone, desired.name) as admin:
                 changed = seen is None or seen.digest != digest
-                outcome = await repair.ensure(admin, desired, known, changed=changed)
+                outcome = await repair.ensure(admin, desired, known, changed=changed, spared=spared)
+                new = {n: refusals.told(outcome.unreachable[n], self._now()) for n in outcome.refused}
+                self._refused[desired.name] = refusals.remember(refused, spared, new, tries, self._clock())
                 alerts = await self._watch(admin, desired.name, sso, outcome)
         except IdentityError as error:
             return RealmState(issuer, error=(error.reason, str(error)))
         state = RealmState(
-            issuer, outcome.mended, outcome.faults, outcome.unreachable, alerts=alerts, keys=outcome.keys
+            issuer, outcome.mended, outcome.faults, {**outcome.unreachable, **new}, alerts=alerts, keys=outcome.keys
         )
         self._seen[desired.name] = _Seen(digest, self._clock(), state, outcome.endpoints)
         return state
@@ -94,9 +101,14 @@ class Realms:
         now, memory = self._now(), self._memories.get(name)
         seen = await logins.look(admin, watch.since(memory, now))
         if sso.passwords and sso.passwords.break_glass:
-            known = watch.emergencies_since(memory, now)
-            found = await logins.break_glass(admin, sso.passwords.break_glass, known)
-            seen = replace(seen, break_glass=found)
+            account = sso.passwords.break_glass
+            known = self._emergency.get((name, account))
+            # By its name it can't be found while a directory is silent; one that refuses us must not be tried again.
+            if known is not None or not outcome.unreachable:
+                since = watch.emergencies_since(memory, now)
+                found = await logins.break_glass(admin, account, since, known)
+                self._emergency[name, account] = found.account
+                seen = replace(seen, break_glass=found)
         alerts, self._memories[name] = watch.judge(seen, memory, now)
         # While a directory is silent the server can't list accounts.
         due = now - self._tidied.get(name, 0.0) >= DAY_SECONDS and not outcome.unreachable
@@ -109,6 +121,8 @@ class Realms:
         """Let nobody in any more; the accounts stay until they are erased. Raises IdentityError."""
         name = realm_name(tenant, tenant_id)
         self._seen.pop(name, None)
+        self._refused.pop(name, None)
+        self._emergency = {k: account for k, account in self._emergency.items() if k[0] != name}
         self._memories.pop(name, None)
         async with self._realm(zone, name) as admin:
             await repair.close(admin, name, tenant_id)
@@ -171,6 +185,6 @@ def _patience(state: RealmState) -> float:
     return FAULT_SECONDS if state.faults or state.unreachable else LOOK_SECONDS
 
 
-def _digest(desired: Desired) -> str:
-    wire = json.dumps(asdict(desired) | {"actions": sorted(desired.actions)}, sort_keys=True)
+def _digest(desired: Desired, tries: Mapping[str, str]) -> str:
+    wire = json.dumps(asdict(desired) | {"actions": sorted(desired.actions), "tries": tries}, sort_keys=True)
     return hashlib.sha256(wire.encode()).hexdigest()

@@ -48,13 +48,15 @@ class ListMissingError(IdentityError):
 @dataclass(frozen=True)
 class Outcome:
     """What was mended, in words; what is wrong with which identity provider, and the endpoints of all others; which
-    directories can't be used now, and why; the public keys (RFC 7517) by which its tokens are signed.
+    directories can't be used now, and why; which of these refused our password just now; the public keys (RFC 7517) by
+    which its tokens are signed.
     """
 
     mended: tuple[str, ...]
     faults: Mapping[str, str]
     endpoints: Mapping[str, Endpoints]
     unreachable: Mapping[str, str]
+    refused: tuple[str, ...]
     keys: tuple[Object, ...]
 
 
@@ -76,10 +78,18 @@ async def close(admin: KeycloakAdmin, name: str, owner: str) -> None:
         await admin.a_update_realm(name, {"enabled": False})
 
 
-async def ensure(admin: KeycloakAdmin, desired: Desired, known: Mapping[str, Endpoints], *, changed: bool) -> Outcome:
+async def ensure(
+    admin: KeycloakAdmin,
+    desired: Desired,
+    known: Mapping[str, Endpoints],
+    *,
+    changed: bool,
+    spared: Mapping[str, str] | None = None,
+) -> Outcome:
     """Mend what differs. ``changed``: the spec may have, so write what no export shows, too.
 
-    ``known``: the endpoints that providers named earlier. Raises ConflictError, UnstableError, ListMissingError,
+    ``known``: the endpoints that providers named earlier. ``spared``: the directories that are not to be asked now, and
+    why. Raises ConflictError, UnstableError, ListMissingError,
     KeycloakError.
     """
     mended: list[str] = []
@@ -116,8 +126,18 @@ async def ensure(admin: KeycloakAdmin, desired: Desired, known: Mapping[str, End
         await admin.a_update_realm(desired.name, {"enabled": False})
         await rest.post(admin, "logout-all")
         raise
-    silent = {f.name: why for f in desired.federations if (why := await directories.fault(admin, f))}
-    return Outcome(tuple(mended), faults, endpoints, silent, await _keys(admin, desired.name))
+    silent, refused = await _ask(admin, desired, spared or {})
+    return Outcome(tuple(mended), faults, endpoints, silent, refused, await _keys(admin, desired.name))
+
+
+async def _ask(
+    admin: KeycloakAdmin, desired: Desired, spared: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Which directories can't be used now, and why, and which of them refused our password; ``spared`` as given."""
+    asked = [f for f in desired.federations if f.name not in spared]
+    found = {f.name: fault for f in asked if (fault := await directories.fault(admin, f)) is not None}
+    silent = {**spared, **{name: fault.message for name, fault in found.items()}}
+    return silent, tuple(name for name, fault in found.items() if fault.refused)
 
 
 async def _keys(admin: KeycloakAdmin, name: str) -> tuple[Object, ...]:

@@ -32,10 +32,11 @@ class Session(NamedTuple):
 
 @dataclass(frozen=True)
 class BreakGlass:
-    """The account for emergencies: whether it is an owner's that can be used, and when it logged in (Unix time)."""
+    """The account for emergencies: whether it is an owner's that can be used, when it logged in (Unix time), its id."""
 
     usable: bool
     logins: tuple[float, ...] = ()
+    account: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

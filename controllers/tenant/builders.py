@@ -14,7 +14,7 @@ from domicile.api.common import LABEL_INSTANCE, LABEL_JURISDICTION, LABEL_NAME, 
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import Assistant, Role
 from domicile.api.zone import Cloud, Site
-from domicile.controllers.tenant import front_door, identity
+from domicile.controllers.tenant import front_door, identity, issuance
 from domicile.controllers.tenant.network import GUARD_PORT, model_provider, network_policies
 from domicile.controllers.tenant.parts import (
     ASSISTANTS,
@@ -93,7 +93,9 @@ def store_secret(view: TenantView, credentials: bytes) -> Object:
 def mirrored_secret(view: TenantView, name: str, data: Mapping[str, str]) -> Object:
     """A Secret that an assistant names, as the tenant's active site sealed it for this one."""
     labels = labels_of(view) | {LABEL_TENANT_ID: view.tenant_id or ""}
-    return named("v1", "Secret", view.name, name, labels) | {"type": "Opaque", "data": dict(data)}
+    kind, annotations = issuance.of_copy(view, name)
+    made = named("v1", "Secret", view.name, name, labels) | {"type": kind, "data": dict(data)}
+    return made | {"metadata": made["metadata"] | {"annotations": annotations}} if annotations else made
 
 
 def service(view: TenantView, assistant: Assistant) -> Object:

@@ -5,13 +5,17 @@ Names are compared as browsers do (RFC 6125): the subject alternative names alon
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from domicile.controllers.tenant.view import Certificate
+
+# What lives for long is renewed two weeks ahead, what lives for days when a third of its life is left.
+_EARLY = timedelta(days=14)
+_SHARE = 3
 
 
 def look_at(chain: bytes, key: bytes, host: str, now: datetime) -> Certificate:
@@ -36,7 +40,7 @@ def look_at(chain: bytes, key: bytes, host: str, now: datetime) -> Certificate:
         return Certificate(until, ("CertificateNotYetValid", "tls.crt is not valid yet"))
     if now >= until:
         return Certificate(until, ("CertificateExpired", "tls.crt has expired"))
-    return Certificate(until)
+    return Certificate(until, late=until - now < min(_EARLY, (until - leaf.not_valid_before_utc) / _SHARE))
 
 
 def _names(leaf: x509.Certificate) -> list[str]:

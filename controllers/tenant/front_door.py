@@ -8,13 +8,18 @@ from __future__ import annotations
 import base64
 
 from domicile.api.common import LABEL_INSTANCE, LABEL_NAME, LABEL_TENANT_ID, LABEL_TOPOLOGY_ZONE
+from domicile.api.sso import ExternalIssuer
 from domicile.api.tenant import Assistant, Role
 from domicile.api.zone import IdentityServer
 from domicile.controllers.door import door as doors
-from domicile.controllers.door import httpd
-from domicile.controllers.door.door import Door, Endpoints, Secrets
+from domicile.controllers.door import httpd, words
+from domicile.controllers.door.door import Claims, Door, Endpoints, Secrets
+from domicile.controllers.issuer.state import Metadata
+from domicile.controllers.pki import holders
 from domicile.controllers.realm.desired import CLIENT, realm_name
 from domicile.controllers.realm.flows import MFA
+from domicile.controllers.tenant import issuance
+from domicile.controllers.tenant.identity import roles_of
 from domicile.controllers.tenant.network import DOOR_POLICIES, SESSIONS_PORT
 from domicile.controllers.tenant.parts import (
     DOORS,
@@ -36,6 +41,8 @@ CLIENT_SECRET = "client-secret"  # noqa: S105 - a key of a Secret
 PASSPHRASE = "passphrase"  # noqa: S105 - a key of a Secret
 SESSIONS_USER = "doors"
 TLS_KEYS = ("tls.crt", "tls.key")
+TUNNEL = "sessions-tunnel"
+TUNNEL_HEALTH_PORT = 8081
 # API version, kind and name of whatever a door consists of but its Secret.
 EVERYTHING = (
     ("apps/v1", "Deployment", NAME),
@@ -54,8 +61,12 @@ def objects(view: TenantView) -> list[Object]:
     """All objects of the door; none where the tenant has no single sign-on."""
     if view.spec.access.sso is None:
         return []
-    made = [_secret(view)] if view.door is not None else []
-    if view.door is None or view.sessions_password is None or view.zone is None or view.zone.spec.identity is None:
+    if view.external is not None and client_secret(view) is None:
+        return []
+    made = [secret(view)] if view.door is not None else []
+    if issuance.wanted(view) and view.issuance is not None and view.issuance.installed:
+        made.append(issuance.certificate(view))
+    if view.door is None or view.sessions_password is None or view.zone is None or not _issuer_known(view):
         return made
     return [
         *made,
@@ -67,21 +78,38 @@ def objects(view: TenantView) -> list[Object]:
     ]
 
 
+def _issuer_known(view: TenantView) -> bool:
+    if view.external is not None:
+        return view.issuer is not None and view.issuer.metadata is not None
+    return view.zone is not None and view.zone.spec.identity is not None
+
+
+def client_secret(view: TenantView) -> str | None:
+    """By what the door proves itself to the issuer; None where that is not known, or can't be written down."""
+    if view.external is None:
+        return view.door.client_secret if view.door else None
+    secret = view.provider_secrets.get(view.external.name)
+    return secret if secret is not None and words.is_secret(secret) else None
+
+
 def describe(view: TenantView) -> Door:
-    """What the door's config is made of."""
-    access, zone = view.spec.access, view.zone
-    if zone is None or zone.spec.identity is None or access.sso is None or access.host is None:
-        raise ValueError("a door needs a zone with an identity server, a host and single sign-on")
+    """What the door's config is made of. Raises ValueError where the view lacks what a door needs."""
+    access, external = view.spec.access, view.external
+    if access.sso is None or access.host is None:
+        raise ValueError("a door needs a host and single sign-on")
     edge, limits = access.edge, access.limits
     return Door(
         host=access.host,
-        client_id=CLIENT,
-        endpoints=_endpoints(zone.spec.identity, realm_name(view.name, view.tenant_id or "")),
+        client_id=external.client_id if external else CLIENT,
+        endpoints=_endpoints_of(view),
         assistants=tuple(_assistant(view, a) for a in view.spec.assistants),
-        redis=f"domicile-sessions.{view.platform.namespace}.svc:{SESSIONS_PORT}",
+        redis=f"127.0.0.1:{SESSIONS_PORT}",
         idle_seconds=access.sso.session.idle_seconds,
         max_seconds=access.sso.session.max_seconds,
-        acr=MFA,
+        claims=_claims(external) if external else Claims(mfa_values=(MFA,)),
+        scopes=tuple(sorted(external.scopes)) if external else (),
+        algorithm=external.algorithm if external else "RS256",
+        renewed=external is None,
         exclusions=tuple(sorted(access.excluded_rules)),
         limits=doors.Limits(
             seconds=_LIMIT_SECONDS,
@@ -97,6 +125,40 @@ def describe(view: TenantView) -> Door:
 def _assistant(view: TenantView, assistant: Assistant) -> doors.Assistant:
     rules = tuple(doors.PathRule(r.prefix, None if r.public else tuple(sorted(r.roles))) for r in assistant.paths)
     return doors.Assistant(assistant.name, f"{assistant.name}.{view.name}.svc:80", rules)
+
+
+def _endpoints_of(view: TenantView) -> Endpoints:
+    if view.external is not None and view.issuer is not None and view.issuer.metadata is not None:
+        return _external_endpoints(view.external.issuer, view.issuer.metadata)
+    if view.external is not None or view.zone is None or view.zone.spec.identity is None:
+        raise ValueError("a door needs a zone with an identity server, or the metadata of its issuer")
+    return _endpoints(view.zone.spec.identity, realm_name(view.name, view.tenant_id or ""))
+
+
+def _external_endpoints(issuer: str, known: Metadata) -> Endpoints:
+    return Endpoints(
+        issuer=issuer,
+        authorization=known.authorization,
+        token=known.token,
+        jwks=known.jwks,
+        end_session=known.end_session,
+        token_auth=known.token_auth,
+        back_channel=known.back_channel,
+        names_itself=known.names_itself,
+    )
+
+
+def _claims(external: ExternalIssuer) -> Claims:
+    values: dict[str, tuple[str, ...]] = {}
+    for group, roles in roles_of(external).items():
+        for role in roles:
+            values[role] = (*values.get(role, ()), group)
+    return Claims(
+        mfa_claim=external.mfa.claim,
+        mfa_values=tuple(sorted(external.mfa.values)),
+        roles_claim=external.groups_claim,
+        values_of=values,
+    )
 
 
 def _endpoints(identity: IdentityServer, realm: str) -> Endpoints:
@@ -116,14 +178,17 @@ def _labels(view: TenantView) -> dict[str, str]:
     return labels_of(view) | {LABEL_NAME: NAME, LABEL_INSTANCE: NAME, **DOORS}
 
 
-def _secret(view: TenantView) -> Object:
-    """How the door proves itself to the identity server and seals its sessions; of this site and this tenant only."""
+def secret(view: TenantView) -> Object:
+    """How the door proves itself to the issuer and seals its sessions; of this site and this tenant only.
+
+    Raises ValueError where the view lacks what goes in.
+    """
     if view.door is None:
         raise ValueError("a door's Secret needs its secrets")
     data = {CLIENT_SECRET: view.door.client_secret, PASSPHRASE: view.door.passphrase}
     if view.sessions_password is not None:
         data["secrets.conf"] = httpd.render_secrets(
-            Secrets(view.door.client_secret, view.door.passphrase, SESSIONS_USER, view.sessions_password)
+            Secrets(client_secret(view) or "", view.door.passphrase, SESSIONS_USER, view.sessions_password)
         )
     labels = labels_of(view) | {LABEL_TENANT_ID: view.tenant_id or ""}
     return named("v1", "Secret", view.name, NAME, labels) | {
@@ -160,6 +225,8 @@ def _deployment(view: TenantView, region: str) -> Object:
             "terminationGracePeriodSeconds": 40,
             "securityContext": pod_security(),
             "topologySpreadConstraints": [spread(k, DOORS) for k in (LABEL_TOPOLOGY_ZONE, "kubernetes.io/hostname")],
+            # A sidecar (KEP-753): it is there before the door and after it.
+            "initContainers": [_tunnel(view)],
             "containers": [_container(view)],
             "volumes": _volumes(view),
         },
@@ -195,6 +262,36 @@ def _container(view: TenantView) -> Object:
     }
 
 
+def _tunnel(view: TenantView) -> Object:
+    """The way to the session store; it has a certificate of its own and none of the door's secrets."""
+    health = probe("/healthz", TUNNEL_HEALTH_PORT)
+    return {
+        "name": TUNNEL,
+        "image": view.platform.door_image,
+        "imagePullPolicy": view.platform.image_pull_policy,
+        "restartPolicy": "Always",
+        "command": ["python3", "-P", "-m", "domicile.gateway.tunnel"],
+        "env": [
+            {
+                "name": "DOMICILE_SESSION_STORE",
+                "value": f"domicile-sessions.{view.platform.namespace}.svc:{SESSIONS_PORT}",
+            }
+        ],
+        "startupProbe": probe("/healthz", TUNNEL_HEALTH_PORT, period=1, failures=60),
+        "readinessProbe": health,
+        "livenessProbe": health,
+        "resources": {
+            "requests": {"cpu": "5m", "memory": "24Mi", "ephemeral-storage": "8Mi"},
+            "limits": {"cpu": "200m", "memory": "64Mi", "ephemeral-storage": "16Mi"},
+        },
+        "securityContext": dict(RESTRICTED),
+        "volumeMounts": [
+            {"name": "tunnel-tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the container
+            {"name": "pods-tls", "mountPath": holders.MOUNT, "readOnly": True},
+        ],
+    }
+
+
 def _volumes(view: TenantView) -> list[Object]:
     access = view.spec.access
     volumes = [
@@ -203,7 +300,9 @@ def _volumes(view: TenantView) -> list[Object]:
         _of_config_map("config", "httpd.conf"),
         _of_config_map("trust", "ca.crt"),
         _of_secret("secrets", NAME, "secrets.conf"),
-        _of_secret("tls", access.tls.secret if access.tls else "", *TLS_KEYS),
+        _of_secret("tls", access.tls.secret_name if access.tls else "", *TLS_KEYS),
+        {"name": "tunnel-tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
+        _of_secret("pods-tls", holders.secret_of(NAME), *TLS_KEYS, "ca.crt"),
     ]
     return [*volumes, _of_secret("edge", ca, "ca.crt")] if (ca := _edge_ca(view)) else volumes
 

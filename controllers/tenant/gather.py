@@ -24,11 +24,19 @@ from domicile.api.conditions import ConditionType
 from domicile.api.restore import RestoreStatus
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role
-from domicile.controllers.tenant import certificate, front_door
+from domicile.controllers.tenant import certificate, front_door, issuance
 from domicile.controllers.tenant.network import network_policies
-from domicile.controllers.tenant.policies import NO_LOGINS
+from domicile.controllers.tenant.rules.door import NO_DOOR
 from domicile.controllers.tenant.storage import Observed
-from domicile.controllers.tenant.view import Certificate, DoorSecrets, Ownership, Platform, TenantView, Workload
+from domicile.controllers.tenant.view import (
+    Certificate,
+    DoorSecrets,
+    Issuance,
+    Ownership,
+    Platform,
+    TenantView,
+    Workload,
+)
 from domicile.controllers.zones import Zones
 from domicile.kube.client import Kube
 
@@ -116,7 +124,9 @@ class Gatherer:
             missing_secrets=tuple(n for n in secrets if n not in own),
             door=await self._door_secrets(view),
             certificate=_certificate(view, own),
+            issuance=await self._issuance(view),
             provider_secrets=_provider_secrets(view, own),
+            secret_versions=_secret_versions(view, own),
             copied_secrets=tuple(n for n, s in secrets.items() if s is not None and _owner(s) == view.tenant_id),
             mirrored_secrets=await self._mirrored(view, served) if secrets else {},
             workloads={d["metadata"]["name"]: _workload(d, pods) for d in deployments},
@@ -140,13 +150,24 @@ class Gatherer:
 
     async def _door_secrets(self, view: TenantView) -> DoorSecrets | None:
         """The front door's secrets, if it has any and they are this tenant's."""
-        if view.spec.access.sso is None and not had_realm(view.status):
+        if view.spec.access.sso is None:
             return None
         secret = await self._kube.read("v1", "Secret", front_door.NAME, view.name)
         if secret is None or _owner(secret) != view.tenant_id:
             return None
         found = [_value(secret, key) for key in (front_door.CLIENT_SECRET, front_door.PASSPHRASE)]
         return DoorSecrets(*found) if all(found) else None  # type: ignore[arg-type]
+
+    async def _issuance(self, view: TenantView) -> Issuance | None:
+        """What cert-manager says; None for a tenant without a certificate."""
+        if view.spec.access.tls is None:
+            return None
+        found = await self._kube.read(issuance.API, issuance.KIND, issuance.NAME, view.name)
+        installed = found is not None or (
+            issuance.wanted(view)
+            and await self._kube.read("apiextensions.k8s.io/v1", "CustomResourceDefinition", issuance.CRD) is not None
+        )
+        return issuance.look_at(found, installed=installed)
 
     async def _mirrored(self, view: TenantView, served: ServedZone) -> Mapping[str, Mapping[str, str]]:
         if view.tenant_id is None or view.key_id is None:
@@ -217,10 +238,10 @@ def _owner(secret: Object) -> str | None:
     return owner
 
 
-def had_realm(status: AssistantTenantStatus) -> bool:
-    """Whether the tenant may have a realm, though its spec asks for none."""
-    shown = next((c for c in status.conditions if c.type == ConditionType.SSO_CONFIGURED), None)
-    return shown is not None and shown.reason != NO_LOGINS
+def had_door(status: AssistantTenantStatus) -> bool:
+    """Whether the tenant may have a front door, though its spec asks for none."""
+    shown = next((c for c in status.conditions if c.type == ConditionType.FRONT_DOOR_READY), None)
+    return shown is not None and shown.reason != NO_DOOR
 
 
 def _value(secret: Object | None, key: str) -> str | None:
@@ -238,11 +259,17 @@ def _provider_secrets(view: TenantView, secrets: Mapping[str, Object | None]) ->
     return {p.name: _value(secrets.get(p.secret[0]), p.secret[1]) if p.secret else "" for p in sources}
 
 
+def _secret_versions(view: TenantView, secrets: Mapping[str, Object | None]) -> dict[str, str]:
+    sources = view.spec.access.sso.sources if view.spec.access.sso else ()
+    found = {p.name: secrets.get(p.secret[0]) for p in sources if p.secret}
+    return {name: secret["metadata"]["resourceVersion"] for name, secret in found.items() if secret is not None}
+
+
 def _certificate(view: TenantView, secrets: Mapping[str, Object | None]) -> Certificate | None:
     access = view.spec.access
     if access.tls is None or access.host is None:
         return None
-    chain, key = (_value(secrets.get(access.tls.secret), k) for k in front_door.TLS_KEYS)
+    chain, key = (_value(secrets.get(access.tls.secret_name), k) for k in front_door.TLS_KEYS)
     if chain is None or key is None:
         return None
     return certificate.look_at(chain.encode(), key.encode(), access.host, view.now)

@@ -79,6 +79,10 @@ def _of_door(view: TenantView) -> list[Object]:
 
 
 def _identity_rule(view: TenantView) -> list[Object]:
+    if view.external is not None:
+        approved = view.approved_issuer
+        cidrs = sorted(approved.cidrs) if approved else []
+        return _rules("to", [{"ipBlock": {"cidr": c}} for c in cidrs], approved.port if approved else 0)
     identity = view.zone.spec.identity if view.zone else None
     if identity is None:
         return []

@@ -15,13 +15,19 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantStatus
 from domicile.backup.errors import BackupError
 from domicile.backup.stores.base import StoreError
+from domicile.controllers.issuer.issuers import Issuers
+from domicile.controllers.issuer.state import IssuerState
+from domicile.controllers.pki import holders
+from domicile.controllers.pki.keeper import Keeper
 from domicile.controllers.realm.desired import Subject, realm_name
 from domicile.controllers.realm.realms import Realms
 from domicile.controllers.realm.server import IdentityError
 from domicile.controllers.realm.state import RealmState
-from domicile.controllers.tenant import builders, front_door, identity, network, policies, status
-from domicile.controllers.tenant.gather import Gatherer, had_realm, with_storage
+from domicile.controllers.tenant import builders, front_door, identity, issuance, network, policies, status
+from domicile.controllers.tenant.gather import Gatherer, had_door, with_storage
+from domicile.controllers.tenant.parts import labels_of
 from domicile.controllers.tenant.replication import awaits_snapshot, request_replication
+from domicile.controllers.tenant.rules.verdict import Verdict
 from domicile.controllers.tenant.session_store import SessionStore
 from domicile.controllers.tenant.sessions import end_sessions
 from domicile.controllers.tenant.storage import Known
@@ -31,6 +37,7 @@ from domicile.kube.apply import apply
 from domicile.kube.client import InvalidError, Kube
 from domicile.kube.events import Events
 from domicile.kube.status import add_finalizer, patch_status, remove_finalizer
+from domicile.metrics import Metrics
 
 Object = dict[str, Any]
 
@@ -58,7 +65,10 @@ class TenantController:
         events: Events,
         zones: Zones,
         realms: Realms,
+        issuers: Issuers,
         sessions: SessionStore,
+        pki: Keeper,
+        metrics: Metrics,
         platform: Platform,
         resync_seconds: float,
     ) -> None:
@@ -66,10 +76,13 @@ class TenantController:
         self._events = events
         self._zones = zones
         self._realms = realms
+        self._issuers = issuers
         self._platform = platform
         self._resync = resync_seconds
         self._gatherer = Gatherer(kube, zones, platform)
         self._sessions = sessions
+        self._pki = pki
+        self._metrics = metrics
 
     async def reconcile(self, name: str) -> float | None:
         """Bring one tenant to its desired state; returns seconds to the next look, None where it is gone."""
@@ -90,9 +103,9 @@ class TenantController:
         if blocked is None:
             view = await self._apply(await self._with_door(view))
             view = await self._see_to_realm(tenant, view)
-            view = await end_sessions(self._realms, self._events, tenant, view, _annotations(tenant))
+            view = await end_sessions(self._kube, self._realms, self._events, tenant, view, _annotations(tenant))
             view = await request_replication(self._kube, view, _annotations(tenant))
-        elif had_realm(view.status):
+        elif view.status.realm is not None:
             # Who may log in has nothing to do with where data may lie.
             view = await self._see_to_realm(tenant, view)
         return await self._report(tenant, view)
@@ -146,6 +159,8 @@ class TenantController:
             built = [builders.namespace(view), *network.network_policies(view)]
         else:
             return view
+        if view.issuance is not None and view.issuance.asked and not issuance.wanted(view):
+            await self._kube.delete(issuance.API, issuance.KIND, issuance.NAME, view.name)
         refusal = None
         for wanted in built:
             try:
@@ -155,18 +170,38 @@ class TenantController:
                 why = "" if wanted["kind"] == "Secret" else f": {error}"
                 refusal = f"The API server refuses {wanted['kind']} {wanted['metadata']['name']}{why}"
                 break
+        else:
+            refusal = await self._certify(view)
         # Seen anew, so that the status speaks of what is there now.
         return replace(await self._gatherer.refresh(view), refusal=refusal)
+
+    async def _certify(self, view: TenantView) -> str | None:
+        """Give the door's pods the certificate by which they reach others; what keeps it from them, if anything."""
+        if view.spec.access.sso is None:
+            return None
+        holder = holders.door(view.name)
+        standing = await self._pki.see_to(holder, labels_of(view))
+        self._metrics.pods_certificate(holder.namespace, holder.secret, standing.until)
+        return standing.fault
 
     async def _with_door(self, view: TenantView) -> TenantView:
         """The view with what the front door needs beyond the spec, minted where it is missing."""
         if view.spec.access.sso is None or view.tenant_id is None or view.zone is None:
             return view
+        authorities = self._realms.authorities(view.zone)
         return replace(
             view,
             door=view.door or DoorSecrets(secrets.token_urlsafe(32), secrets.token_urlsafe(32)),
             sessions_password=await self._sessions.password(),
-            identity_authorities=self._realms.authorities(view.zone),
+            identity_authorities=authorities,
+            issuer=await self._look_at_issuer(view, authorities),
+        )
+
+    async def _look_at_issuer(self, view: TenantView, authorities: str) -> IssuerState | None:
+        if view.external is None or view.approved_issuer is None:
+            return None
+        return await self._issuers.look(
+            view.external, view.approved_issuer, authorities, front_door.client_secret(view)
         )
 
     async def _see_to_realm(self, tenant: Object, view: TenantView) -> TenantView:
@@ -175,7 +210,10 @@ class TenantController:
         if view.zone is None or view.tenant_id is None:
             return view
         if access.sso is None or access.host is None:
-            return replace(view, realm=await self._close_realm(view, view.zone, view.tenant_id))
+            await self._remove_door(view)
+            return await self._close_realm(view, view.zone, view.tenant_id)
+        if view.external is not None:
+            return await self._tell_keys(await self._close_realm(view, view.zone, view.tenant_id))
         if view.door is None:
             return view
         subject = Subject(
@@ -185,7 +223,9 @@ class TenantController:
             host=access.host,
             client_secret=view.door.client_secret,
             secrets=view.provider_secrets,
+            versions=view.secret_versions,
         )
+        noted = await self._note_realm(tenant, view.status, realm_name(view.name, view.tenant_id))
         realm = await self._realms.see_to(view.zone, subject, access.sso)
         if realm.mended:
             message = f"Realm {realm.issuer} was brought to what the spec asks for: {', '.join(realm.mended)}."
@@ -193,13 +233,24 @@ class TenantController:
         for alert in realm.alerts:
             # Given with each state until the next look: what can't be posted now is posted then.
             await self._events.post(tenant, alert.reason, alert.message, type_="Warning")
-        view = replace(view, realm=realm)
+        return await self._tell_keys(replace(view, realm=realm, status=noted))
+
+    async def _note_realm(self, tenant: Object, known: AssistantTenantStatus, name: str) -> AssistantTenantStatus:
+        """The realm is on record before it is made: it is closed one day, whatever happens in between."""
+        if known.realm == name:
+            return known
+        noted = known.model_copy(update={"realm": name})
+        tenant.update(await patch_status(self._kube, tenant, noted.to_wire()))
+        return noted
+
+    async def _tell_keys(self, view: TenantView) -> TenantView:
         keys = identity.config_map(view)
         if keys is not None and view.namespace is Ownership.OURS:
             await apply(self._kube, keys)
         return view
 
     async def _report(self, tenant: Object, view: TenantView) -> float:
+        self._metrics.certificate(view.name, view.certificate.until if view.certificate else None)
         verdicts = policies.judge(view)
         new = status.build(view, verdicts, _annotations(tenant))
         await patch_status(self._kube, tenant, new.to_wire())
@@ -220,23 +271,29 @@ class TenantController:
                     tenant, c.reason, f"{c.type}: {c.message}", type_="Warning" if c.status == "False" else "Normal"
                 )
 
-    async def _close_realm(self, view: TenantView, zone: ServedZone, tenant_id: str) -> RealmState | None:
-        """The spec had single sign-on and has none now: the realm stays, and lets nobody in."""
-        if not had_realm(view.status):
-            return None
+    async def _remove_door(self, view: TenantView) -> None:
+        if had_door(view.status):
+            for api_version, kind, name in front_door.EVERYTHING:
+                await self._kube.delete(api_version, kind, name, view.name)
+            await self._ask_no_more(view.name)
+
+    async def _close_realm(self, view: TenantView, zone: ServedZone, tenant_id: str) -> TenantView:
+        """Nobody logs in by the realm any more, if there was one: it stays, and lets nobody in."""
+        if view.status.realm is None:
+            return view
         if zone.spec.identity is None:
-            return RealmState("", error=("NoIdentityServer", "The realm is not closed: its server is not known."))
-        for api_version, kind, name in front_door.EVERYTHING:
-            await self._kube.delete(api_version, kind, name, view.name)
+            why = ("NoIdentityServer", "The realm is not closed: its server is not known.")
+            return replace(view, realm=RealmState("", error=why))
         try:
             await self._realms.close(zone, view.name, tenant_id)
         except IdentityError as error:
-            return RealmState("", error=(error.reason, f"The tenant's realm is not closed yet. {error}"))
-        return None
+            why = (error.reason, f"The tenant's realm is not closed yet. {error}")
+            return replace(view, realm=RealmState("", error=why))
+        return replace(view, status=view.status.model_copy(update={"realm": None}))
 
     async def _say_suspended(self, tenant: Object) -> None:
         known = AssistantTenantStatus.model_validate(tenant.get("status") or {})
-        verdict = policies.Verdict(
+        verdict = Verdict(
             ConditionType.RECONCILING,
             "True",
             "Suspended",
@@ -252,6 +309,8 @@ class TenantController:
         if FINALIZER not in tenant["metadata"].get("finalizers", []):
             return None
         name = tenant["metadata"]["name"]
+        self._metrics.certificate(name, None)
+        self._metrics.pods_certificate(name, holders.door(name).secret, None)
         namespace = await self._kube.read("v1", "Namespace", name)
         if namespace is not None and namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == name:
             await apply(self._kube, network.isolation(name, tenant["spec"]["zone"]))
@@ -261,6 +320,7 @@ class TenantController:
                         await self._kube.delete(api_version, kind, child["metadata"]["name"], name)
             for config in (identity.CONFIG, front_door.NAME):
                 await self._kube.delete("v1", "ConfigMap", config, name)
+            await self._ask_no_more(name)
             if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT} in (assistant,front-door)"):
                 return _WHILE_PROGRESSING
         known = AssistantTenantStatus.model_validate(tenant.get("status") or {})
@@ -273,6 +333,11 @@ class TenantController:
         await remove_finalizer(self._kube, tenant, FINALIZER)
         return None
 
+    async def _ask_no_more(self, namespace: str) -> None:
+        """Nobody renews a certificate that no door shows."""
+        if issuance.ours(await self._kube.read(issuance.API, issuance.KIND, issuance.NAME, namespace)):
+            await self._kube.delete(issuance.API, issuance.KIND, issuance.NAME, namespace)
+
     async def _leave_stores(self, name: str, zone: ServedZone, tenant_id: str) -> None:
         try:
             await asyncio.to_thread(self._zones.storage(zone).retire, tenant_id, name)
@@ -283,7 +348,7 @@ class TenantController:
         self, tenant: Object, zone: ServedZone, known: AssistantTenantStatus, tenant_id: str
     ) -> bool:
         """Whether the realm is closed, or was given up: a server that never comes back must not keep the name."""
-        if not had_realm(known):
+        if known.realm is None:
             return True
         try:
             await self._realms.close(zone, tenant["metadata"]["name"], tenant_id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from domicile.api.common import ANNOTATION_RECONCILE
 from domicile.api.conditions import Condition, merge
 from domicile.api.tenant import AssistantTenantStatus, ClaimStatus, LiveStorage
-from domicile.controllers.tenant.policies import Verdict, progress, ready
+from domicile.controllers.tenant.policies import progress, ready
+from domicile.controllers.tenant.rules.verdict import Verdict
 from domicile.controllers.tenant.view import TenantView
 
 

@@ -8,7 +8,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from domicile.api.sites import ServedZone
+from domicile.api.sso import ExternalIssuer
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, CommitStatus, Role
+from domicile.api.zone import ApprovedIssuer
+from domicile.controllers.issuer.state import IssuerState
 from domicile.controllers.realm.state import RealmState
 
 
@@ -90,10 +93,26 @@ class DoorSecrets:
 
 @dataclass(frozen=True)
 class Certificate:
-    """The front door's certificate: until when it counts, and what is wrong with it, in words."""
+    """The front door's certificate: until when it counts, and what is wrong with it, as reason and in words.
+
+    ``late``: it still counts, and should have been renewed by now.
+    """
 
     until: datetime | None
     fault: tuple[str, str] | None = None
+    late: bool = False
+
+
+@dataclass(frozen=True)
+class Issuance:
+    """What cert-manager says of the front door's certificate: ``words`` where it is not as wanted, else empty.
+
+    ``installed``: the cluster knows its kinds. ``asked``: there is a Certificate of ours.
+    """
+
+    installed: bool
+    asked: bool = False
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,10 +156,24 @@ class TenantView:
     peer_proof: Proof | None = None
     door: DoorSecrets | None = None
     certificate: Certificate | None = None
+    issuance: Issuance | None = None
     sessions_password: str | None = None
     identity_authorities: str = ""
     provider_secrets: Mapping[str, str | None] = field(default_factory=dict)
+    secret_versions: Mapping[str, str] = field(default_factory=dict)
     realm: RealmState | None = None
+    issuer: IssuerState | None = None
+
+    @property
+    def external(self) -> ExternalIssuer | None:
+        """The issuer of somebody else's that people log in at, if it is one."""
+        return self.spec.access.sso.external if self.spec.access.sso else None
+
+    @property
+    def approved_issuer(self) -> ApprovedIssuer | None:
+        """What the zone says of that issuer, if it says anything."""
+        known = self.zone.spec.external_issuers if self.zone and self.external else []
+        return next((i for i in known if self.external and i.issuer == self.external.issuer), None)
 
     @property
     def home_site(self) -> str | None:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jwt
 
-from .trust import Trust
+from .trust import Roles, Trust
 
 HEADER = "Domicile-Identity"
-ALGORITHMS = ("RS256", "ES256")
+ALGORITHMS = ("RS256", "PS256", "ES256")
 # For clocks that differ. Also what an answer that is being written may run on after its asker's token expired.
 LEEWAY_SECONDS = 30
-# The identity server's tokens count for five minutes. One that counts for long was not made for this.
+# The identity server's tokens count for five minutes, those of other issuers for an hour at most. One that counts for
+# longer was not made for this.
 MAX_LIFE_SECONDS = 3600
 MAX_TOKEN_CHARS = 8000
 
@@ -91,7 +92,7 @@ def verify(token: str, trust: Trust) -> Identity:
             issuer=trust.issuer,
             audience=trust.audience,
             leeway=LEEWAY_SECONDS,
-            options={"require": ["iss", "aud", "sub", "exp", "acr"]},
+            options={"require": ["iss", "aud", "sub", "exp", trust.factor_claim]},
         )
     except jwt.ExpiredSignatureError:
         raise session_ended() from None
@@ -100,15 +101,35 @@ def verify(token: str, trust: Trust) -> Identity:
     # An audience beside ours could use the token here as well, and nobody vouches for it.
     if claims["aud"] not in (trust.audience, [trust.audience]) or claims.get("azp", trust.audience) != trust.audience:
         raise _bad(_REASONS[jwt.InvalidAudienceError])
-    if claims["acr"] != trust.acr:
+    # acr is one text (OpenID Connect Core 1.0, section 2); amr and the like are lists.
+    several = trust.factor_claim == "acr" and not isinstance(claims["acr"], str)
+    if several or not trust.factors & _values(claims, trust.factor_claim):
         raise _bad("its login was not strong enough")
     match claims:
-        case {"sub": str(subject), "exp": int(expires)} if subject and expires <= time.time() + MAX_LIFE_SECONDS:
-            return Identity(trust.issuer, subject, _roles(claims.get("roles", [])), expires)
+        case {"sub": str(subject), "exp": int(expires)} if subject and expires <= _latest():
+            return Identity(trust.issuer, subject, _roles(claims, trust.roles), expires)
     raise _bad("it is malformed")
 
 
-def _roles(claim: object) -> frozenset[str]:
-    if not isinstance(claim, list) or not all(isinstance(role, str) for role in claim):
+def _latest() -> float:
+    return time.time() + MAX_LIFE_SECONDS + LEEWAY_SECONDS
+
+
+def _roles(claims: Mapping[str, object], roles: Roles) -> frozenset[str]:
+    values = _values(claims, roles.claim)
+    if roles.of is None:
+        if isinstance(claims.get(roles.claim), str):
+            raise _bad("it is malformed")
+        return values
+    return frozenset(role for value in values for role in roles.of.get(value, ()))
+
+
+def _values(claims: Mapping[str, object], path: str) -> frozenset[str]:
+    """The texts under a claim; none where it is absent. Raises IdentityError where it holds anything else."""
+    found: object = claims
+    for name in path.split("."):
+        found = found.get(name, []) if isinstance(found, Mapping) else []
+    values = [found] if isinstance(found, str) else found
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise _bad("it is malformed")
-    return frozenset(claim)
+    return frozenset(values)

@@ -2,6 +2,10 @@
 
     {"issuer", "audience", "acr", "jwks": {"keys": [...]}, "public": ["/forms/public/", ...]}
 
+An issuer of somebody else's says in its own words who may do what; the file has them then, ``mfa`` in place of ``acr``:
+
+    {..., "mfa": {"claim": "amr", "values": ["mfa"]}, "roles": {"claim": "groups", "of": {"staff": ["member"]}}}
+
 Keys: RFC 7517 and 7518. The assistant asks no identity server; it reads the file again with each request, since keys
 rotate and Kubernetes then swaps a symlink under the same path.
 """
@@ -27,12 +31,28 @@ class TrustError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Roles:
+    """Where a token says what its person may do; a dot in ``claim`` leads into an object.
+
+    ``of``: the roles that each of the claim's values means, and no other value means any. None: values are the roles.
+    """
+
+    claim: str
+    of: Mapping[str, frozenset[str]] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
-    """What an identity must be. ``keys`` by key id, each bound to its one algorithm; ``public``: prefixes of paths."""
+    """What an identity must be. ``keys`` by key id, each bound to its one algorithm; ``public``: prefixes of paths.
+
+    ``factors``: one of these in the claim ``factor_claim`` means a second factor.
+    """
 
     issuer: str
     audience: str
-    acr: str
+    factor_claim: str
+    factors: frozenset[str]
+    roles: Roles
     keys: Mapping[str, jwt.PyJWK]
     public: tuple[Segments, ...]
 
@@ -45,10 +65,13 @@ def parse(data: bytes) -> Trust:
         document = None
     if not isinstance(document, dict):
         raise TrustError("it is no JSON object")
+    factor_claim, factors = _factors(document)
     return Trust(
         issuer=_text(document, "issuer"),
         audience=_text(document, "audience"),
-        acr=_text(document, "acr"),
+        factor_claim=factor_claim,
+        factors=factors,
+        roles=_roles(document["roles"]) if "roles" in document else Roles("roles", None),
         keys=_keys(document.get("jwks")),
         public=_public(document.get("public", [])),
     )
@@ -59,6 +82,29 @@ def _text(document: dict[str, Any], field: str) -> str:
     if not isinstance(value, str) or not value:
         raise TrustError(f"{field} must be a text that is not empty")
     return value
+
+
+def _factors(document: dict[str, Any]) -> tuple[str, frozenset[str]]:
+    mfa = document.get("mfa")
+    if mfa is None:
+        return "acr", frozenset({_text(document, "acr")})
+    if "acr" in document or not isinstance(mfa, dict):
+        raise TrustError("mfa must be an object, and stands in place of acr")
+    return _text(mfa, "claim"), _texts(mfa.get("values"), "mfa.values")
+
+
+def _roles(roles: Any) -> Roles:
+    mapping = roles.get("of") if isinstance(roles, dict) else None
+    if not isinstance(mapping, dict):
+        raise TrustError("roles must be an object with claim and of")
+    return Roles(_text(roles, "claim"), {value: _texts(found, "roles.of") for value, found in mapping.items()})
+
+
+def _texts(value: Any, field: str) -> frozenset[str]:
+    found = _list(value, field)
+    if not found or not all(isinstance(text, str) and text for text in found):
+        raise TrustError(f"{field} must hold lists of texts, and none of these may be empty")
+    return frozenset(found)
 
 
 def _public(prefixes: Any) -> tuple[Segments, ...]:
@@ -85,7 +131,7 @@ def _keys(jwks: Any) -> dict[str, jwt.PyJWK]:
             raise TrustError("each signing key in jwks.keys must have a kid of its own")
         keys[kid] = key
     if not keys:
-        raise TrustError("jwks.keys holds no key that verifies RS256 or ES256")
+        raise TrustError("jwks.keys holds no key that verifies RS256, PS256 or ES256")
     return keys
 
 
@@ -93,7 +139,8 @@ def _signing_key(jwk: Any) -> jwt.PyJWK | None:
     # Only the public members are taken: a private key has no business here, and would not be used.
     match jwk:
         case {"kty": "RSA", "n": str(n), "e": str(e)}:
-            algorithm, public = "RS256", {"kty": "RSA", "n": n, "e": e}
+            # An RSA key that doesn't say so is not of PS256: a key has one algorithm (RFC 8725, section 3.1).
+            algorithm, public = "PS256" if jwk.get("alg") == "PS256" else "RS256", {"kty": "RSA", "n": n, "e": e}
         case {"kty": "EC", "crv": "P-256", "x": str(x), "y": str(y)}:
             algorithm, public = "ES256", {"kty": "EC", "crv": "P-256", "x": x, "y": y}
         case _:
@@ -104,7 +151,7 @@ def _signing_key(jwk: Any) -> jwt.PyJWK | None:
         key = jwt.PyJWK(public, algorithm)
     except jwt.PyJWTError:
         raise TrustError("a key in jwks.keys is broken") from None
-    if algorithm == "RS256" and key.key.key_size < MIN_RSA_BITS:
+    if public["kty"] == "RSA" and key.key.key_size < MIN_RSA_BITS:
         raise TrustError(f"a key in jwks.keys has fewer than {MIN_RSA_BITS} bits")
     return key
 

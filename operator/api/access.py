@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from domicile.api.common import LIST_SET, DnsLabel, Model, cel, list_map, validations
 from domicile.api.sso import PersonRole, Sso
+
+ISSUED_SECRET: Final = "front-door-tls"  # noqa: S105 - the name of a Secret
 
 Network = Annotated[
     str,
@@ -55,16 +57,58 @@ class Client(Model):
     namespace: Annotated[DnsLabel, Field(description="Namespace of the pods.")]
 
 
+class Issuer(Model):
+    """An issuer of cert-manager."""
+
+    name: Annotated[
+        str,
+        Field(
+            description="Name of the issuer.",
+            pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+            max_length=253,
+        ),
+    ]
+    kind: Annotated[
+        Literal["Issuer", "ClusterIssuer"],
+        Field(description="Issuer, which is in the tenant's namespace, or ClusterIssuer."),
+    ] = "ClusterIssuer"
+    group: Annotated[
+        str,
+        Field(description="API group of the kind.", pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253),
+    ] = "cert-manager.io"
+
+
 class Tls(Model):
     """The certificate of the front door."""
 
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "has(self.secret) != has(self.issuer)",
+                "name a secret or an issuer, not both: one keeps the certificate",
+            )
+        )
+    )
+
     secret: Annotated[
-        DnsLabel,
+        DnsLabel | None,
         Field(
             description="Secret (kubernetes.io/tls) in the tenant's namespace with tls.crt and tls.key, as cert-manager"
             " keeps one; mirrored sealed to the peer. A new one is taken without a gap."
         ),
-    ]
+    ] = None
+    issuer: Annotated[
+        Issuer | None,
+        Field(
+            description="Issuer of cert-manager that issues it, and renews it in time: the site that serves makes a"
+            " Certificate front-door; its Secret front-door-tls is mirrored sealed to the peer."
+        ),
+    ] = None
+
+    @property
+    def secret_name(self) -> str:
+        """The Secret that holds the certificate, whoever makes it."""
+        return self.secret or ISSUED_SECRET
 
 
 class Edge(Model):
@@ -103,7 +147,7 @@ class Limits(Model):
     parallel: Annotated[
         int, Field(description="Requests that are being answered at once, streams among them.", ge=1, le=500)
     ] = 200
-    body_mebibytes: Annotated[int, Field(description="Largest body of a request (MiB).", ge=1, le=64)] = 16
+    body_mebibytes: Annotated[int, Field(description="Largest body of a request (MiB).", ge=1, le=32)] = 16
 
 
 class Access(Model):
@@ -169,6 +213,6 @@ class Access(Model):
         found = {s.secret[0] for s in sources if s.secret}
         return frozenset(
             found
-            | ({self.tls.secret} if self.tls else set())
+            | ({self.tls.secret_name} if self.tls else set())
             | ({self.edge.client_ca} if self.edge and self.edge.client_ca else set())
         )

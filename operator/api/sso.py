@@ -127,6 +127,101 @@ class OidcProvider(Registration):
     ] = "groups"
 
 
+class SignatureAlgorithm(StrEnum):
+    """How an issuer signs ID tokens (RFC 7518, section 3.1); all by keys that it publishes."""
+
+    RS256 = "RS256"
+    ES256 = "ES256"
+    PS256 = "PS256"
+
+
+class SecondFactor(Model):
+    """How an ID token says that a second factor was given."""
+
+    claim: Annotated[
+        str,
+        Field(
+            description="Claim of the ID token, such as acr or amr. acr is also asked for at each login.",
+            pattern=r"^[A-Za-z0-9_]+$",
+            max_length=64,
+            json_schema_extra=validations(
+                cel(
+                    "!(self in ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'typ', 'azp', 'nonce'])",
+                    "this claim says nothing of a second factor; issuers say it in acr, amr or a claim of their own",
+                )
+            ),
+        ),
+    ]
+    values: Annotated[
+        list[Annotated[str, Field(pattern=r"^[A-Za-z0-9:/._-]+$", max_length=200)]],
+        Field(
+            description="Values of the claim that mean a second factor; any other login opens nothing.",
+            min_length=1,
+            max_length=16,
+            json_schema_extra=LIST_SET,
+        ),
+    ]
+
+
+class ExternalIssuer(OidcProvider):
+    """An OpenID Connect issuer of somebody else's, by whose ID tokens people are known here: there is no realm.
+
+    The zone must have it among its ``externalIssuers``.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "!has(self.roleMappings) || self.roleMappings.all(m, m.group.matches('^[A-Za-z0-9._~:/?&=,+@() -]+$'))",
+                "with external a group consists of letters without accents, digits, spaces and . _ ~ : / ? & = , +"
+                " @ ( ) - only: the front door compares it as it is",
+            ),
+            cel(
+                "self.clientId.matches('^[A-Za-z0-9._~:/@+=-]+$')",
+                "with external clientId consists of letters, digits and . _ ~ : / @ + = - only",
+            ),
+        ),
+    )
+
+    algorithm: Annotated[
+        SignatureAlgorithm,
+        Field(description="How the issuer signs our ID tokens; one that is signed otherwise, or not, is refused."),
+    ] = SignatureAlgorithm.RS256
+    scopes: Annotated[
+        list[Annotated[str, Field(pattern=r"^[A-Za-z0-9:/._-]+$", max_length=200)]],
+        Field(
+            description="Scopes to ask for beside openid, such as groups.",
+            max_length=8,
+            json_schema_extra=LIST_SET
+            | validations(
+                cel(
+                    "!('offline_access' in self)",
+                    "offline_access is of no use: no token is renewed, the issuer is asked again",
+                )
+            ),
+        ),
+    ] = []
+    mfa: Annotated[SecondFactor, Field(description="How its ID tokens say that a second factor was given.")]
+    role_mappings: Annotated[
+        list[RoleMapping],
+        Field(
+            description="Roles by exact values of groupsClaim. Who has none of these gets in nowhere.",
+            max_length=64,
+            json_schema_extra=LIST_ATOMIC,
+        ),
+    ] = []
+
+    @property
+    def name(self) -> str:
+        """What it is called among the places that people come from."""
+        return "external"
+
+    @property
+    def secret(self) -> tuple[str, str]:
+        """Name and key of the Secret that it needs."""
+        return self.client_secret, "client-secret"
+
+
 class SamlProvider(Model):
     """A SAML 2.0 identity provider, described by its metadata; its assertions must be signed."""
 
@@ -326,6 +421,13 @@ class Sso(Model):
                 "!has(self.passwords) || (has(self.localUsers) && self.localUsers)",
                 "passwords is about accounts of the tenant's own: set localUsers, too",
             ),
+            cel(
+                "!has(self.external) || ((!has(self.identityProviders) || self.identityProviders.size() == 0)"
+                " && (!has(self.directories) || self.directories.size() == 0)"
+                " && !(has(self.localUsers) && self.localUsers) && !has(self.passwords))",
+                "external stands alone: identityProviders, directories, localUsers and passwords are of the zone's own"
+                " identity server; an external issuer sees to accounts and passwords itself",
+            ),
         ),
     )
 
@@ -349,10 +451,14 @@ class Sso(Model):
         bool,
         Field(description="People may also have an account of this tenant's own, with password and one-time password."),
     ] = False
+    external: Annotated[
+        ExternalIssuer | None,
+        Field(description="An OpenID Connect issuer in place of the zone's identity server."),
+    ] = None
     passwords: Annotated[Passwords | None, Field(description="More about accounts of the tenant's own.")] = None
     session: Annotated[Session, Field(description="How long a login lasts.")] = Session()
 
     @property
-    def sources(self) -> tuple[IdentityProvider | Directory, ...]:
+    def sources(self) -> tuple[IdentityProvider | Directory | ExternalIssuer, ...]:
         """All places that people come from."""
-        return (*self.identity_providers, *self.directories)
+        return (*self.identity_providers, *self.directories, *((self.external,) if self.external else ()))

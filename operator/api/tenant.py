@@ -196,6 +196,12 @@ class AssistantTenantStatus(Model):
     last_handled_end_sessions_at: Annotated[
         str | None, Field(description="Last value of sso.domicile.dev/end-sessions-requested-at that was acted on.")
     ] = None
+    realm: Annotated[
+        str | None,
+        Field(
+            description="The tenant's realm on its zone's identity server, from before it is made until it is closed."
+        ),
+    ] = None
     restore: Annotated[
         str | None, Field(description="Restore that writes to the live bucket; nothing of the tenant runs meanwhile.")
     ] = None

@@ -342,6 +342,50 @@ class IdentityServer(Model):
     ] = []
 
 
+class ApprovedIssuer(Model):
+    """An OpenID Connect issuer of somebody else's that tenants of the zone may let their people log in at.
+
+    It processes personal data, and no API shows where: this is a person's dated word.
+    """
+
+    issuer: Annotated[str, Field(description="Issuer URL, exactly as it calls itself.", pattern=_HTTPS, max_length=512)]
+    hosts: Annotated[
+        list[Annotated[str, Field(pattern=r"^[a-z0-9.-]+$", max_length=253)]],
+        Field(
+            description="Hosts of its endpoints beside the issuer's own; an endpoint elsewhere is refused.",
+            max_length=8,
+            json_schema_extra=LIST_SET,
+        ),
+    ] = []
+    cidrs: Annotated[
+        list[Annotated[str, Field(max_length=43)]],
+        Field(
+            description="Addresses of its token and key endpoints: front doors reach these.",
+            min_length=1,
+            max_length=64,
+            json_schema_extra=LIST_SET
+            | validations(
+                cel(
+                    "self.all(c, isCIDR(c) && cidr(c) == cidr(c).masked())",
+                    "give networks such as 203.0.113.0/24",
+                )
+            ),
+        ),
+    ]
+    port: Annotated[int, Field(description="TCP port of these endpoints.", ge=1, le=65535)] = 443
+    place: Annotated[
+        str,
+        Field(
+            description="Where it keeps and processes people's data: country, and region or place.",
+            min_length=2,
+            max_length=128,
+        ),
+    ]
+    statement: Annotated[str, Field(description="What holds, and where the proof lies.", min_length=10, max_length=512)]
+    attested_on: Annotated[date, Field(description="Day of the attestation (YYYY-MM-DD).")]
+    expires_on: Annotated[date, Field(description="First day on which it no longer counts (YYYY-MM-DD).")]
+
+
 class ModelProvider(Model):
     """A model server that assistants of the zone may ask (OpenAI-compatible)."""
 
@@ -403,6 +447,10 @@ class ResidencyZoneSpec(Model):
                 "with two sites identity.adminUrl is required: each operator must reach the server of its own site",
             ),
             cel(
+                "!has(self.externalIssuers) || self.externalIssuers.all(i, i.attestedOn < i.expiresOn)",
+                "externalIssuers: expiresOn must be after attestedOn",
+            ),
+            cel(
                 "oldSelf.sites.map(s, s.name) == self.sites.map(s, s.name)"
                 " || (oldSelf.sites.size() == 1 && self.sites[0].name == oldSelf.sites[0].name)",
                 "sites keep their order, for claim numbers depend on it; only a second site may be added",
@@ -456,6 +504,14 @@ class ResidencyZoneSpec(Model):
         IdentityServer | None,
         Field(description="Where people log in; needs an attestation of identityServer per site."),
     ] = None
+    external_issuers: Annotated[
+        list[ApprovedIssuer],
+        Field(
+            description="Issuers of others that tenants may use in place of identity; each is an attestation.",
+            max_length=32,
+            json_schema_extra=list_map("issuer"),
+        ),
+    ] = []
     attestations: Annotated[
         list[Attestation],
         Field(

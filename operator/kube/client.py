@@ -96,6 +96,9 @@ RESOURCES: Final[dict[tuple[str, str], Resource]] = {
     ("networking.k8s.io/v1", "NetworkPolicy"): Resource("networkpolicies"),
     ("coordination.k8s.io/v1", "Lease"): Resource("leases"),
     ("events.k8s.io/v1", "Event"): Resource("events"),
+    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): Resource("customresourcedefinitions", namespaced=False),
+    # Not in every cluster: a read finds nothing then, and a list raises NotFoundError.
+    ("cert-manager.io/v1", "Certificate"): Resource("certificates"),
     (API_VERSION, "AssistantTenant"): Resource("assistanttenants", namespaced=False),
     (API_VERSION, "Failover"): Resource("failovers", namespaced=False),
     (API_VERSION, "ResidencyZone"): Resource("residencyzones", namespaced=False),

@@ -39,7 +39,7 @@ from tests.integration import identity_server
 from tests.integration.apiserver import free_port
 from tests.integration.door_realm import Estate, Visitor, estate
 from tests.integration.door_server import contained, end, family, until
-from tests.integration.identity_server import ADMIN_ID, KeycloakServer
+from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
 from tests.testbed.rootfs import rootfs
 
 _OUT = Path("bench/results/frontdoor.json")

@@ -13,11 +13,13 @@ import pytest
 
 from domicile.api.zone import OnPartition
 from tests.estate import NAMESPACE, Estate
+from tests.testbed.identity import Identity
 from tests.testbed.testbed import Testbed
 from tests.testbed.zone import create_zone
 
 KEEP = bool(os.environ.get("DOMICILE_KEEP_TESTBED"))
 LEASE_SECONDS = 8
+FIRST = "gcp-frankfurt"
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +37,15 @@ def testbed() -> Iterator[Testbed]:
 
 
 @pytest.fixture(scope="session")
-def estate(testbed: Testbed) -> Estate:
+def identity(testbed: Testbed) -> Identity:
+    """The identity server of the first site."""
+    made = Identity(testbed.site(FIRST))
+    made.up()
+    return made
+
+
+@pytest.fixture(scope="session")
+def estate(testbed: Testbed, identity: Identity) -> Estate:
     """Domicile in both clouds, two of each part, short leases; zone ``strict`` stops on partition, ``eu`` goes on."""
     eu = create_zone(testbed, pool=60 if KEEP else 12, lease_seconds=LEASE_SECONDS)
     strict = create_zone(
@@ -46,7 +56,9 @@ def estate(testbed: Testbed) -> Estate:
         on_partition=OnPartition.STOP,
         suffix="-strict",
     )
-    estate = Estate(testbed, eu, strict)
+    # People log in here; one site, for the identity server knows no other.
+    people = create_zone(testbed, "people", (FIRST,), pool=4, suffix="-people", identity=identity.server)
+    estate = Estate(testbed, eu, strict, people)
     if KEEP:
         # Pods of the last session may run an older image of the same name.
         for site in testbed.sites.values():

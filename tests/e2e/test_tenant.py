@@ -27,8 +27,11 @@ OPENINGS = {
     "allow-dns": "DNS",
 }
 _RECONCILES = """
-import urllib.request
-text = urllib.request.urlopen("http://127.0.0.1:8080/metrics", timeout=5).read().decode()
+import ssl, urllib.request
+folder = "/etc/domicile/metrics"
+tls = ssl.create_default_context(cafile=folder + "/clients.crt")
+tls.load_cert_chain(folder + "/tls.crt", folder + "/tls.key")
+text = urllib.request.urlopen("https://127.0.0.1:8443/metrics", timeout=5, context=tls).read().decode()
 lines = [l for l in text.splitlines() if l.startswith('domicile_reconcile_seconds_count{kind="AssistantTenant"')]
 print(sum(float(l.split()[-1]) for l in lines))
 """

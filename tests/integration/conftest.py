@@ -9,9 +9,9 @@ import pytest
 from tests.integration import identity_server
 from tests.integration.apiserver import ApiServer, running
 from tests.integration.clouds import clouds, shared_clouds  # noqa: F401  fixtures
-from tests.integration.identity_server import KeycloakServer
 from tests.integration.realm_estate import identity, upstream  # noqa: F401  fixtures
 from tests.integration.stores_fixture import cloud_standin_site, standin_site, store_sites  # noqa: F401  fixtures
+from tests.testbed.keycloak import KeycloakServer
 
 
 @pytest.fixture(scope="session")

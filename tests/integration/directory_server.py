@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -54,6 +55,18 @@ class Directory:
     def url(self) -> str:
         """Its URL."""
         return f"ldaps://localhost:{self.port}"
+
+    def pause(self) -> None:
+        """Take connections and say nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def refused(self) -> int:
+        """How many binds it has refused for a wrong name or password (RFC 4511, appendix A: 49)."""
+        log = self.root / self.work.removeprefix("/") / "log"
+        return log.read_text(errors="replace").count("RESULT tag=97 err=49")
 
     def modify(self, ldif: str) -> None:
         """Change it, as its administrator."""
@@ -120,12 +133,12 @@ def running(authority: Authority, people: Mapping[str, tuple[str, ...]], passwor
         listen = f"ldaps://127.0.0.1:{port}/ ldapi://{work.replace('/', '%2F')}%2Fldapi"
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                ["chroot", str(root), "slapd", "-d", "0", "-f", f"{work}/slapd.conf", "-h", listen],
+                ["chroot", str(root), "slapd", "-d", "stats", "-f", f"{work}/slapd.conf", "-h", listen],
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
         try:
-            _await(process, port, folder / "log")
+            await_port(process, port, folder / "log")
             yield Directory(port, root, work, process)
         finally:
             process.kill()
@@ -134,7 +147,8 @@ def running(authority: Authority, people: Mapping[str, tuple[str, ...]], passwor
         shutil.rmtree(folder)
 
 
-def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until something listens. Raises RuntimeError with what the process has said."""
     until = time.monotonic() + 30
     while time.monotonic() < until and process.poll() is None:
         try:
@@ -142,4 +156,4 @@ def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.1)
-    raise RuntimeError(f"slapd is not up:\n{log.read_text()[-2000:]}")
+    raise RuntimeError(f"nothing listens on port {port}:\n{log.read_text()[-2000:]}")

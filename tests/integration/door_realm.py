@@ -23,8 +23,10 @@ from domicile.controllers.realm.repair import ensure
 from domicile.controllers.realm.server import Account, IdentityError, IdentityServer
 from tests.integration import door_server
 from tests.integration.apiserver import Authority, free_port
-from tests.integration.door_server import Assistant, DoorServer, Redis
-from tests.integration.identity_server import ADMIN_ID, DeniedError, KeycloakServer, Person
+from tests.integration.door_server import Assistant, DoorServer
+from tests.integration.identity_server import DeniedError, Person
+from tests.integration.session_server import Store, session_store
+from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
 
 PASSWORD = "Correct-Horse-42!"
 ASSISTANTS = ("helpdesk", "sales")
@@ -139,7 +141,7 @@ class Estate:
     realm: Realm
     door: DoorServer
     assistant: Assistant
-    redis: Redis
+    store: Store
     hidden: Secrets
     authority: Authority
     folder: Path
@@ -157,12 +159,14 @@ class Estate:
         self.assistant.seen.clear()
         return visitor
 
-    def another(self, door: Door | None = None, **more: Any) -> DoorServer:
-        """One more door on ports of its own: a replica, or a door of other data."""
+    def another(self, door: Door | None = None, hidden: Secrets | None = None, **more: Any) -> DoorServer:
+        """One more door on ports of its own: a replica, or a door of other data or secrets."""
         made = door_server.replica(door or self.door.door)
         folder = self.folder / f"door-{made.https_port}"
         trust = self.realm.keycloak.authority.read_text()
-        return self._stack.enter_context(door_server.running(folder, made, self.authority, self.hidden, trust, **more))
+        return self._stack.enter_context(
+            door_server.running(folder, made, self.authority, hidden or self.hidden, trust, **more)
+        )
 
 
 @contextmanager
@@ -170,7 +174,7 @@ def estate(keycloak: KeycloakServer, folder: Path, *rules: PathRule, **more: Any
     """All of it, running. ``more``: fields of the Door."""
     with ExitStack() as stack:
         assistant = stack.enter_context(Assistant().running())
-        store = stack.enter_context(door_server.redis(folder / "redis"))
+        store = stack.enter_context(session_store(folder / "sessions"))
         https, health = free_port(), free_port()
         hidden = Secrets(secrets.token_hex(16), secrets.token_hex(24), "doors", store.password)
         subject = Subject(

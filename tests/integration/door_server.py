@@ -1,6 +1,6 @@
 """A front door as it runs in a pod: our image's files, read-only, as user 65532, with what Kubernetes would mount.
 
-Beside it a session store from its image, and an assistant that tells what has reached it. All on the loopback.
+Beside it an assistant that tells what has reached it. All on the loopback.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ import httpx
 from domicile.controllers.door.door import Assistant as Served
 from domicile.controllers.door.door import Door, Edge, Endpoints, PathRule, Secrets
 from domicile.controllers.door.httpd import render, render_secrets
-from domicile.controllers.door.sessions import render_users
 from images.archive import NON_ROOT
 from tests.integration.apiserver import Authority, free_port
 from tests.testbed.rootfs import image_root
 
 _START_SECONDS = 60
-_POINTS = ("/etc/hosts", "/etc/domicile/door/", "/etc/domicile/sessions/", "/dev/", "/proc/", "/tmp/")
+_POINTS = ("/etc/hosts", "/etc/domicile/", "/etc/domicile/door/", "/dev/", "/proc/", "/tmp/")
 # What a container runtime does: a mount namespace, a read-only root, a scratch volume, the mounts.
 _CONTAINER = """
 set -e
@@ -192,48 +191,6 @@ class Assistant:
             self.go_on.set()
             self.server.shutdown()
             self.server.server_close()
-
-
-@dataclass
-class Redis:
-    """A session store."""
-
-    port: int
-    folder: Path
-    password: str
-    process: subprocess.Popen[bytes]
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def ask(self, *words: str, user: str = "doors") -> str:
-        """What it answers to a command, as the doors' user."""
-        done = subprocess.run(
-            ["chroot", image_root("sessions", _POINTS), "redis-cli", "-p", str(self.port), "--user", user,
-             "--pass", self.password, "--no-auth-warning", *words],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return done.stdout.strip() + done.stderr.strip()
-
-    def start(self) -> None:
-        command = ("redis-server", "/etc/domicile/redis.conf", "--port", str(self.port), "--bind", "127.0.0.1")
-        self.process = contained("sessions", self.folder, "/etc/domicile/sessions", command, self.folder / "log")
-        until("redis answers", lambda: self.ask("PING") == "PONG")
-
-
-@contextmanager
-def redis(folder: Path) -> Iterator[Redis]:
-    """A session store with the doors' user."""
-    folder.mkdir()
-    password = secrets.token_hex(16)
-    (folder / "users.acl").write_text(render_users("doors", password))
-    made = Redis(free_port(), folder, password, None)  # type: ignore[arg-type]
-    made.start()
-    try:
-        yield made
-    finally:
-        end(made.process)
 
 
 class Volume:

@@ -8,10 +8,10 @@ import hmac
 import html.parser
 import json
 import secrets
+import ssl
 import struct
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,64 +23,30 @@ import httpx
 
 from tests.integration.apiserver import Authority, free_port
 from tests.testbed import keycloak
+from tests.testbed.keycloak import BOOTSTRAP, KeycloakServer, admit_operator
 
-ADMIN_ID = "operator"
-_BOOTSTRAP = "bootstrap"
 _START_SECONDS = 180
-
-
-@dataclass(frozen=True)
-class KeycloakServer:
-    """A running Keycloak."""
-
-    port: int
-    authority: Path
-    admin_secret: str
-    log: Path
-
-    @property
-    def url(self) -> str:
-        """Base URL."""
-        return f"https://localhost:{self.port}"
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[KeycloakServer]:
-    """A Keycloak with an empty database, and a service account in its realm master."""
-    home = keycloak.home()
+    """A Keycloak with an empty database, and the operator's account in its realm master."""
+    keycloak.home()
     Authority(folder).issue("server", "localhost")
     port, management = free_port(), free_port()
     server = KeycloakServer(port, folder / "ca.crt", secrets.token_hex(16), folder / "keycloak.log")
-    arguments = (
-        f"--hostname=https://localhost:{port}",
-        f"--https-port={port}",
-        f"--https-certificate-file={folder / 'server.crt'}",
-        f"--https-certificate-key-file={folder / 'server.key'}",
-        f"--truststore-paths={folder / 'ca.crt'}",
-        f"--http-management-port={management}",
-        "--http-management-scheme=http",
-        "--http-host=127.0.0.1",
-        "--http-management-host=127.0.0.1",
-        "--cache=local",
-    )
-    environment = {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "JAVA_OPTS_KC_HEAP": "-Xms128m -Xmx640m",
-        "KC_BOOTSTRAP_ADMIN_CLIENT_ID": _BOOTSTRAP,
-        "KC_BOOTSTRAP_ADMIN_CLIENT_SECRET": server.admin_secret,
-    }
     with server.log.open("wb") as log:
         process = subprocess.Popen(
-            [str(home / "bin" / "kc.sh"), "start", "--optimized", *arguments],
+            keycloak.command(server.address, port, management, folder),
             cwd=folder,
-            env=environment,
+            env=keycloak.environment(BOOTSTRAP, server.admin_secret),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        _await(process, f"http://127.0.0.1:{management}/health/ready", server.log)
-        _admit_operator(server)
+        _await(process, server)
+        admit_operator(server)
         yield server
     finally:
         process.terminate()
@@ -91,42 +57,14 @@ def running(folder: Path) -> Iterator[KeycloakServer]:
             process.wait()
 
 
-def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _await(process: subprocess.Popen[bytes], server: KeycloakServer) -> None:
     until = time.monotonic() + _START_SECONDS
-    while time.monotonic() < until:
+    while not server.answers():
         if process.poll() is not None:
-            raise RuntimeError(f"keycloak ended:\n{log.read_text()[-3000:]}")
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.3)
-    raise TimeoutError(f"keycloak is not ready after {_START_SECONDS} s:\n{log.read_text()[-3000:]}")
-
-
-def _admit_operator(server: KeycloakServer) -> None:
-    """The operator's account, with what docs/identity.md asks for and no more."""
-    with httpx.Client(base_url=server.url, verify=str(server.authority), timeout=30) as web:
-
-        def done(answer: httpx.Response) -> Any:
-            assert answer.is_success, f"{answer.request.url}: {answer.text}"
-            return answer.json() if answer.content else answer.headers.get("location")
-
-        grant = {"grant_type": "client_credentials", "client_id": _BOOTSTRAP, "client_secret": server.admin_secret}
-        token = done(web.post("/realms/master/protocol/openid-connect/token", data=grant))["access_token"]
-        web.headers["Authorization"] = f"Bearer {token}"
-        account = {
-            "clientId": ADMIN_ID,
-            "secret": server.admin_secret,
-            "serviceAccountsEnabled": True,
-            "standardFlowEnabled": False,
-            "attributes": {"client.use.lightweight.access.token.enabled": "true"},
-        }
-        made = done(web.post("/admin/realms/master/clients", json=account))
-        user = done(web.get(f"{made}/service-account-user"))["id"]
-        role = done(web.get("/admin/realms/master/roles/create-realm"))
-        done(web.post(f"/admin/realms/master/users/{user}/role-mappings/realm", json=[role]))
+            raise RuntimeError(f"keycloak ended:\n{server.log.read_text()[-3000:]}")
+        if time.monotonic() > until:
+            raise TimeoutError(f"keycloak is not ready after {_START_SECONDS} s:\n{server.log.read_text()[-3000:]}")
+        time.sleep(0.3)
 
 
 @dataclass
@@ -176,7 +114,10 @@ class Person:
         self.on_its_way: Callable[[dict[str, str]], dict[str, str]] = lambda fields: fields
         self._used: set[str] = set()
         self._server = server
-        self.web = httpx.Client(verify=str(server.authority), follow_redirects=False, timeout=30)
+        # A connection that is kept may end just when it is used again: a door that reloads ends those that are idle.
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        trusted = ssl.create_default_context(cafile=str(server.authority))
+        self.web = httpx.Client(verify=trusted, follow_redirects=False, timeout=30, limits=fresh)
 
     def elsewhere(self, name: str | None = None) -> Person:
         """The same person, who has the same one-time passwords, at another browser; by another ``name``, if given."""

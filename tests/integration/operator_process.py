@@ -14,6 +14,7 @@ from pathlib import Path
 
 from domicile import app
 from domicile.kube.client import Kube
+from domicile.metrics import Metrics
 from domicile.settings import Settings
 
 
@@ -33,9 +34,7 @@ class Recording:
         return None
 
 
-def build(
-    kube: Kube, settings: Settings, wake: Callable[[str, str], None], posted: Callable[[str, str], None]
-) -> app.Reconciler:
+def build(kube: Kube, settings: Settings, wake: Callable[[str, str], None], metrics: Metrics) -> app.Reconciler:
     """The stand-in for the controllers."""
     return Recording(kube, Path(sys.argv[1]))
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest_asyncio
 
-from domicile.api.sso import IdentityProvider, Mfa, MfaMode, OidcProvider, PersonRole, RoleMapping, Sso
+from domicile.api.sso import Directory, IdentityProvider, Mfa, MfaMode, OidcProvider, PersonRole, RoleMapping, Sso
 from domicile.controllers.realm.desired import CALLBACK, CLIENT, Subject, build, realm_name
 from domicile.controllers.realm.discovery import Endpoints
 from domicile.controllers.realm.drift import Drift, compare
 from domicile.controllers.realm.repair import Outcome, ensure, observe
 from domicile.controllers.realm.server import Account, IdentityServer
-from tests.integration.identity_server import ADMIN_ID, Client, KeycloakServer, Person
+from tests.integration.directory_server import BASE, BIND_DN, BIND_PASSWORD
+from tests.integration.identity_server import Client, Person
+from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
 
 Object = dict[str, Any]
 _numbers = itertools.count()
@@ -197,6 +199,25 @@ class Tenant:
             user: str = await admin.a_create_user(user_named(name))
             await admin.a_assign_realm_roles(user, [await admin.a_get_realm_role(r) for r in roles])
         return name
+
+
+def federate(tenant: Tenant, url: str, password: str = BIND_PASSWORD, **changes: Any) -> None:
+    """Let people of a directory in: one of directory_server's, unless ``changes`` say otherwise."""
+    made = Directory.model_validate(
+        {
+            "name": "staff",
+            "vendor": "other",
+            "url": url,
+            "bind_dn": BIND_DN,
+            "bind_secret": "staff-bind",
+            "users_dn": f"ou=people,{BASE}",
+            "groups_dn": f"ou=groups,{BASE}",
+            "role_mappings": MAPPINGS,
+            **changes,
+        }
+    )
+    tenant.sso = tenant.sso.model_copy(update={"directories": [made]})
+    tenant.subject.secrets["staff"] = password  # type: ignore[index]
 
 
 async def log_in(person: Person, tenant: Tenant, provider: str | None = None, **parameters: str) -> Object:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.authorities import SERVER, Authority, write
+from tests.integration import acme_server
 from tests.integration.apiserver import ApiServer, free_port, running
 
 ROOT = Path(__file__).parents[2]
@@ -42,13 +45,22 @@ class Operator:
         folder.mkdir(exist_ok=True)
         self.log = folder / "reconciles"
         self.log.touch()
-        self.port = free_port()
+        self.port, self.metrics_port = free_port(), free_port()
+        servers, clients = Authority("servers"), Authority("clients")
+        mounted = folder / "metrics"
+        write(mounted, "tls", servers.issue("operator", use=SERVER, hosts=("127.0.0.1",)))
+        (mounted / "clients.crt").write_bytes(clients.pem)
+        self._tls = ssl.create_default_context(cadata=servers.pem.decode())
+        self._tls.load_cert_chain(*write(folder, "client", clients.issue("prometheus")))
         env = {
             **os.environ,
             "KUBECONFIG": str(kubeconfig),
             "DOMICILE_SITES": "one",
             "DOMICILE_NAMESPACE": "domicile-system",
             "DOMICILE_PORT": str(self.port),
+            "DOMICILE_METRICS_DIR": str(mounted),
+            "DOMICILE_METRICS_PORT": str(self.metrics_port),
+            "DOMICILE_METRICS_NETWORKS": "127.0.0.1/32",
             **{f"DOMICILE_{k.upper()}": v for k, v in settings.items()},
         }
         self.output = (folder / "output").open("ab")
@@ -63,8 +75,14 @@ class Operator:
         return self.reconciled().count((kind, name))
 
     def get(self, path: str) -> tuple[int, str]:
+        return self._get(f"http://127.0.0.1:{self.port}{path}")
+
+    def metrics(self) -> str:
+        return self._get(f"https://127.0.0.1:{self.metrics_port}/metrics")[1]
+
+    def _get(self, url: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
+            with urllib.request.urlopen(url, timeout=5, context=self._tls) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -72,7 +90,7 @@ class Operator:
             return 0, ""
 
     def leads(self) -> bool:
-        return "domicile_leading 1.0" in self.get("/metrics")[1]
+        return "domicile_leading 1.0" in self.metrics()
 
     def words(self) -> str:
         return Path(self.output.name).read_text()
@@ -97,12 +115,8 @@ def operators(tmp_path: Path, cluster: ApiServer) -> Iterator[Callable[..., Oper
     with ExitStack() as stack:
 
         def start(name: str = "one", **settings: str) -> Operator:
-            operator = Operator(
-                tmp_path / name,
-                cluster.kubeconfig,
-                lease_name=tmp_path.name.lower().replace("_", "-"),
-                **settings,
-            )
+            own = {"lease_name": tmp_path.name.lower().replace("_", "-")}
+            operator = Operator(tmp_path / name, cluster.kubeconfig, **(own | settings))
             stack.callback(operator.stop)
             return operator
 
@@ -197,6 +211,31 @@ def test_events_of_owners_and_children_arrive_and_nothing_is_written(
     assert all("labelSelector=app.kubernetes.io/managed-by=domicile" in urllib.parse.unquote(uri) for uri in watched)
 
 
+def test_a_cluster_may_have_cert_manager_or_not(cluster: ApiServer, start: Callable[..., Operator]) -> None:
+    without = start("without", resync_seconds="3600")
+    cluster.kubectl("create", "-f", "-", stdin=tenant("certified"))
+    wait_for(lambda: without.count("AssistantTenant", "certified"))
+    without.stop()
+    [crd] = [path for path in acme_server.crds() if path.name.endswith("_certificates.yaml")]
+    cluster.kubectl("apply", "--server-side", "-f", str(crd))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/certificates.cert-manager.io")
+    with_it = start("with", resync_seconds="3600", lease_name="another")
+    wait_for(lambda: with_it.count("AssistantTenant", "certified"))
+    issuer = {"name": "i", "kind": "ClusterIssuer"}
+    spec = {"secretName": "s", "dnsNames": ["bank.example"], "issuerRef": issuer}
+    made = child("cert-manager.io/v1", "Certificate", spec=spec)
+    made["metadata"] |= {"namespace": "certified", "labels": {**LABELS, "domicile.dev/tenant": "certified"}}
+    cluster.kubectl("create", "namespace", "certified")
+    cluster.kubectl("create", "-f", "-", stdin=made)
+    seen = with_it.count("AssistantTenant", "certified")
+    patch = json.dumps({"status": {"renewalTime": "2030-01-01T00:00:00Z"}})
+    name = ("certificates.cert-manager.io", "c", "-n", "certified")
+    cluster.kubectl("patch", *name, "--subresource=status", "--type=merge", "-p", patch)
+    wait_for(lambda: with_it.count("AssistantTenant", "certified") > seen)
+    cluster.kubectl("delete", "-f", str(crd))
+    cluster.kubectl("delete", "assistanttenant", "certified")
+
+
 def test_a_failing_reconcile_is_retried_with_backoff(cluster: ApiServer, start: Callable[..., Operator]) -> None:
     cluster.kubectl("create", "-f", "-", stdin=tenant("failing", fail="yes"))
     operator = start(resync_seconds="1")
@@ -205,7 +244,7 @@ def test_a_failing_reconcile_is_retried_with_backoff(cluster: ApiServer, start: 
     # One, two and four seconds, each by a quarter less at most; the tick of each second must not shorten them.
     assert time.monotonic() - begun > 5
     reason = 'domicile_reconcile_errors_total{kind="AssistantTenant",reason="RuntimeError"}'
-    assert reason in operator.get("/metrics")[1]
+    assert reason in operator.metrics()
     cluster.kubectl("annotate", "assistanttenant", "failing", "test/fail-")
 
 

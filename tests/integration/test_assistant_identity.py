@@ -36,7 +36,8 @@ from tests.integration.assistant_process import (
     store_server,
     user_of,
 )
-from tests.integration.identity_server import ADMIN_ID, Client, KeycloakServer, Person
+from tests.integration.identity_server import Client, Person
+from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
 
 NAME = "helpdesk"
 PASSWORD = "Correct-Horse-42!"

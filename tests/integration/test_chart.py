@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from domicile.controllers.pki import holders
 from tests import judges
 from tests.testbed import build
 
@@ -25,6 +26,7 @@ BOTH = (
     "--set=operator.regions={europe-west3}",
     API_SERVER,
 )
+SCRAPED = ("--set=metrics.tlsSecret=metrics", "--set=metrics.networks={10.8.0.0/24,2001:db8::/64}")
 REPLICATOR = "domicile-replicate-gcp-frankfurt"
 
 Object = dict[str, Any]
@@ -64,7 +66,11 @@ def pods(objects: list[Object]) -> dict[str, Object]:
     return found
 
 
-@pytest.mark.parametrize("values", [EU, BOTH, (*EU, "--set=identitySecret=logins")], ids=["eu", "eu and us", "logins"])
+@pytest.mark.parametrize(
+    "values",
+    [EU, BOTH, (*EU, "--set=identitySecret=logins"), (*EU, *SCRAPED)],
+    ids=["eu", "eu and us", "logins", "metrics"],
+)
 def test_judges_have_nothing_critical_to_say(schemas: Path, values: tuple[str, ...]) -> None:
     text = helm(*values, "--include-crds").stdout
     assert judges.kubeconform(schemas, text) == []
@@ -194,6 +200,8 @@ def test_roles_are_least_privilege() -> None:
     secrets = {v for r in rules if "secrets" in r["resources"] for v in r["verbs"]}
     assert secrets.isdisjoint({"list", "watch", "deletecollection"})
     refused = {"roles", "clusterroles", "rolebindings", "clusterrolebindings", "pods/exec", "serviceaccounts/token"}
+    # Who may write issuers can have anything certified.
+    refused |= {"issuers", "clusterissuers", "certificaterequests", "certificates/status"}
     assert refused.isdisjoint(x for r in rules for x in r["resources"])
     bound = [o for o in objects if o["kind"].endswith("RoleBinding") or o["kind"].endswith("Binding")]
     assert {s["name"] for o in bound for s in o["subjects"]} == {"domicile-operator"}
@@ -227,6 +235,39 @@ def test_network_policies_deny_all_but_the_named_openings() -> None:
     assert "ingress" not in only(objects, "NetworkPolicy", REPLICATOR)["spec"]
 
 
+def test_without_a_secret_nothing_serves_metrics() -> None:
+    objects = render(
+        *EU, "--set=metrics.networks={10.8.0.0/24}", "--set=networkPolicy.monitoringNamespaces={prometheus}"
+    )
+    assert "8443" not in yaml.safe_dump_all(objects)
+    assert "METRICS" not in yaml.safe_dump_all(objects)
+    assert "ingress" not in only(objects, "NetworkPolicy", "domicile-operator")["spec"]
+
+
+def test_metrics_are_open_to_listed_networks_only_on_a_port_of_their_own() -> None:
+    objects = render(*EU, *SCRAPED, "--set=networkPolicy.monitoringNamespaces={prometheus}")
+    for name in ("domicile-operator", "domicile-lease"):
+        spec = pods(objects)[name]["spec"]
+        [container] = spec["containers"]
+        env = {e["name"]: e.get("value") for e in container["env"]}
+        assert env["DOMICILE_METRICS_DIR"] == "/etc/domicile/metrics"
+        assert env["DOMICILE_METRICS_NETWORKS"] == "10.8.0.0/24,2001:db8::/64"
+        assert {p["name"]: p["containerPort"] for p in container["ports"]} == {"http": 8080, "metrics": 8443}
+        assert {"name": "metrics", "mountPath": "/etc/domicile/metrics", "readOnly": True} in container["volumeMounts"]
+        # A Secret that is gone must not keep leases from being given.
+        secret = {"secretName": "metrics", "optional": True, "defaultMode": 0o440}
+        assert {"name": "metrics", "secret": secret} in spec["volumes"]
+        opening = only(objects, "NetworkPolicy", name)["spec"]["ingress"][-1]
+        assert opening["ports"] == [{"port": 8443, "protocol": "TCP"}]
+        assert [p["ipBlock"]["cidr"] for p in opening["from"] if "ipBlock" in p] == ["10.8.0.0/24", "2001:db8::/64"]
+        assert [p["namespaceSelector"]["matchLabels"] for p in opening["from"] if "namespaceSelector" in p] == [
+            {"kubernetes.io/metadata.name": "prometheus"}
+        ]
+    assert not any(v["name"] == "metrics" for v in pods(objects)[REPLICATOR]["spec"]["volumes"])
+    services = [o for o in objects if o["kind"] == "Service"]
+    assert not [p for o in services for p in o["spec"]["ports"] if p["port"] == 8443], "no address inside the cluster"
+
+
 def test_store_endpoints_of_the_zones_are_opened_on_their_port_only(tmp_path: Path) -> None:
     values = yaml.safe_load((CHART / "values-eu.yaml").read_text())
     first, second = (s["stores"] for s in values["zones"]["eu"]["sites"])
@@ -252,6 +293,11 @@ def test_where_people_log_in_there_is_a_session_store_that_only_front_doors_reac
     assert store["replicas"] == 1
     [volume] = [v for v in store["template"]["spec"]["volumes"] if v["name"] == "users"]
     assert volume["secret"]["items"] == [{"key": "users.acl", "path": "users.acl"}], "not the password itself"
+    [tls] = [v["secret"] for v in store["template"]["spec"]["volumes"] if v["name"] == "tls"]
+    assert tls["secretName"] == holders.sessions("domicile-system").secret
+    assert [i["key"] for i in tls["items"]] == ["tls.crt", "tls.key", "ca.crt"]
+    [container] = store["template"]["spec"]["containers"]
+    assert {"name": "tls", "mountPath": holders.MOUNT, "readOnly": True} in container["volumeMounts"]
     policy = only(objects, "NetworkPolicy", "domicile-sessions")["spec"]
     assert "egress" not in policy
     assert "Egress" in policy["policyTypes"]
@@ -271,6 +317,8 @@ def test_where_people_log_in_there_is_a_session_store_that_only_front_doors_reac
         (EU[:2], "cidrs"),
         ((*EU, "--set=image.tag=latest"), "tag"),
         ((*EU, "--set=colour=blue"), "colour"),
+        ((*EU, SCRAPED[0]), "networks"),
+        ((*EU, SCRAPED[0], "--set=metrics.networks={everywhere}"), "networks"),
         ((*EU, "--set=replicator.deadlineSeconds=4000"), "deadlineSeconds"),
         ((*BOTH, "--set=operator.regions=null"), "say in which of these regions"),
         ((*BOTH, "--set=operator.regions={europe-west4}"), "europe-west4 is the region of no site"),
@@ -283,6 +331,8 @@ def test_where_people_log_in_there_is_a_session_store_that_only_front_doors_reac
         "no API server",
         "moving tag",
         "unknown value",
+        "metrics for no network",
+        "metrics for what is no network",
         "deadline beyond the hour",
         "sites in two regions and the operator anywhere",
         "operator outside the sites' regions",

@@ -20,7 +20,7 @@ from keycloak import KeycloakAdmin
 from domicile.controllers.door.door import PathRule
 from domicile.controllers.realm.desired import CLIENT
 from tests.integration.door_realm import Estate, Visitor, estate
-from tests.integration.identity_server import KeycloakServer
+from tests.testbed.keycloak import KeycloakServer
 
 RULES = (PathRule("/open", None), PathRule("/open/inner", ("owner",)), PathRule("/reports", ("owner", "manager")))
 
@@ -66,6 +66,7 @@ def test_a_person_logs_in_with_a_second_factor_and_the_assistant_gets_their_sign
     assert seen.header("X-Forwarded-Prefix") == ["/helpdesk"]
     assert seen.header("X-Forwarded-Host") == seen.header("Host") == [site.door.door.host]
     assert seen.header("X-Forwarded-Proto") == ["https"]
+    assert seen.header("X-Forwarded-Port") == [str(site.door.door.https_port)]
     assert not seen.header("Authorization")
     assert not seen.header("Cookie")
 

@@ -201,6 +201,16 @@ def test_answers_carry_what_protects_browsers(site: Site) -> None:
         site.assistant.more_headers = []
 
 
+def test_redirects_name_the_port_that_browsers_see(site: Site) -> None:
+    public = site.door.door.host
+    site.configure(host="assistants.bank.test")
+    try:
+        answer = site.door.raw("GET /a HTTP/1.1", "Host: assistants.bank.test", "Connection: close")
+    finally:
+        site.configure(host=public)
+    assert b"\r\nLocation: https://assistants.bank.test/a/\r\n" in answer
+
+
 @pytest.mark.parametrize(("version", "works"), [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)])
 def test_versions_of_tls(site: Site, version: str, works: bool) -> None:
     context = ssl.create_default_context(cafile=site.door.folder.parent / "ca.crt")

@@ -149,3 +149,12 @@ def test_an_edge_shows_its_certificate(tmp_path: Path) -> None:
             with pytest.raises(httpx.TransportError):
                 ask(client(tmp_path, "127.0.0.1", certificate), site.door, 1)
         assert site.door.healthy()
+
+
+def test_httpds_own_pages_are_nobodys(site: Site) -> None:
+    site.configure(limits=replace(QUIET, client_requests=29000))
+    probes = httpx.Client(base_url=f"http://127.0.0.1:{site.door.door.health_port}")
+    assert probes.get("/healthz").text == "ok"
+    for page in ("/server-status", "/server-info", "/balancer-manager", "/qos-viewer", "/metrics"):
+        assert at(site, "127.0.0.1").get(site.door.url + page).status_code == 403
+        assert probes.get(page).status_code == 404

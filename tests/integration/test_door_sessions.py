@@ -17,7 +17,7 @@ from domicile.controllers.realm.desired import CLIENT
 from tests.integration import door_server
 from tests.integration.door_realm import Estate, Visitor, estate
 from tests.integration.door_server import DoorServer, until
-from tests.integration.identity_server import KeycloakServer
+from tests.testbed.keycloak import KeycloakServer
 
 API = "/helpdesk/api/x"
 
@@ -167,23 +167,23 @@ def _with(cookie: str, person: Visitor, door: DoorServer) -> int:
      ("SAVE",), ("SHUTDOWN",), ("CLIENT", "LIST"), ("SUBSCRIBE", "x")],
 )  # fmt: skip
 def test_a_door_can_not_look_around_in_the_session_store(site: Estate, words: tuple[str, ...]) -> None:
-    assert "NOPERM" in site.redis.ask(*words)
+    assert "NOPERM" in site.store.ask(*words)
 
 
 def test_the_session_store_knows_nobody_else(site: Estate) -> None:
-    assert "WRONGPASS" in site.redis.ask("PING", user="default")
+    assert "WRONGPASS" in site.store.ask("PING", user="default")
 
 
 def test_without_the_session_store_nobody_gets_in_and_with_it_everything_works_again(
     site: Estate, twin: DoorServer, ann: Visitor
 ) -> None:
-    door_server.end(site.redis.process)
+    door_server.end(site.store.process)
     site.assistant.seen.clear()
     assert not {200, 302} & set(both(ann, site, twin))
     assert ann.at(site.door, "/helpdesk/x").status_code != 200
     assert site.assistant.seen == []
     assert site.door.healthy()
-    site.redis.start()
+    site.store.start()
     # What the store forgot costs a redirect: the identity server knows the person still.
     ann.asked.clear()
     assert ann.visit(site.door.url + "/helpdesk/").status_code == 200

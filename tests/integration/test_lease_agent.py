@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,7 @@ from domicile.backup import claims
 from domicile.backup.claims import Claim, Mode
 from domicile.backup.stores import open_bucket
 from domicile.backup.stores.base import Bucket
+from tests.authorities import SERVER, Authority, write
 from tests.integration.guard_estate import TENANT, boot, end, start_guard, ticking
 from tests.integration.stores_fixture import Server, free_port, make_site, versitygw
 from tests.unit.views import zone_spec
@@ -47,6 +49,9 @@ class House:
     guard: Process
     url: str
     client: aiohttp.ClientSession
+    metrics_url: str
+    scraper: ssl.SSLContext
+    stranger: ssl.SSLContext
 
     async def status(self, url: str) -> int:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -107,7 +112,14 @@ async def house(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
         site_file = tmp_path / "sites.json"
         site_file.write_text(json.dumps(SiteFile(zones=[served]).to_wire()))
 
-        port = free_port()
+        servers, scrapers = Authority("servers"), Authority("scrapers")
+        mounted = tmp_path / "metrics"
+        write(mounted, "tls", servers.issue("agent", use=SERVER, hosts=("127.0.0.1",)))
+        (mounted / "clients.crt").write_bytes(scrapers.pem)
+        scraper, stranger = (ssl.create_default_context(cadata=servers.pem.decode()) for _ in range(2))
+        scraper.load_cert_chain(*write(tmp_path, "scraper", scrapers.issue("prometheus")))
+
+        port, metrics_port = free_port(), free_port()
         agent = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "import sys; from domicile.gateway import agent; sys.exit(agent.main())"),
             stderr=DEVNULL,
@@ -116,6 +128,9 @@ async def house(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
                 "DOMICILE_SITE_FILE": str(site_file),
                 "DOMICILE_CREDENTIALS_DIR": str(tmp_path),
                 "DOMICILE_PORT": str(port),
+                "DOMICILE_METRICS_DIR": str(mounted),
+                "DOMICILE_METRICS_PORT": str(metrics_port),
+                "DOMICILE_METRICS_NETWORKS": "127.0.0.1/32",
             },
         )
         stack.push_async_callback(end, agent)
@@ -129,7 +144,10 @@ async def house(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
         client = aiohttp.ClientSession()
         stack.push_async_callback(client.close)
         lease = f"http://127.0.0.1:{guard_port}/domicile/lease"
-        yield House(home, peer, *stores, agent, f"http://127.0.0.1:{port}", guard, lease, client)
+        metrics = f"https://127.0.0.1:{metrics_port}"
+        yield House(
+            home, peer, *stores, agent, f"http://127.0.0.1:{port}", guard, lease, client, metrics, scraper, stranger
+        )
 
 
 async def serve_at_home(house: House) -> None:
@@ -206,7 +224,10 @@ async def test_the_agent_answers_probes_and_strangers(house: House) -> None:
     assert await house.status(f"{house.agent_url}/healthz") == 200
     assert await house.status(f"{house.agent_url}/v1/lease/{'f' * 32}") == 503
     assert await house.status(f"{house.agent_url}/v1/lease/nobody") == 400
-    async with house.client.get(f"{house.agent_url}/metrics") as response:
+    assert await house.status(f"{house.agent_url}/metrics") == 404
+    async with house.client.get(f"{house.metrics_url}/metrics", ssl=house.scraper) as response:
         text = await response.text()
     assert "domicile_lease_refusals_total" in text
     assert "f" * 32 not in text
+    with pytest.raises(aiohttp.ClientError):
+        await house.client.get(f"{house.metrics_url}/metrics", ssl=house.stranger)

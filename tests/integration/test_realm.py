@@ -20,8 +20,9 @@ from domicile.controllers.realm.server import (
     load_account,
 )
 from tests.integration.apiserver import free_port
-from tests.integration.identity_server import ADMIN_ID, DeniedError, KeycloakServer, Person
+from tests.integration.identity_server import DeniedError, Person
 from tests.integration.realm_estate import PASSWORD, Tenant, log_in
+from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

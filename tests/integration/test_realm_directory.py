@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from domicile.api.sso import Directory, RoleMapping
+from domicile.api.sso import RoleMapping
 from domicile.controllers.realm.server import IdentityServer
 from tests.integration import directory_server
 from tests.integration.apiserver import Authority
-from tests.integration.directory_server import BASE, BIND_DN, BIND_PASSWORD
-from tests.integration.identity_server import DeniedError, KeycloakServer, Person
-from tests.integration.realm_estate import MAPPINGS, PASSWORD, Tenant, log_in
+from tests.integration.directory_server import BASE, BIND_PASSWORD
+from tests.integration.identity_server import DeniedError, Person
+from tests.integration.realm_estate import PASSWORD, Tenant, federate, log_in
+from tests.testbed.keycloak import KeycloakServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 PEOPLE = {
@@ -40,28 +40,10 @@ def directory(authority: Authority) -> Iterator[directory_server.Directory]:
         yield running
 
 
-def _federate(tenant: Tenant, directory: directory_server.Directory, **changes: Any) -> None:
-    made = Directory.model_validate(
-        {
-            "name": "staff",
-            "vendor": "other",
-            "url": directory.url,
-            "bind_dn": BIND_DN,
-            "bind_secret": "staff-bind",
-            "users_dn": f"ou=people,{BASE}",
-            "groups_dn": f"ou=groups,{BASE}",
-            "role_mappings": MAPPINGS,
-            **changes,
-        }
-    )
-    tenant.sso = tenant.sso.model_copy(update={"directories": [made]})
-    tenant.subject.secrets["staff"] = BIND_PASSWORD  # type: ignore[index]
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def tenant(identity: IdentityServer, directory: directory_server.Directory) -> Tenant:
     made = Tenant(identity, local_users=True)
-    _federate(made, directory)
+    federate(made, directory.url)
     await made.ensure()
     assert (await made.ensure()).mended == ()
     return made
@@ -96,10 +78,10 @@ async def test_a_role_goes_with_its_mapping(
 ) -> None:
     chief = Person(keycloak, "chief", PASSWORD)
     await log_in(chief, tenant)
-    _federate(tenant, directory, role_mappings=[RoleMapping.model_validate({"group": "staff", "role": "member"})])
+    federate(tenant, directory.url, role_mappings=[RoleMapping.model_validate({"group": "staff", "role": "member"})])
     await tenant.ensure()
     assert (await log_in(chief.elsewhere(), tenant))["roles"] == ["member"]
-    _federate(tenant, directory)
+    federate(tenant, directory.url)
     await tenant.ensure()
     assert sorted((await log_in(chief.elsewhere(), tenant))["roles"]) == ["member", "owner"]
 

@@ -12,15 +12,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from keycloak import KeycloakAdmin
 
-from domicile.api.sso import Directory
 from domicile.controllers.realm.desired import CLIENT, OWNER, build
 from domicile.controllers.realm.directories import LDAP_MAPPER, USER_STORAGE
 from domicile.controllers.realm.mend import spare
 from domicile.controllers.realm.repair import UnstableError
 from domicile.controllers.realm.server import IdentityServer
+from tests.integration import active_directory
 from tests.integration.apiserver import free_port
-from tests.integration.identity_server import KeycloakServer, Person
-from tests.integration.realm_estate import MAPPINGS, PASSWORD, Object, Tenant, Upstream, log_in
+from tests.integration.identity_server import Person
+from tests.integration.realm_estate import PASSWORD, Object, Tenant, Upstream, federate, log_in
+from tests.testbed.keycloak import KeycloakServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -445,21 +446,7 @@ _TAMPERED_DIRECTORY: dict[str, tuple[Tamper, str]] = {
 
 def _federate(tenant: Tenant, **changes: Any) -> None:
     """The tenant has an Active Directory that nobody answers for."""
-    directory = Directory.model_validate(
-        {
-            "name": "staff",
-            "vendor": "activeDirectory",
-            "url": f"ldaps://localhost:{free_port()}",
-            "bind_dn": "CN=reader,DC=bank,DC=example",
-            "bind_secret": "staff-bind",
-            "users_dn": "OU=people,DC=bank,DC=example",
-            "groups_dn": "OU=groups,DC=bank,DC=example",
-            "role_mappings": MAPPINGS,
-            **changes,
-        }
-    )
-    tenant.sso = tenant.sso.model_copy(update={"directories": [directory]})
-    tenant.subject.secrets["staff"] = "reader-secret"  # type: ignore[index]
+    federate(tenant, f"ldaps://localhost:{free_port()}", **{**active_directory.FIELDS, **changes})
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

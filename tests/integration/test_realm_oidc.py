@@ -10,8 +10,9 @@ import pytest_asyncio
 from domicile.api.sso import Mfa, MfaMode, OidcProvider, PersonRole
 from domicile.controllers.realm.server import IdentityServer
 from tests.integration.apiserver import free_port
-from tests.integration.identity_server import DeniedError, KeycloakServer, Person
+from tests.integration.identity_server import DeniedError, Person
 from tests.integration.realm_estate import PASSWORD, Tenant, Upstream, forwarding, log_in, somebody
+from tests.testbed.keycloak import KeycloakServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 PROOF = Mfa(mode=MfaMode.UPSTREAM, claim="proof", values=["mfa", "hwk"])

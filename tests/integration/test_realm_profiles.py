@@ -16,8 +16,9 @@ from domicile.api.sso import PersonRole, RoleMapping
 from domicile.controllers.realm.desired import Desired, build
 from domicile.controllers.realm.repair import Outcome, ensure, observe
 from domicile.controllers.realm.server import IdentityServer
-from tests.integration.identity_server import DeniedError, KeycloakServer, Person
+from tests.integration.identity_server import DeniedError, Person
 from tests.integration.realm_estate import PASSWORD, Tenant, Upstream, log_in
+from tests.testbed.keycloak import KeycloakServer
 from tests.vendors import PROVIDERS, document, provider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

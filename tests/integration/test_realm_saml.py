@@ -17,8 +17,9 @@ from cryptography.x509.oid import NameOID
 
 from domicile.api.sso import SamlProvider
 from domicile.controllers.realm.server import IdentityServer
-from tests.integration.identity_server import DeniedError, KeycloakServer, Person
+from tests.integration.identity_server import DeniedError, Person
 from tests.integration.realm_estate import PASSWORD, Tenant, Upstream, forwarding, log_in, somebody
+from tests.testbed.keycloak import KeycloakServer
 
 Fields = dict[str, str]
 pytestmark = pytest.mark.asyncio(loop_scope="session")

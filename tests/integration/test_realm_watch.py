@@ -29,9 +29,10 @@ from domicile.controllers.realm.repair import ListMissingError
 from domicile.controllers.realm.server import IdentityServer
 from domicile.controllers.realm.watch import Look
 from tests.integration.apiserver import Authority
-from tests.integration.identity_server import DeniedError, KeycloakServer, Person
+from tests.integration.identity_server import DeniedError, Person
 from tests.integration.realm_estate import PASSWORD, Tenant, Upstream, log_in, somebody, user_named
 from tests.testbed import keycloak as testbed
+from tests.testbed.keycloak import KeycloakServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -23,6 +23,7 @@ from domicile.controllers.registry import Controllers
 from domicile.controllers.tenant.view import Platform
 from domicile.kube.client import Kube, object_path
 from domicile.kube.events import Events
+from domicile.metrics import Metrics
 from tests.integration.apiserver import ApiServer
 from tests.integration.stores_fixture import StoreSites
 from tests.integration.test_tenant import API, Object, World, keys  # noqa: F401  a fixture
@@ -284,6 +285,7 @@ async def test_a_site_that_does_not_hold_the_tenant_refuses(estate: Estate) -> N
         keys=estate.keys,
         resync_seconds=30,
         wake=lambda kind, name: None,
+        metrics=Metrics(),
     )
     stored = [estate.objects(s) for s in (estate.gcp, estate.aws)]
     status = await estate.step(await estate.order(into="beside"), peer)

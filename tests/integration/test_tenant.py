@@ -27,6 +27,7 @@ from domicile.controllers.zones import Zones
 from domicile.kube.client import Kube
 from domicile.kube.events import Events
 from domicile.kube.status import remove_finalizer
+from domicile.metrics import Metrics
 from tests.integration.apiserver import ApiServer
 from tests.integration.stores_fixture import StoreSites, fake_gcs, make_site
 
@@ -80,6 +81,7 @@ class World:
             identity=self.identity,
             resync_seconds=30,
             wake=lambda kind, name: None,
+            metrics=Metrics(),
         )
 
     def apply_zone(self, *sites: Site, **changes: Any) -> None:

@@ -19,9 +19,10 @@ from domicile.controllers.tenant.gather import Gatherer
 from examples.assistant import identity, trust
 from tests import identities
 from tests.integration.apiserver import free_port
-from tests.integration.identity_server import ADMIN_ID, Client, DeniedError, KeycloakServer, Person
+from tests.integration.identity_server import Client, DeniedError, Person
 from tests.integration.realm_estate import PASSWORD, Upstream, connect, user_named
 from tests.integration.test_tenant import API, Object, World, keys, world  # noqa: F401  fixtures
+from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
 from tests.vendors import PROVIDERS
 
 HOST = "bank.example"

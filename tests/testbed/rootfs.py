@@ -15,7 +15,11 @@ from images.build import IMAGES
 from images.layers import SUITE, cached, digest, host_apt
 from tests.testbed.build import cache_dir
 
-PACKAGES = {"slapd": ("slapd", "ldap-utils"), "wrk": ("wrk",)}
+PACKAGES = {
+    "slapd": ("slapd", "ldap-utils"),
+    "samba": ("samba", "samba-ad-provision", "samba-dsdb-modules", "samba-vfs-modules", "python3-samba"),
+    "wrk": ("wrk",),
+}
 _KEPT = 2
 _IN_USE_SECONDS = 3600.0
 

@@ -1,8 +1,8 @@
 """What a testbed consists of, and the address of everything in it.
 
 An instance owns 10.<200+index>.0.0/16. Cluster s has the /20 at third octet 16*s: infrastructure in its first /24 (node
-n at .n, stores from .100, control plane at .250), pods of node n in the n-th /24, services in the last. The last /20
-joins it all.
+n at .n, stores from .100, identity servers from .150, control plane at .250), pods of node n in the n-th /24, services
+in the last. The last /20 joins it all.
 """
 
 from __future__ import annotations
@@ -187,6 +187,11 @@ class Plan:
         """Address of a site's store."""
         cluster = self.topology.cluster_of(site.name)
         return self._address(self._base(cluster), 100 + cluster.sites.index(site))
+
+    def identity(self, site: SiteSpec) -> str:
+        """Address of a site's identity server."""
+        cluster = self.topology.cluster_of(site.name)
+        return self._address(self._base(cluster), 150 + cluster.sites.index(site))
 
     def endpoint(self, site: SiteSpec) -> str:
         """URL of a site's store."""

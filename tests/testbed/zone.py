@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from domicile.api.zone import (
     AllowedRegions,
     Attestation,
     Cloud,
+    IdentityServer,
     LiveBuckets,
     ModelProvider,
     OnPartition,
@@ -27,6 +29,7 @@ from domicile.api.zone import (
 from domicile.api.zone import Site as ZoneSite
 from tests.testbed import buckets as prepared
 from tests.testbed.buckets import Buckets
+from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
 from tests.testbed.testbed import Site, Testbed
 
 MODEL_PROVIDER = ModelProvider(
@@ -71,6 +74,11 @@ class Zone:
         """An account for one live bucket only; the file is absent where the store knows no accounts."""
         return self.credentials(site) / f"live-{bucket}.json"
 
+    @property
+    def identity(self) -> Path:
+        """Folder of the operators' account at the zone's identity server; missing where there is none."""
+        return self.folder / "identity"
+
     def keys(self, site: str) -> Path:
         """Folder of the keys that a site holds: its own pair and the public keys of the zone."""
         return self.folder / "keys" / site
@@ -86,6 +94,7 @@ def create_zone(
     lease_seconds: int = 30,
     on_partition: OnPartition = OnPartition.SERVE,
     suffix: str = "",
+    identity: KeycloakServer | None = None,
 ) -> Zone:
     """Prepare the stores of one or two running sites for a zone, or find them prepared.
 
@@ -117,8 +126,18 @@ def create_zone(
         on_partition=on_partition,
         model_providers=[MODEL_PROVIDER],
         attestations=[a for s in members for a in _attestations(s)],
+        identity=_identity(identity, folder / "identity", name) if identity else None,
     )
     return Zone(name, spec, folder, names)
+
+
+def _identity(server: KeycloakServer, folder: Path, zone: str) -> IdentityServer:
+    """The zone's entry for its identity server, which all its sites share; the operator's account as files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    account = {"clientId": ADMIN_ID, "clientSecret": server.admin_secret}
+    (folder / f"{zone}.json").write_text(json.dumps(account))
+    _copy(server.authority, folder / f"{zone}.pem")
+    return IdentityServer(url=server.url, admin_url=server.url, cidrs=[f"{server.address}/32"])
 
 
 def _regions(members: list[Site]) -> list[AllowedRegions]:

@@ -52,6 +52,21 @@ def test_a_good_one_counts_until_its_end(names: tuple[str, ...], host: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("since", "until", "late"),
+    [
+        (-76, 14, False),
+        (-76, 13, True),
+        (-4, 3, False),
+        (-5, 2, True),
+    ],
+    ids=["three months, in time", "three months, late", "a week, in time", "a week, late"],
+)
+def test_one_that_should_have_been_renewed_is_late(since: int, until: int, late: bool) -> None:
+    made = pem("bank.example", since=NOW + timedelta(days=since), until=NOW + timedelta(days=until))
+    assert look_at(made, key(), "bank.example", NOW) == Certificate(NOW + timedelta(days=until), late=late)
+
+
+@pytest.mark.parametrize(
     ("chain", "own", "host", "reason"),
     [
         (b"", key(), "bank.example", "CertificateBroken"),

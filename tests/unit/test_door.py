@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domicile.controllers.door import firewall, words
-from domicile.controllers.door.door import Assistant, Door, Edge, Endpoints, Limits, PathRule, Secrets
+from domicile.controllers.door.door import Assistant, Claims, Door, Edge, Endpoints, Limits, PathRule, Secrets
 from domicile.controllers.door.httpd import render, render_secrets
 from domicile.controllers.door.sessions import render_users
 from domicile.gateway.error_log import kept
@@ -50,7 +50,11 @@ FIELDS: dict[str, Any] = {
     "jwks": lambda t: {"endpoints": replace(DOOR.endpoints, jwks=t)},
     "end_session": lambda t: {"endpoints": replace(DOOR.endpoints, end_session=t)},
     "redis": lambda t: {"redis": t},
-    "acr": lambda t: {"acr": t},
+    "factor": lambda t: {"claims": Claims(mfa_values=(t,))},
+    "factor's claim": lambda t: {"claims": Claims(mfa_claim=t)},
+    "value of a role": lambda t: {"claims": Claims(values_of={"owner": (t,)})},
+    "roles' claim": lambda t: {"claims": Claims(roles_claim=t)},
+    "scope": lambda t: {"scopes": (t,)},
     "assistant": lambda t: {"assistants": (Assistant(t, "a:80"),)},
     "upstream": lambda t: {"assistants": (Assistant("a", t),)},
     "prefix": lambda t: {"assistants": (Assistant("a", "a:80", (PathRule(t, None),)),)},

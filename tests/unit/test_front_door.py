@@ -87,13 +87,33 @@ def test_the_pods_hold_no_more_than_they_need_and_rest_at_the_standby() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert pod["volumes"][0] == {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "192Mi"}}
     assert container["resources"]["limits"]["memory"] == "384Mi"
-    assert {v["name"] for v in pod["volumes"]} == {"tmp", "config", "secrets", "tls", "trust"}
+    assert {v["name"] for v in pod["volumes"]} == {
+        "tmp", "config", "secrets", "tls", "trust", "tunnel-tmp", "pods-tls"
+    }  # fmt: skip
     [secrets] = [v for v in pod["volumes"] if v["name"] == "secrets"]
     assert [i["key"] for i in secrets["secret"]["items"]] == ["secrets.conf"]
     term = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     assert term == [
         {"matchExpressions": [{"key": "topology.kubernetes.io/region", "operator": "In", "values": ["europe-west3"]}]}
     ]
+
+
+def test_the_way_to_the_session_store_is_a_sidecar_with_its_own_key_and_none_of_the_doors_secrets() -> None:
+    objects = builders.build(with_door())
+    pod = named(objects, "Deployment")["spec"]["template"]["spec"]
+    [tunnel], [door] = pod["initContainers"], pod["containers"]
+    assert tunnel["restartPolicy"] == "Always", "it must outlive the door, which finishes what runs"
+    assert tunnel["image"] == door["image"]
+    assert tunnel["securityContext"] == door["securityContext"]
+    assert {m["name"] for m in tunnel["volumeMounts"]} == {"tunnel-tmp", "pods-tls"}
+    assert not {m["name"] for m in door["volumeMounts"]} & {"tunnel-tmp", "pods-tls"}
+    [keys] = [v["secret"] for v in pod["volumes"] if v["name"] == "pods-tls"]
+    assert [i["key"] for i in keys["items"]] == ["tls.crt", "tls.key", "ca.crt"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert tunnel[probe]["httpGet"]["port"] == 8081
+    [store] = tunnel["env"]
+    assert store["value"] == "domicile-sessions.domicile-system.svc:6379"
+    assert 'OIDCRedisCacheServer "127.0.0.1:6379"' in named(objects, "ConfigMap")["data"]["httpd.conf"]
 
 
 def policies(seen: TenantView) -> dict[str, Object]:

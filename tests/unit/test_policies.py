@@ -13,8 +13,8 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantStatus, CommitStatus
 from domicile.controllers.realm.state import RealmState
 from domicile.controllers.tenant import policies, status
-from domicile.controllers.tenant.policies import Verdict
 from domicile.controllers.tenant.replication import awaits_snapshot
+from domicile.controllers.tenant.rules.verdict import Verdict
 from domicile.controllers.tenant.view import (
     Certificate,
     ClaimView,
@@ -260,7 +260,15 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
         "False",
         "CertificateExpired",
         False,
-        "Secret bank-tls: tls.crt has expired. Renew it.",
+        "Secret bank-tls: tls.crt has expired. Renew it",
+    ),
+    (
+        sso(certificate=Certificate(NOW + timedelta(days=3), late=True)),
+        "FrontDoorReady",
+        "True",
+        "CertificateExpiresSoon",
+        False,
+        "Secret bank-tls: tls.crt expires soon",
     ),
     (
         sso(workloads={"helpdesk": Workload(ready=2, updated=True)}),
@@ -324,6 +332,13 @@ def test_people_can_log_in_and_are_told_where() -> None:
     assert f"{ISSUER}/broker/<name>/endpoint" in found.message
     door = verdict(view(**sso()), "FrontDoorReady")
     assert (door.status, door.reason, door.message) == ("True", "Serving", "People open https://bank.example.")
+
+
+def test_a_door_that_starts_needs_time_and_nobody() -> None:
+    starting = view(**sso(workloads={"helpdesk": Workload(2, updated=True), "front-door": Workload(0, updated=True)}))
+    found = policies.progress(policies.ready(starting, policies.judge(starting)))
+    assert found is not None
+    assert (found.type, found.reason) == (ConditionType.RECONCILING, "AwaitingPods")
 
 
 def test_a_standbys_front_door_needs_its_certificate_and_no_pods() -> None:

@@ -138,6 +138,10 @@ securityContext:
 ports:
   - name: http
     containerPort: 8080
+  {{- if .Values.metrics.tlsSecret }}
+  - name: metrics
+    containerPort: 8443
+  {{- end }}
 startupProbe:
   httpGet: {path: /healthz, port: http}
   periodSeconds: 2
@@ -153,7 +157,18 @@ readinessProbe:
   timeoutSeconds: 4
 {{- end -}}
 
-{{/* Mounts and volumes; dict "sites" bool, "credentials", "keys" and "identity" lists of Secrets, "tmp" size. */}}
+{{/* Environment of the port of /metrics, if there is one. */}}
+{{- define "domicile.metricsEnv" -}}
+{{- with .Values.metrics }}{{ if .tlsSecret -}}
+- name: DOMICILE_METRICS_DIR
+  value: /etc/domicile/metrics
+- name: DOMICILE_METRICS_NETWORKS
+  value: {{ join "," .networks | quote }}
+{{- end }}{{ end -}}
+{{- end -}}
+
+{{/* Mounts and volumes; dict "sites" bool, "credentials", "keys" and "identity" lists of Secrets, "metrics" name of a
+Secret or "", "tmp" size. */}}
 {{- define "domicile.mounts" -}}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
@@ -168,6 +183,9 @@ volumeMounts:
   {{- end }}
   {{- if .identity }}
   - {name: identity, mountPath: /etc/domicile/identity, readOnly: true}
+  {{- end }}
+  {{- if .metrics }}
+  - {name: metrics, mountPath: /etc/domicile/metrics, readOnly: true}
   {{- end }}
 {{- end -}}
 
@@ -190,5 +208,10 @@ volumes:
         - secret: {name: {{ . }}}
         {{- end }}
   {{- end }}
+  {{- end }}
+  {{- with .metrics }}
+  # Leases and reconciles don't wait for it: without the Secret only /metrics is closed.
+  - name: metrics
+    secret: {secretName: {{ . }}, optional: true, defaultMode: 0440}
   {{- end }}
 {{- end -}}

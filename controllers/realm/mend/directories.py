@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from keycloak import KeycloakAdmin
@@ -44,17 +45,33 @@ async def write(admin: KeycloakAdmin, federation: Federation) -> None:
         await _update(admin, found, federation.component)
 
 
-async def fault(admin: KeycloakAdmin, federation: Federation) -> str | None:
-    """Why the identity server can't use the directory now; None where it can."""
+@dataclass(frozen=True)
+class Fault:
+    """Why a directory can't be used now. ``refused``: it answers, and does not take bindDn or password."""
+
+    message: str
+    refused: bool
+
+
+async def fault(admin: KeycloakAdmin, federation: Federation) -> Fault | None:
+    """Why the identity server can't use the directory now; None where it can. It tries the password once."""
+    url = federation.component["config"]["connectionUrl"][0]
+    if await _works(admin, federation, "testAuthentication"):
+        return None
+    if await _works(admin, federation, "testConnection"):
+        return Fault(f"The directory at {url} refuses bindDn or the password of bindSecret: correct them.", True)
+    return Fault(f"The directory at {url} can't be reached by the identity server: is it up?", False)
+
+
+async def _works(admin: KeycloakAdmin, federation: Federation, action: str) -> bool:
     config = {k: v[0] for k, v in federation.component["config"].items()}
-    body = {"action": "testAuthentication", **{k: config[k] for k in _CONNECTION}}
     try:
-        await rest.post(admin, "testLDAPConnection", body)
+        await rest.post(admin, "testLDAPConnection", {"action": action, **{k: config[k] for k in _CONNECTION}})
     except KeycloakPostError as error:
         if error.response_code != 400:
             raise
-        return f"The identity server can't log in at {config['connectionUrl']}: is it up, and is bindSecret right?"
-    return None
+        return False
+    return True
 
 
 async def _groups(admin: KeycloakAdmin, federation: Federation) -> None:

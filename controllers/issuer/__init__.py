@@ -1,0 +1,1 @@
+"""External issuers: OpenID Connect issuers of somebody else's, in place of a realm."""
