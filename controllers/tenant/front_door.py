@@ -264,7 +264,6 @@ def _container(view: TenantView) -> Object:
 
 def _tunnel(view: TenantView) -> Object:
     """The way to the session store; it has a certificate of its own and none of the door's secrets."""
-    health = probe("/healthz", TUNNEL_HEALTH_PORT)
     return {
         "name": TUNNEL,
         "image": view.platform.door_image,
@@ -278,8 +277,8 @@ def _tunnel(view: TenantView) -> Object:
             }
         ],
         "startupProbe": probe("/healthz", TUNNEL_HEALTH_PORT, period=1, failures=60),
-        "readinessProbe": health,
-        "livenessProbe": health,
+        # A tunnel that hangs has nothing to finish: it is started anew, not spared.
+        "livenessProbe": probe("/healthz", TUNNEL_HEALTH_PORT, period=5),
         "resources": {
             "requests": {"cpu": "5m", "memory": "24Mi", "ephemeral-storage": "8Mi"},
             "limits": {"cpu": "200m", "memory": "64Mi", "ephemeral-storage": "16Mi"},

@@ -350,5 +350,7 @@ def without_login(folder: Path, *, drain: int = 0, edge_ca: str = "", **fields: 
             running(folder / "door", replace(door, **fields), authority, hidden, trust, drain=drain, edge=edge_ca)
         )
         context = ssl.create_default_context(cafile=folder / "ca.crt")
-        web = stack.enter_context(httpx.Client(base_url=server.url, verify=context, timeout=30))
+        # A connection that is kept may end just when it is used again, for a reload ends those that are idle.
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        web = stack.enter_context(httpx.Client(base_url=server.url, verify=context, timeout=30, limits=fresh))
         yield Site(server, assistant, web)

@@ -109,7 +109,7 @@ def test_the_way_to_the_session_store_is_a_sidecar_with_its_own_key_and_none_of_
     assert not {m["name"] for m in door["volumeMounts"]} & {"tunnel-tmp", "pods-tls"}
     [keys] = [v["secret"] for v in pod["volumes"] if v["name"] == "pods-tls"]
     assert [i["key"] for i in keys["items"]] == ["tls.crt", "tls.key", "ca.crt"]
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+    for probe in ("startupProbe", "livenessProbe"):
         assert tunnel[probe]["httpGet"]["port"] == 8081
     [store] = tunnel["env"]
     assert store["value"] == "domicile-sessions.domicile-system.svc:6379"
