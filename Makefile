@@ -39,8 +39,8 @@ $(EDITABLE): $(LOCKED)
 		--config-settings editable_mode=strict --editable .
 	@touch $@
 
-build: setup ## Build the testbed's servers and the images (25 min cold on 2 cores, seconds after)
-	@echo "build: servers and images; cold about 25 min on 2 cores, seconds when cached in $(CACHE)"
+build: setup ## Build the testbed's servers and the images (30 min cold on 2 cores, seconds after)
+	@echo "build: servers and images; cold about 30 min on 2 cores, seconds when cached in $(CACHE)"
 	@$(BIN)/python -m tests.testbed.build
 	@$(BIN)/python -m tests.testbed.keycloak
 	@$(BIN)/python -m tests.testbed.rootfs

@@ -62,7 +62,7 @@ TOOLS = {
     "coredns": _kubernetes("./coredns", 30),
     "calico-felix": Tool("github.com/projectcalico/calico/felix/cmd/calico-felix", 165, module="calico"),
     "calico": Tool("github.com/projectcalico/calico/cni-plugin/cmd/calico", 5, module="calico"),
-    "cert-manager": Tool(".", 240, module="certmanager"),
+    "cert-manager": Tool(".", 320, module="certmanager"),
     "pebble": Tool("github.com/letsencrypt/pebble/v2/cmd/pebble", 20, version="v2.10.1"),
     "versitygw": Tool("github.com/versity/versitygw/cmd/versitygw", 110, version="v1.8.0"),
     "fake-gcs-server": Tool("github.com/fsouza/fake-gcs-server", 110, version="v1.56.1"),
