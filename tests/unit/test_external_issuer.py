@@ -23,6 +23,7 @@ from domicile.controllers.tenant.view import DoorSecrets, TenantView
 from examples.assistant import identity as verifier
 from examples.assistant.trust import Trust, TrustError, parse
 from tests import identities
+from tests.unit.test_door import any_of
 from tests.unit.views import tenant_spec, view, zone_spec
 from tests.vendors import document
 
@@ -168,8 +169,8 @@ def test_the_door_compares_the_issuers_own_values() -> None:
     assert f'OIDCProviderIssuer "{ISSUER}"' in config
     assert 'OIDCClientID "assistants"' in config
     assert 'OIDCProviderTokenEndpoint "https://tokens.bank.example/token"' in config
-    assert 'Require claim "amr:hwk" "amr:mfa"' in config
-    assert 'Require claim "groups:chiefs (all)" "groups:leads" "groups:staff" "groups:support"' in config
+    assert any_of("amr", "hwk", "mfa") in config
+    assert any_of("groups", "chiefs [(]all[)]", "leads", "staff", "support") in config
     assert "roles:" not in config
     assert "UserInfo" not in config
     assert "OIDCSessionMaxDuration 0" in config
