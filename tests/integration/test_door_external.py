@@ -143,7 +143,7 @@ def test_roles_are_those_of_the_mapping_at_the_door_and_at_the_assistant(house: 
         "manager": house.person("support"),
         "member": house.person("staff"),
         "nobody": house.person(),
-        "others": house.person("Staff", "staff2", "owner", "member", "assistant.helpdesk", "st aff", "Bankchiefs (all)"),
+        "others": house.person("Staff", "staff2", "owner", "member", "assistant.helpdesk", "st aff", "Bankchiefs(all)"),
     }
     expected = {
         "/": set(people),
