@@ -17,6 +17,9 @@ _TOLD_BY_PROXIES = (
     "X-Real-IP",
     COUNTED_CLIENT,
     "X-Remote-User",
+    # Some frameworks take these for the path, whatever the path says.
+    "X-Original-URL",
+    "X-Rewrite-URL",
     "X-Forwarded",
     _FOR,
     *(

@@ -142,6 +142,28 @@ def test_roles_by_path(site: Estate, member: Visitor, manager: Visitor) -> None:
     assert {status(people["none"], site, path) for path in ("/helpdesk/", "/nowhere/")} == {403}
 
 
+def test_nobody_reaches_what_the_guard_says_to_pods(site: Estate, member: Visitor) -> None:
+    site.assistant.seen.clear()
+    owner = site.person("owner")
+    for path in (
+        "/domicile/lease",
+        "/domicile",
+        "//domicile/readyz",
+        "/Domicile/lease",
+        "/%64omicile/lease",
+        "/x/../domicile/x",
+    ):
+        assert {status(who, site, f"/helpdesk{path}") for who in (owner, member, site.visitor("nobody"))} == {403}, path
+    assert site.assistant.seen == []
+    assert status(member, site, "/helpdesk/domiciles") == 200
+
+
+def test_an_assistant_gets_no_authorization_on_any_path(site: Estate, member: Visitor) -> None:
+    for path in ("/helpdesk/x", "/helpdesk/open/x"):
+        assert status(member, site, path, Authorization="Bearer x") == 200
+        assert not site.assistant.seen[-1].header("Authorization")
+
+
 def test_no_spelling_of_a_path_leads_past_its_rule(site: Estate, member: Visitor) -> None:
     """Whatever reaches the assistant must not be what some server takes for a path under /admin or /open/inner."""
     bits = ("/admin/x", "//admin/x", "/./admin/x", "/y/../admin/x", "/%61dmin/x", "/admin;a=1/x", "/ADMIN/x", "/admin",
@@ -171,7 +193,7 @@ FORGED = ("Domicile-Identity", "Domicile_Identity", "dOmIcIlE-identity", "OIDC_i
           "X_Forwarded_User", "X-Forwarded-For", "X_Forwarded_For", "X-Forwarded-Host", "X_FORWARDED_HOST",
           "X-Forwarded-Proto", "X-Forwarded-Prefix", "X_Forwarded_Prefix", "X-Forwarded-Port", "X-Forwarded-Email",
           "X-Forwarded_Groups", "Forwarded", "X-Real-IP", "X_Real_IP", "X-Real_IP", "X-Remote-User", "X_Remote_User",
-          "Domicile-Other", "Domicile_Anything", "OIDC_CLAIM_anything", "OIDC-x", "X-Forwarded-Whatever")  # fmt: skip
+          "X-Original-URL", "X_Original_URL", "X-Rewrite-URL", "Domicile-Other", "Domicile_Anything", "OIDC_CLAIM_anything", "OIDC-x", "X-Forwarded-Whatever")  # fmt: skip
 
 
 def test_nobody_but_the_door_says_who_somebody_is(site: Estate, member: Visitor) -> None:

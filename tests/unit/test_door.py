@@ -155,7 +155,8 @@ def test_the_rules_of_an_assistant() -> None:
     assert "Require all granted" in section(config, "^/bot/a(?:/|$)")
     assert any_of("roles", "guest") in section(config, "^/bot/a/b(?:/|$)")
     order = [line for line in config.splitlines() if line.startswith("<LocationMatch") and "/bot/" in line]
-    assert "admin(?:[^" in order[-1], "no rule may come after the administrators'"
+    assert "admin(?:[^" in order[-2], "no rule may come after the administrators'"
+    assert "Require all denied" in section(config, order[-1].split('"')[1])
     assert order.index('<LocationMatch "^/bot/a(?:/|$)">') < order.index('<LocationMatch "^/bot/a/b(?:/|$)">')
     administration = section(config, "(?i)^/bot/+admin(?:[^a-z0-9_-]|$)")
     assert any_of("roles", "owner", "admin") in administration
