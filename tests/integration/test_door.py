@@ -193,7 +193,8 @@ FORGED = ("Domicile-Identity", "Domicile_Identity", "dOmIcIlE-identity", "OIDC_i
           "X_Forwarded_User", "X-Forwarded-For", "X_Forwarded_For", "X-Forwarded-Host", "X_FORWARDED_HOST",
           "X-Forwarded-Proto", "X-Forwarded-Prefix", "X_Forwarded_Prefix", "X-Forwarded-Port", "X-Forwarded-Email",
           "X-Forwarded_Groups", "Forwarded", "X-Real-IP", "X_Real_IP", "X-Real_IP", "X-Remote-User", "X_Remote_User",
-          "X-Original-URL", "X_Original_URL", "X-Rewrite-URL", "Domicile-Other", "Domicile_Anything", "OIDC_CLAIM_anything", "OIDC-x", "X-Forwarded-Whatever")  # fmt: skip
+          "X-Original-URL", "X_Original_URL", "X-Rewrite-URL",
+          "Domicile-Other", "Domicile_Anything", "OIDC_CLAIM_anything", "OIDC-x", "X-Forwarded-Whatever")  # fmt: skip
 
 
 def test_nobody_but_the_door_says_who_somebody_is(site: Estate, member: Visitor) -> None:
