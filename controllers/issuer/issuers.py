@@ -57,6 +57,7 @@ class Issuers:
         self._reading: dict[str, asyncio.Lock] = {}
         self._good: dict[str, IssuerState] = {}
         self._clients: dict[str, tuple[float, IssuerError | None]] = {}
+        self._silent: dict[str, tuple[float, IssuerError]] = {}
 
     async def look(
         self, external: ExternalIssuer, approved: ApprovedIssuer, authorities: str, secret: str | None
@@ -103,10 +104,18 @@ class Issuers:
         name = _digest(external.issuer, external.client_id, metadata.token, secret)
         at, error = self._clients.get(name, (float("-inf"), None))
         if self._clock() - at >= (FAULT_SECONDS if error else CLIENT_SECONDS):
-            error = await _refused(external, metadata, authorities, secret)
+            async with self._reading.setdefault(metadata.token, asyncio.Lock()):
+                error = self._still_silent(metadata.token) or await _refused(external, metadata, authorities, secret)
+                if error is not None and error.reason == UNREACHABLE and not self._still_silent(metadata.token):
+                    self._silent[metadata.token] = (self._clock(), error)
             self._clients[name] = (self._clock(), error)
         if error is not None:
             raise error
+
+    def _still_silent(self, url: str) -> IssuerError | None:
+        """What another client was told of an endpoint a moment ago, where it did not answer."""
+        at, error = self._silent.get(url, (float("-inf"), None))
+        return error if self._clock() - at < FAULT_SECONDS else None
 
 
 async def _refused(external: ExternalIssuer, metadata: Metadata, authorities: str, secret: str) -> IssuerError | None:
