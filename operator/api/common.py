@@ -72,9 +72,16 @@ LIST_SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
 LIST_ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 IMMUTABLE = cel("self == oldSelf", "is immutable; create a new object instead")
 
-_OURS = "({0} in ['store-credentials', 'front-door'] || {0}.endsWith('-pods-tls'))"
+_OWN_SECRETS = ("store-credentials", "front-door")
+_OWN_SUFFIX = "-pods-tls"
+_OURS = f"({{0}} in {list(_OWN_SECRETS)} || {{0}}.endsWith('{_OWN_SUFFIX}'))"
 _OURS_TOLD = (
     "store-credentials, front-door and what ends with -pods-tls are the operator's own Secrets, of one site only"
 )
 NOT_OURS = cel(f"!{_OURS.format('self')}", _OURS_TOLD)
 NONE_OF_OURS = cel(f"!self.exists(s, {_OURS.format('s')})", _OURS_TOLD)
+
+
+def is_own_secret(name: str) -> bool:
+    """Whether a Secret of that name in a tenant's namespace is the operator's own."""
+    return name in _OWN_SECRETS or name.endswith(_OWN_SUFFIX)
