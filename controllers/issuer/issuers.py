@@ -62,7 +62,7 @@ class Issuers:
     async def look(
         self, external: ExternalIssuer, approved: ApprovedIssuer, authorities: str, secret: str | None
     ) -> IssuerState:
-        """What is known of a tenant's issuer. ``authorities`` (PEM) vouch for its servers' certificates.
+        """What is known of a tenant's issuer. ``authorities`` (PEM) vouch for its servers' certificates; none if empty.
 
         After a failure the endpoints and keys of the last good look stay, with the error beside them.
         """
@@ -148,6 +148,13 @@ async def _refused(external: ExternalIssuer, metadata: Metadata, authorities: st
 
 
 def _session(authorities: str) -> aiohttp.ClientSession:
+    if not authorities:
+        # Without any the context would go by the system's.
+        raise IssuerError(
+            "IssuerCertificateRefused",
+            "<zone>.pem in the operator's identitySecret holds no certificates in PEM: put the authorities there that"
+            " vouch for the issuer, or remove it to go by the system's.",
+        )
     context = ssl.create_default_context(cadata=authorities)
     return aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(ssl=context))
 

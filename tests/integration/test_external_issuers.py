@@ -167,6 +167,14 @@ async def test_a_client_that_the_issuer_does_not_know_is_told_without_its_secret
     assert SECRET not in message
 
 
+async def test_without_authorities_no_certificate_counts(server: tuple[Issuer, str]) -> None:
+    issuer, _ = server
+    reason, message = await look(Issuers(), issuer.url, issuer.port, "")
+    assert reason == "IssuerCertificateRefused"
+    assert "<zone>.pem" in message
+    assert issuer.asked == []
+
+
 async def test_a_token_endpoint_that_hangs_holds_up_one_tenant_and_not_all(server: tuple[Issuer, str]) -> None:
     issuer, authority = server
     clock = Clock()
