@@ -24,6 +24,7 @@ from domicile.api.conditions import ConditionType
 from domicile.api.restore import RestoreStatus
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role
+from domicile.controllers.door import words
 from domicile.controllers.tenant import certificate, front_door, issuance
 from domicile.controllers.tenant.network import network_policies
 from domicile.controllers.tenant.rules.door import NO_DOOR
@@ -156,7 +157,9 @@ class Gatherer:
         if secret is None or _owner(secret) != view.tenant_id:
             return None
         found = [_value(secret, key) for key in (front_door.CLIENT_SECRET, front_door.PASSPHRASE)]
-        return DoorSecrets(*found) if all(found) else None  # type: ignore[arg-type]
+        # One that no config can hold is made anew.
+        usable = [value for value in found if value is not None and words.is_secret(value)]
+        return DoorSecrets(*usable) if len(usable) == len(found) else None
 
     async def _issuance(self, view: TenantView) -> Issuance | None:
         """What cert-manager says; None for a tenant without a certificate."""

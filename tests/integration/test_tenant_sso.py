@@ -410,6 +410,22 @@ async def test_a_bundle_that_holds_no_certificates_is_told_and_what_runs_stays(
     assert door.world.apiserver.get("configmap", "front-door", "-n", door.world.tenant)["data"] == before
 
 
+@pytest.mark.parametrize("passphrase", ["", "short", 'p" \nRequire all granted', "${PATH}" * 4])
+async def test_secrets_of_the_door_that_no_config_can_hold_are_made_anew(door: Door, passphrase: str) -> None:
+    door.apply_zone()
+    door.apply(localUsers=True)
+    await door.world.reconcile()
+    data = {"passphrase": base64.b64encode(passphrase.encode()).decode()}
+    door.world.apiserver.kubectl(
+        "patch", "secret", "front-door", "-n", door.world.tenant, "--type=merge", "-p", json.dumps({"data": data})
+    )
+    assert (await door.world.reconcile())["SSOConfigured"]["status"] == "True"
+    found = door.world.apiserver.get("secret", "front-door", "-n", door.world.tenant)["data"]
+    made = {k: base64.b64decode(v).decode() for k, v in found.items()}
+    assert len(made["passphrase"]) > 40
+    assert f'OIDCCryptoPassphrase "{made["passphrase"]}"\n' in made["secrets.conf"]
+
+
 async def test_a_zone_without_an_identity_server_says_so(door: Door) -> None:
     door.world.apply_zone()
     door.apply(localUsers=True)
