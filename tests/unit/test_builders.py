@@ -199,7 +199,7 @@ def test_a_template_may_tune_what_is_harmless() -> None:
     assert assistant["resources"]["limits"]["memory"] == "1Gi"
     assert {"name": "LOG_LEVEL", "value": "debug"} in assistant["env"]
     assert [m["name"] for m in assistant["volumeMounts"]] == ["tmp", "cache"]
-    assert [v["name"] for v in spec["volumes"]] == ["cache", "tmp"]
+    assert [v["name"] for v in spec["volumes"]] == ["cache", "tmp", "pods-tls"]
 
 
 def test_static_credentials_reach_only_their_own_bucket_secret() -> None:
