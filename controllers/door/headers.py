@@ -17,6 +17,9 @@ _TOLD_BY_PROXIES = (
     "X-Real-IP",
     COUNTED_CLIENT,
     "X-Remote-User",
+    # Some frameworks take these for the path, whatever the path says.
+    "X-Original-URL",
+    "X-Rewrite-URL",
     "X-Forwarded",
     _FOR,
     *(
@@ -87,8 +90,8 @@ def departing(door: Door) -> list[str]:
         f'RequestHeader edit* Cookie "(?:^|; *){mine}" ""',
         'RequestHeader edit Cookie "^; *" ""',
         "RequestHeader unset Cookie \"expr=%{HTTP_COOKIE} == ''\"",
-        # An assistant's answer sets no cookie of the door's.
-        f'Header edit Set-Cookie "(?i)^ *{COOKIE}.*$" "dropped=; Max-Age=0"',
+        # An assistant's answer sets no cookie of the door's; one without a name is sent as what it holds.
+        f'Header edit Set-Cookie "(?i)^[ =;]*{COOKIE}.*$" "dropped=; Max-Age=0"',
         f'Header always set Strict-Transport-Security "max-age={door.hsts_seconds}"',
         *_unless_said("X-Content-Type-Options", "nosniff"),
         *_unless_said("Referrer-Policy", "same-origin"),

@@ -232,6 +232,10 @@ def _assistant(door: Door, assistant: Assistant) -> list[str]:
         *login.required(door, ADMINISTRATORS),
         *headers.identity(),
         "</LocationMatch>",
+        # The guard's own pages are for pods.
+        f'<LocationMatch "(?i)^/{name}/+domicile(?:[^a-z0-9_-]|$)">',
+        "Require all denied",
+        "</LocationMatch>",
     ]
 
 

@@ -57,11 +57,12 @@ class Issuers:
         self._reading: dict[str, asyncio.Lock] = {}
         self._good: dict[str, IssuerState] = {}
         self._clients: dict[str, tuple[float, IssuerError | None]] = {}
+        self._silent: dict[str, tuple[float, IssuerError]] = {}
 
     async def look(
         self, external: ExternalIssuer, approved: ApprovedIssuer, authorities: str, secret: str | None
     ) -> IssuerState:
-        """What is known of a tenant's issuer. ``authorities`` (PEM) vouch for its servers' certificates.
+        """What is known of a tenant's issuer. ``authorities`` (PEM) vouch for its servers' certificates; none if empty.
 
         After a failure the endpoints and keys of the last good look stay, with the error beside them.
         """
@@ -103,10 +104,18 @@ class Issuers:
         name = _digest(external.issuer, external.client_id, metadata.token, secret)
         at, error = self._clients.get(name, (float("-inf"), None))
         if self._clock() - at >= (FAULT_SECONDS if error else CLIENT_SECONDS):
-            error = await _refused(external, metadata, authorities, secret)
+            async with self._reading.setdefault(metadata.token, asyncio.Lock()):
+                error = self._still_silent(metadata.token) or await _refused(external, metadata, authorities, secret)
+                if error is not None and error.reason == UNREACHABLE and not self._still_silent(metadata.token):
+                    self._silent[metadata.token] = (self._clock(), error)
             self._clients[name] = (self._clock(), error)
         if error is not None:
             raise error
+
+    def _still_silent(self, url: str) -> IssuerError | None:
+        """What another client was told of an endpoint a moment ago, where it did not answer."""
+        at, error = self._silent.get(url, (float("-inf"), None))
+        return error if self._clock() - at < FAULT_SECONDS else None
 
 
 async def _refused(external: ExternalIssuer, metadata: Metadata, authorities: str, secret: str) -> IssuerError | None:
@@ -139,6 +148,13 @@ async def _refused(external: ExternalIssuer, metadata: Metadata, authorities: st
 
 
 def _session(authorities: str) -> aiohttp.ClientSession:
+    if not authorities:
+        # Without any the context would go by the system's.
+        raise IssuerError(
+            "IssuerCertificateRefused",
+            "<zone>.pem in the operator's identitySecret holds no certificates in PEM: put the authorities there that"
+            " vouch for the issuer, or remove it to go by the system's.",
+        )
     context = ssl.create_default_context(cadata=authorities)
     return aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(ssl=context))
 

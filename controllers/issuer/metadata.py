@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from domicile.api.common import PORT
 from domicile.api.sso import SignatureAlgorithm
 from domicile.api.zone import ApprovedIssuer
 from domicile.controllers.issuer.state import Metadata
@@ -23,7 +24,8 @@ MIN_RSA_BITS = 2048
 # What the front door can prove itself by, best first.
 _TOKEN_AUTHS = ("client_secret_basic", "client_secret_post")
 # No user, no fragment, and nothing that a config of the front door can't hold.
-_URL = re.compile(r"https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:[/?][A-Za-z0-9._~:/?&=,+@-]*)?", re.ASCII)
+_URL = re.compile(rf"https://[A-Za-z0-9.-]+{PORT}(?:[/?][A-Za-z0-9._~:/?&=,+@-]*)?", re.ASCII)
+_LONGEST = 1024
 _KEYS = {
     SignatureAlgorithm.RS256: ("RSA", "n", "e"),
     SignatureAlgorithm.PS256: ("RSA", "n", "e"),
@@ -105,9 +107,12 @@ def _texts(document: Mapping[str, Any], field: str, default: tuple[str, ...] | N
 def _endpoint(document: Mapping[str, Any], field: str, approved: ApprovedIssuer) -> str:
     """A URL with https at a host that the zone approves: the issuer's word alone leads nobody anywhere."""
     url = document.get(field)
-    host = _host(url) if isinstance(url, str) and _URL.fullmatch(url) else None
+    host = _host(url) if isinstance(url, str) and len(url) <= _LONGEST and _URL.fullmatch(url) else None
     if not isinstance(url, str) or host is None:
-        raise IssuerError(WRONG, f"{field} in the metadata of {approved.issuer} must be a URL with https.")
+        raise IssuerError(
+            WRONG,
+            f"{field} in the metadata of {approved.issuer} must be a URL with https, of {_LONGEST} characters at most.",
+        )
     if host not in {_host(approved.issuer), *approved.hosts}:
         raise IssuerError(
             OUTSIDE,

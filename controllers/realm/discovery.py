@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,6 +25,10 @@ _WELL_KNOWN = "/.well-known/openid-configuration"
 # What is taken from metadata, by kind of provider: what it needs, and what else it may have.
 _NEEDED = {"oidc": ("authorizationUrl", "tokenUrl", "jwksUrl"), "saml": ("singleSignOnServiceUrl",)}
 _MORE = {"oidc": ("userInfoUrl", "logoutUrl"), "saml": ("singleLogoutServiceUrl", "idpEntityId", "signingCertificate")}
+# Of these the ones that Keycloak, too, wants to be URLs with https: it refuses a provider otherwise, and with it the
+# realm could not be mended.
+_URLS = {"oidc": ("userInfoUrl", "logoutUrl"), "saml": ("singleLogoutServiceUrl",)}
+_URL = re.compile(r"https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:[/?][!-~]*)?", re.ASCII)
 # By what a provider is known to be the same as before.
 _ANCHOR = {"oidc": "issuer", "saml": "metadataDescriptorUrl"}
 # Who vouches for a provider's people. The realm remembers it: an account is known by the provider's name and a subject,
@@ -97,7 +102,8 @@ async def _ask(admin: KeycloakAdmin, desired: Desired, provider: Object) -> Endp
         )
     if kind == "saml":
         _require_signer(said.get("signingCertificate"), where)
-    if missing := [k for k in _NEEDED[kind] if not str(said.get(k, "")).startswith("https://")]:
+    asked = (*_NEEDED[kind], *(k for k in _URLS[kind] if said.get(k)))
+    if missing := [k for k in asked if not _URL.fullmatch(str(said.get(k, "")))]:
         raise _WrongError(f"The metadata {where} lacks {', '.join(missing)} with https.")
     anchor = {k: config[k] for k in (_ANCHOR[kind],) if k in config}
     return anchor | {k: said[k] for k in (*_NEEDED[kind], *_MORE[kind]) if said.get(k)}

@@ -20,7 +20,15 @@ from domicile.controllers.realm.desired import Desired, Subject, build, realm_na
 from domicile.controllers.realm.discovery import Endpoints
 from domicile.controllers.realm.dormancy import DAY_SECONDS
 from domicile.controllers.realm.mend import accounts, sessions
-from domicile.controllers.realm.server import Account, IdentityError, IdentityServer, UnreachableError, load_account
+from domicile.controllers.realm.server import (
+    Account,
+    IdentityError,
+    IdentityServer,
+    RefusedError,
+    UnreachableError,
+    load_account,
+    load_bundle,
+)
 from domicile.controllers.realm.state import RealmState
 
 # URL, account and the CA bundle's content.
@@ -128,9 +136,17 @@ class Realms:
             await repair.close(admin, name, tenant_id)
 
     def authorities(self, zone: ServedZone) -> str:
-        """The authorities (PEM) that vouch for the zone's identity server: those of its account, else the system's."""
+        """The authorities (PEM) that vouch for the zone's identity server: those of its account, else the system's.
+
+        Empty where its account has a bundle that can't be used, which ``see_to`` tells.
+        """
         bundle = self._accounts / f"{zone.name}.pem"
-        return (bundle if bundle.exists() else _SYSTEM).read_text()
+        if not bundle.exists():
+            return _SYSTEM.read_text()
+        try:
+            return load_bundle(bundle)
+        except RefusedError:
+            return ""
 
     async def end_sessions(self, zone: ServedZone, tenant: str, tenant_id: str) -> int:
         """End all sessions of a tenant's people; how many there were. Raises IdentityError."""

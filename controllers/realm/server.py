@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from keycloak import KeycloakAdmin, KeycloakOpenIDConnection
 from keycloak.exceptions import KeycloakAuthenticationError, KeycloakConnectionError, KeycloakError
 from pydantic import Field, ValidationError
@@ -54,7 +56,7 @@ class Account(Model):
 def load_account(folder: Path, zone: str) -> tuple[Account, Path | None]:
     """The account for a zone's identity server from ``<zone>.json``, and its CA bundle ``<zone>.pem``, if there is one.
 
-    Raises RefusedError where there is none, or it says something else.
+    Raises RefusedError where there is none, or either says something else.
     """
     path, bundle = folder / f"{zone}.json", folder / f"{zone}.pem"
     try:
@@ -64,7 +66,22 @@ def load_account(folder: Path, zone: str) -> tuple[Account, Path | None]:
             f"The operator has no account for the identity server of zone {zone}: put {path.name} with clientId and"
             " clientSecret into its Secret of identity accounts."
         ) from None
-    return account, bundle if bundle.exists() else None
+    if not bundle.exists():
+        return account, None
+    load_bundle(bundle)
+    return account, bundle
+
+
+def load_bundle(path: Path) -> str:
+    """The certificates of a CA bundle (PEM). Raises RefusedError where it is none."""
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError):
+        raise RefusedError(
+            f"{path.name} in the operator's Secret of identity accounts holds no certificates in PEM: put the"
+            " authorities there that vouch for the identity server, or remove it to go by the system's."
+        ) from None
+    return "".join(c.public_bytes(serialization.Encoding.PEM).decode() for c in found)
 
 
 class IdentityServer:

@@ -67,7 +67,9 @@ def objects(view: TenantView) -> list[Object]:
     made = [secret(view)] if view.door is not None else []
     if issuance.wanted(view) and view.issuance is not None and view.issuance.installed:
         made.append(issuance.certificate(view))
-    if view.door is None or view.sessions_password is None or view.zone is None or not _issuer_known(view):
+    if view.door is None or view.sessions_password is None or view.zone is None:
+        return made
+    if not view.identity_authorities or not _issuer_known(view):
         return made
     return [
         *made,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from domicile.api.common import LABEL_REGION
+from domicile.api.common import LABEL_REGION, is_own_secret
 
 Object = dict[str, Any]
 
@@ -30,11 +30,15 @@ def merge_template(defaults: Object, users: Object, ours: Object, region: str) -
     """``ours`` over ``users`` over ``defaults``, pinned to ``region``.
 
     The result is a PodTemplateSpec. Only labels, annotations and ``spec`` of the user's template count;
-    fields that could leave the region or the confinement are dropped.
+    fields that could leave the region or the confinement, and the operator's own Secrets, are dropped.
     """
     wanted = {
         "metadata": {k: v for k, v in (users.get("metadata") or {}).items() if v and k in {"labels", "annotations"}},
-        "spec": {k: v for k, v in (users.get("spec") or {}).items() if v is not None and k not in _FORBIDDEN},
+        "spec": {
+            k: _without_own_secrets(v)
+            for k, v in (users.get("spec") or {}).items()
+            if v is not None and k not in _FORBIDDEN
+        },
     }
     for containers in ("containers", "initContainers"):
         # A merged guard would run the user's command or environment under the guard's name.
@@ -43,6 +47,25 @@ def merge_template(defaults: Object, users: Object, ours: Object, region: str) -
     merged: Object = _merge(_merge(defaults, wanted), ours)
     _pin(merged["spec"], region)
     return merged
+
+
+def _without_own_secrets(value: Any) -> Any:
+    """The value without volumes and variables of Secrets by which the operator's own pods prove themselves."""
+    if isinstance(value, dict):
+        return {k: _without_own_secrets(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_own_secrets(v) for v in value if not _of_own_secret(v)]
+    return value
+
+
+def _of_own_secret(entry: Any) -> bool:
+    """Whether a volume, a source of a projected one, of ``env`` or of ``envFrom`` is such a Secret."""
+    if not isinstance(entry, dict):
+        return False
+    holder = entry.get("valueFrom") or entry
+    sources = [holder.get(kind) for kind in ("secret", "secretRef", "secretKeyRef")]
+    named = [s.get(key) for s in sources if isinstance(s, dict) for key in ("secretName", "name")]
+    return any(isinstance(name, str) and is_own_secret(name) for name in named)
 
 
 def _merge(base: Any, over: Any, field: str = "") -> Any:

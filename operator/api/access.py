@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from domicile.api.common import LIST_SET, DnsLabel, Model, cel, list_map, validations
+from domicile.api.common import LIST_SET, NOT_OURS, PORT, DnsLabel, Model, cel, list_map, validations
 from domicile.api.sso import PersonRole, Sso
 
 ISSUED_SECRET: Final = "front-door-tls"  # noqa: S105 - the name of a Secret
@@ -94,7 +94,8 @@ class Tls(Model):
         DnsLabel | None,
         Field(
             description="Secret (kubernetes.io/tls) in the tenant's namespace with tls.crt and tls.key, as cert-manager"
-            " keeps one; mirrored sealed to the peer. A new one is taken without a gap."
+            " keeps one; mirrored sealed to the peer. A new one is taken without a gap.",
+            json_schema_extra=validations(NOT_OURS),
         ),
     ] = None
     issuer: Annotated[
@@ -132,7 +133,8 @@ class Edge(Model):
         DnsLabel | None,
         Field(
             description="Secret whose key ca.crt holds the authorities of the certificate that it has to show;"
-            " mirrored sealed to the peer."
+            " mirrored sealed to the peer.",
+            json_schema_extra=validations(NOT_OURS),
         ),
     ] = None
 
@@ -180,7 +182,7 @@ class Access(Model):
         str | None,
         Field(
             description="Host name that people's browsers open, with a port where it isn't 443.",
-            pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+(:[0-9]{1,5})?$",
+            pattern=rf"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+{PORT}$",
             max_length=253,
         ),
     ] = None

@@ -49,6 +49,9 @@ DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$", min_length=3, max_length=63)]
 Region = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$", min_length=3, max_length=40)]
 
+# Pattern of a port that may follow a host: from 1 to 65535.
+PORT = "(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+
 
 def cel(rule: str, message: str) -> dict[str, str]:
     """One ``x-kubernetes-validations`` entry."""
@@ -68,3 +71,17 @@ def list_map(*keys: str) -> dict[str, Any]:
 LIST_SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
 LIST_ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 IMMUTABLE = cel("self == oldSelf", "is immutable; create a new object instead")
+
+_OWN_SECRETS = ("store-credentials", "front-door")
+_OWN_SUFFIX = "-pods-tls"
+_OURS = f"({{0}} in {list(_OWN_SECRETS)} || {{0}}.endsWith('{_OWN_SUFFIX}'))"
+_OURS_TOLD = (
+    "store-credentials, front-door and what ends with -pods-tls are the operator's own Secrets, of one site only"
+)
+NOT_OURS = cel(f"!{_OURS.format('self')}", _OURS_TOLD)
+NONE_OF_OURS = cel(f"!self.exists(s, {_OURS.format('s')})", _OURS_TOLD)
+
+
+def is_own_secret(name: str) -> bool:
+    """Whether a Secret of that name in a tenant's namespace is the operator's own."""
+    return name in _OWN_SECRETS or name.endswith(_OWN_SUFFIX)

@@ -7,12 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from domicile.api.common import DnsLabel, Model, cel, validations
-
-NOT_OURS = cel(
-    "self != 'store-credentials' && self != 'front-door'",
-    "store-credentials and front-door are the operator's own Secrets",
-)
+from domicile.api.common import NOT_OURS, DnsLabel, Model, cel, validations
 
 _HOST = "^([a-z0-9]([a-z0-9-]*[a-z0-9])?[.])+[a-z0-9-]{2,}$"
 _GUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"

@@ -7,9 +7,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from domicile.api.common import LIST_ATOMIC, LIST_SET, DnsLabel, Model, cel, list_map, validations
+from domicile.api.common import LIST_ATOMIC, LIST_SET, NOT_OURS, DnsLabel, Model, cel, list_map, validations
 from domicile.api.profiles import (
-    NOT_OURS,
     EntraProvider,
     GoogleProvider,
     OktaProvider,

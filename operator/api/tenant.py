@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from domicile.api.access import Access, PathRule
-from domicile.api.common import IMMUTABLE, LIST_SET, DnsLabel, Model, cel, list_map, validations
+from domicile.api.common import IMMUTABLE, LIST_SET, NONE_OF_OURS, DnsLabel, Model, cel, list_map, validations
 from domicile.api.conditions import Conditions
 
 
@@ -45,13 +45,7 @@ class Assistant(Model):
             description="Secrets in the tenant's namespace whose keys become environment variables; mirrored sealed"
             " to the peer.",
             max_length=16,
-            json_schema_extra=LIST_SET
-            | validations(
-                cel(
-                    "!('store-credentials' in self) && !('front-door' in self)",
-                    "store-credentials and front-door are the operator's own Secrets",
-                )
-            ),
+            json_schema_extra=LIST_SET | validations(NONE_OF_OURS),
         ),
     ] = []
     paths: Annotated[

@@ -12,6 +12,7 @@ from domicile.api.common import (
     IMMUTABLE,
     LIST_ATOMIC,
     LIST_SET,
+    PORT,
     BucketName,
     DnsLabel,
     Model,
@@ -299,7 +300,7 @@ class ServiceRef(Model):
     ]
 
 
-_HTTPS = r"^https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?$"
+_HTTPS = rf"^https://[A-Za-z0-9.-]+{PORT}(/[A-Za-z0-9._~/-]*)?$"
 
 
 class PodRef(Model):

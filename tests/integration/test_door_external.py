@@ -23,7 +23,7 @@ from keycloak import KeycloakAdmin
 
 from domicile.api.sites import ServedZone
 from domicile.controllers.door.door import Assistant as Served
-from domicile.controllers.door.door import Door, Limits, PathRule, Secrets
+from domicile.controllers.door.door import Claims, Door, Limits, PathRule, Secrets
 from domicile.controllers.door.httpd import render_secrets
 from domicile.controllers.issuer.issuers import Issuers
 from domicile.controllers.tenant import front_door, identity
@@ -34,7 +34,7 @@ from tests.integration import door_server
 from tests.integration.apiserver import Authority, free_port
 from tests.integration.door_realm import ASSISTANTS, Visitor
 from tests.integration.door_server import Assistant, DoorServer, until
-from tests.integration.foreign_issuer import CLIENT, PASSWORD, ForeignIssuer
+from tests.integration.foreign_issuer import CLIENT, FACTOR, PASSWORD, ForeignIssuer
 from tests.integration.session_server import session_store
 from tests.testbed.keycloak import KeycloakServer
 from tests.unit.views import tenant_spec, view, zone_spec
@@ -143,7 +143,7 @@ def test_roles_are_those_of_the_mapping_at_the_door_and_at_the_assistant(house: 
         "manager": house.person("support"),
         "member": house.person("staff"),
         "nobody": house.person(),
-        "others": house.person("Staff", "staff2", "owner", "member", "assistant.helpdesk"),
+        "others": house.person("Staff", "staff2", "owner", "member", "assistant.helpdesk", "st aff", "Bankchiefs(all)"),
     }
     expected = {
         "/": set(people),
@@ -171,6 +171,28 @@ def test_a_login_without_a_second_factor_opens_nothing(house: House) -> None:
     assert house.assistant.seen == []
     with pytest.raises(verifier.IdentityError, match="not strong enough"):
         verifier.verify(house.issuer.id_token(weak.name, house.home), house.trust)
+
+
+def test_a_number_is_none_of_the_values(house: House) -> None:
+    """Zero least of all, by which some issuers say that there was no second factor."""
+
+    async def say(admin: KeycloakAdmin) -> None:
+        level = {"claim.name": "level", "claim.value": "0", "jsonType.label": "int", "id.token.claim": "true"}
+        mapper = {"name": "level", "protocol": "openid-connect", "protocolMapper": "oidc-hardcoded-claim-mapper"}
+        await admin.a_add_mapper_to_client(await admin.a_get_client_id(CLIENT) or "", mapper | {"config": level})
+
+    house.issuer.ask(say)
+    chief = house.person("Bank chiefs (all)")
+    assert status(chief, house, "/helpdesk/x") == 200
+    assert _claims(told(house))["level"] == 0
+    first = house.door.door
+    owners = {"owner": ("Bank chiefs (all)",)}
+    for wanted in (Claims("level", ("high",), "groups", owners), Claims("amr", (FACTOR,), "level", owners)):
+        house.door.configure(replace(first, claims=wanted))
+        try:
+            assert status(chief, house, "/helpdesk/x") == 403
+        finally:
+            house.door.configure(first)
 
 
 def test_acr_is_asked_for_and_what_comes_in_its_place_is_refused(house: House) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import ssl
 import time
@@ -54,7 +55,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("attack", [*INJECTIONS, *SCRIPTS, *OTHERS])
 def test_attacks_end_at_the_door(site: Site, attack: str) -> None:
-    """In a query, a form, a field of JSON, a field of an upload; and under the name of a chat field in a link."""
+    """In a query, a form, a field of JSON, a field of an upload; and under the names of chat fields in a link."""
     site.assistant.seen.clear()
     upload = {"file": ("notes.txt", b"harmless", "text/plain")}
     answers = {
@@ -64,8 +65,7 @@ def test_attacks_end_at_the_door(site: Site, attack: str) -> None:
         "deep": site.web.post("/a/open/x", json={"a": [{"b": {"c": [attack]}}]}),
         "upload": site.web.post("/a/open/x", files=upload, data={"title": attack}),
     }
-    if attack in (*INJECTIONS, *SCRIPTS[:3]):
-        answers["chat field in a link"] = site.web.get("/a/open/x", params={"message": attack})
+    answers |= {f"{f} in a link": site.web.get("/a/open/x", params={f: attack}) for f in ("message", "prompt")}
     assert {name: a.status_code for name, a in answers.items()} == dict.fromkeys(answers, 403)
     assert site.assistant.seen == []
 
@@ -90,6 +90,11 @@ def test_uploads_with_names_of_programs_end_at_the_door(site: Site, name: str) -
 def test_ordinary_questions_pass(site: Site, body: Any) -> None:
     assert len(QUESTIONS) == len(set(QUESTIONS)) == 200
     refused = [q for q in QUESTIONS if site.web.post("/a/open/api/chat", json=body(q)).status_code != 200]
+    assert refused == []
+
+
+def test_ordinary_questions_pass_in_a_link(site: Site) -> None:
+    refused = [q for q in QUESTIONS if site.web.get("/a/open/chat", params={"message": q}).status_code != 200]
     assert refused == []
 
 
@@ -140,6 +145,31 @@ def test_a_body_that_the_firewall_can_not_read_goes_nowhere(site: Site, body: by
     answer = site.web.post("/a/open/x", content=body, headers={"Content-Type": kind})
     assert answer.status_code == 400 or "Content-Type" in answer.text
     assert site.assistant.seen == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/octet-stream",
+        "application/jsonp",
+        "application/vnd.api+json",
+        "application/cloudevents+json",
+        "multipart/related; boundary=x",
+    ],
+)
+def test_a_body_of_a_type_that_nothing_reads_goes_nowhere(site: Site, kind: str | None) -> None:
+    """Many an assistant reads JSON whatever the type says."""
+    site.assistant.seen.clear()
+    headers = {} if kind is None else {"Content-Type": kind}
+    attack = json.dumps({"title": INJECTIONS[0]}).encode()
+    for body in (lambda: attack, lambda: iter([attack])):
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            assert site.web.request(method, "/a/open/x", content=body(), headers=headers).status_code == 403
+    assert site.assistant.seen == []
+    assert site.web.post("/a/open/x").status_code == 200, "no body needs no type"
 
 
 def test_methods_of_a_rest_api_pass_and_others_do_not(site: Site) -> None:

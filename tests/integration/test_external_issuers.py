@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import json
@@ -65,6 +66,9 @@ class Issuer:
         self.redirect: str | None = None
         self.raw: bytes | None = None
         self.token: Object = {"error": "invalid_grant"}
+        self.hold = threading.Event()
+        self.hold.set()
+        self.redeemed = 0
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -72,6 +76,8 @@ class Issuer:
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))
+                outer.redeemed += 1
+                outer.hold.wait(20)
                 self._answer(outer.token, 400)
 
             def _answer(self, said: Object, status: int = 200) -> None:
@@ -159,6 +165,30 @@ async def test_a_client_that_the_issuer_does_not_know_is_told_without_its_secret
     assert reason == "IssuerRefusesClient"
     assert "corp-login" in message
     assert SECRET not in message
+
+
+async def test_without_authorities_no_certificate_counts(server: tuple[Issuer, str]) -> None:
+    issuer, _ = server
+    reason, message = await look(Issuers(), issuer.url, issuer.port, "")
+    assert reason == "IssuerCertificateRefused"
+    assert "<zone>.pem" in message
+    assert issuer.asked == []
+
+
+async def test_a_token_endpoint_that_hangs_holds_up_one_tenant_and_not_all(server: tuple[Issuer, str]) -> None:
+    issuer, authority = server
+    clock = Clock()
+    issuers = Issuers(clock)
+    issuer.hold.clear()
+    tenants = (SECRET, f"{SECRET}-2", f"{SECRET}-3")
+    found = await asyncio.gather(*(look(issuers, issuer.url, issuer.port, authority, s) for s in tenants))
+    assert [reason for reason, _ in found] == ["IssuerUnreachable"] * 3
+    assert issuer.redeemed == 1
+    issuer.hold.set()
+    clock.now += FAULT_SECONDS
+    for secret in tenants:
+        assert await look(issuers, issuer.url, issuer.port, authority, secret) == ("", "")
+    assert issuer.redeemed == 4
 
 
 async def test_what_was_known_of_an_issuer_that_falls_silent_stays(server: tuple[Issuer, str]) -> None:

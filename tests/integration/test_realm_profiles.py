@@ -106,6 +106,33 @@ async def test_a_document_that_is_not_the_vendors_closes_its_provider(
         assert (await observe(admin, tenant.realm) or {})["identityProviders"] == []
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"userinfo_endpoint": "http://bank.okta.com/userinfo"},
+        {"userinfo_endpoint": "nonsense"},
+        {"end_session_endpoint": "http://bank.okta.com/logout"},
+        {"end_session_endpoint": "javascript:alert(1)"},
+        {"token_endpoint": "https://[bank.okta.com"},
+    ],
+)
+async def test_a_document_that_the_identity_server_refuses_closes_nobody_elses_way_in(
+    identity: IdentityServer, changes: Object
+) -> None:
+    tenant = _with(identity, "google", "okta-custom")
+    documents = {name: document(name) for name in ("google", "okta-custom")}
+    assert (await _ensure(tenant, _desired(tenant, documents))).faults == {}
+    outcome = await _ensure(tenant, _desired(tenant, documents | {"okta-custom": document("okta-custom") | changes}))
+    assert outcome.faults.keys() == {"okta-custom"}
+    async with identity.realm(tenant.realm) as admin:
+        observed = await observe(admin, tenant.realm) or {}
+    assert observed["enabled"]
+    assert {p["alias"]: p.get("enabled") for p in observed["identityProviders"]} == {
+        "google": True,
+        "okta-custom": False,
+    }
+
+
 def _moved(desired: Desired, upstream: Upstream, clients: dict[str, str]) -> Desired:
     """The same realm, where an issuer of ours stands in for the vendors'."""
     moved = [

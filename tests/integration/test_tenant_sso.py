@@ -389,6 +389,26 @@ async def test_an_identity_server_that_cannot_be_used_is_told_and_touches_nothin
     assert door.world.apiserver.get("deployment", "helpdesk", "-n", door.world.tenant)["spec"]["replicas"] == 2
 
 
+@pytest.mark.parametrize(
+    "bundle", [b"", b"nonsense", b"\xff", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+async def test_a_bundle_that_holds_no_certificates_is_told_and_what_runs_stays(
+    door: Door, bundle: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(realms, "LOOK_SECONDS", 0.0)
+    path = door.world.identity / f"{door.world.zone_name}.pem"
+    door.apply_zone()
+    door.apply(localUsers=True)
+    assert (await door.world.reconcile())["SSOConfigured"]["status"] == "True"
+    before = door.world.apiserver.get("configmap", "front-door", "-n", door.world.tenant)["data"]
+    assert before["ca.crt"] == path.read_text()
+    path.write_bytes(bundle)
+    sso = (await door.world.reconcile())["SSOConfigured"]
+    assert (sso["status"], sso["reason"]) == ("False", "IdentityServerRefused")
+    assert path.name in sso["message"]
+    assert door.world.apiserver.get("configmap", "front-door", "-n", door.world.tenant)["data"] == before
+
+
 async def test_a_zone_without_an_identity_server_says_so(door: Door) -> None:
     door.world.apply_zone()
     door.apply(localUsers=True)

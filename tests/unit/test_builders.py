@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -200,6 +201,27 @@ def test_a_template_may_tune_what_is_harmless() -> None:
     assert {"name": "LOG_LEVEL", "value": "debug"} in assistant["env"]
     assert [m["name"] for m in assistant["volumeMounts"]] == ["tmp", "cache"]
     assert [v["name"] for v in spec["volumes"]] == ["cache", "tmp", "pods-tls"]
+
+
+@pytest.mark.parametrize("name", ["front-door", "store-credentials", "front-door-pods-tls"])
+def test_a_template_gets_no_secret_by_which_our_pods_prove_themselves(name: str) -> None:
+    container = {
+        "name": "more",
+        "image": "registry.example/more:1",
+        "envFrom": [{"secretRef": {"name": name}}, {"secretRef": {"name": "mine"}}],
+        "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": name, "key": "k"}}}, {"name": "Y", "value": "y"}],
+    }
+    volumes = [
+        {"name": "plain", "secret": {"secretName": name}},
+        {"name": "projected", "projected": {"sources": [{"secret": {"name": name}}, {"secret": {"name": "mine"}}]}},
+        {"name": "mine", "secret": {"secretName": "mine"}},
+    ]
+    spec = with_template({"spec": {"containers": [container], "initContainers": [container], "volumes": volumes}})[
+        "spec"
+    ]
+    assert name not in json.dumps(spec)
+    assert json.dumps(spec).count('"mine"') == 5
+    assert [c.get("env") for c in spec["containers"][1:]] == [[{"name": "Y", "value": "y"}]]
 
 
 def test_static_credentials_reach_only_their_own_bucket_secret() -> None:
