@@ -80,7 +80,7 @@ class ZoneController:
     async def _certify(self, holder: Holder) -> None:
         """Shared pods get their certificate before the first of them can start; what keeps them from it is logged."""
         standing = await self._pki.see_to(holder)
-        self._metrics.pods_certificate(holder.namespace, holder.secret, standing.until)
+        self._metrics.pods_certificates(f"{holder.namespace}/{holder.secret}", [standing.until])
         if standing.fault is not None:
             log.error("no certificate for %s: %s", holder.account, standing.fault)
 

@@ -1,7 +1,8 @@
 """The lease agent: a stateless server that reads claims in rounds and answers who may acknowledge writes.
 
-    GET /v1/lease/<tenant id>   200 {"tenant", "epoch", "remainingSeconds"} or 503 {"reason", "message"}
-    GET /healthz /readyz        200 ok or 503 not ok
+    GET /v1/lease/<tenant id>   200 {"tenant", "epoch", "remainingSeconds"} or 503 {"reason", "message"};
+                                over TLS, to whoever has a certificate of the pods' authority
+    GET /healthz /readyz        200 ok or 503 not ok, on a port of their own
     GET /metrics                on a port of its own (domicile.scraping), if at all
 
 It writes to no store and knows no Kubernetes; several run side by side without a leader.
@@ -32,7 +33,9 @@ from domicile.backup.claims import Claim, Names
 from domicile.backup.errors import BackupError
 from domicile.backup.stores import Deadlines, open_bucket
 from domicile.backup.stores.base import Bucket, StoreError
+from domicile.credentials import Credentials, caller
 from domicile.gateway.lease import Refusal, ZoneLeases
+from domicile.listener import ANYWHERE, serving
 from domicile.scraping import ScrapeSettings, scraped
 
 log = logging.getLogger(__name__)
@@ -57,7 +60,11 @@ class Settings(ScrapeSettings):
     credentials_dir: Annotated[
         Path, Field(description="Folder of <site>.json store credentials that can read the control buckets.")
     ] = Path("/etc/domicile/credentials")
-    port: Annotated[int, Field(description="TCP port; 0 picks a free one.", ge=0, le=65535)] = 8080
+    port: Annotated[int, Field(description="TCP port of the probes; 0 picks a free one.", ge=0, le=65535)] = 8080
+    lease_port: Annotated[int, Field(description="TCP port of the leases; 0 picks a free one.", ge=0, le=65535)] = 8444
+    tls_dir: Annotated[
+        Path, Field(description="Folder of the agent's tls.crt and tls.key, and of ca.crt, the pods' authorities.")
+    ] = Path("/etc/domicile/tls")
 
 
 class ZoneAgent:
@@ -204,6 +211,8 @@ class Agent:
 
     async def lease(self, request: web.Request) -> web.Response:
         """GET /v1/lease/<tenant id>."""
+        if caller(request.transport) is None:
+            return web.json_response({"reason": "NoPod", "message": "Your certificate names no pod."}, status=403)
         tenant = request.match_info["tenant"]
         if not _TENANT.fullmatch(tenant):
             return web.json_response({"reason": "BadTenant", "message": "A tenant id has 32 hex digits."}, status=400)
@@ -245,20 +254,16 @@ def _verdict(*, good: bool) -> web.Response:
 
 
 def application(settings: Settings) -> web.Application:
-    """The agent's web application."""
+    """The agent's web application: its probes, and what runs beside them."""
     agent = Agent(settings)
-    app = web.Application()
-    app.add_routes(
-        [
-            web.get("/v1/lease/{tenant}", agent.lease),
-            web.get("/healthz", agent.healthz),
-            web.get("/readyz", agent.readyz),
-        ]
-    )
+    app, leases = web.Application(), web.Application()
+    app.add_routes([web.get("/healthz", agent.healthz), web.get("/readyz", agent.readyz)])
+    leases.add_routes([web.get("/v1/lease/{tenant}", agent.lease)])
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         task = asyncio.get_running_loop().create_task(agent.follow())
-        async with scraped(settings, agent.metrics):
+        files = Credentials(settings.tls_dir, "ca.crt")
+        async with serving(leases, settings.lease_port, files, ANYWHERE), scraped(settings, agent.metrics):
             yield
         task.cancel()
 

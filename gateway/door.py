@@ -29,7 +29,7 @@ class Settings(NamedTuple):
     """The supervisor's settings, environment variables with the prefix DOMICILE_."""
 
     mounts: Path
-    """Folder of the volumes config, secrets, tls, trust and edge."""
+    """Folder of the volumes config, secrets, tls, trust, pods and edge."""
     drain_seconds: int
     """How long new requests are served after SIGTERM, until everybody has heard that this pod goes."""
 
@@ -47,7 +47,10 @@ class Httpd(Server):
 
     name = "httpd"
     runtime = Path("/tmp/door")  # noqa: S108 - as in the config; the pod's own scratch volume
-    needed = ("config/httpd.conf", "secrets/secrets.conf", "tls/tls.crt", "tls/tls.key", "trust/ca.crt")
+    needed = (
+        "config/httpd.conf", "secrets/secrets.conf", "tls/tls.crt", "tls/tls.key", "trust/ca.crt",
+        "pods/identity.pem", "pods/ca.crt",
+    )  # fmt: skip
     more = ("edge/ca.crt",)
 
     def __init__(self, settings: Settings) -> None:
@@ -65,7 +68,8 @@ class Httpd(Server):
         if missing := [name for name in _SECRETS if not re.search(f"^{name} ", secrets, re.MULTILINE)]:
             raise BrokenError(f"secrets/secrets.conf lacks {', '.join(missing)}")
         check_pair(folder / "tls")
-        for bundle in ("trust/ca.crt", "edge/ca.crt"):
+        check_pair(folder / "pods", "identity.pem", "identity.pem")
+        for bundle in ("trust/ca.crt", "pods/ca.crt", "edge/ca.crt"):
             if (folder / bundle).exists():
                 check_bundle(folder, bundle)
         try:

@@ -5,7 +5,8 @@
     GET /domicile/readyz    200 while the assistant's /readyz answers 200, lease or not
     anything else           to the assistant, or 503 without a lease
 
-It fails closed, logs no path, header or body, and reads no store and no Kubernetes.
+Where the tenant has a front door, nobody but its pods is served, over TLS on a port of its own; the other one then has
+the guard's own pages only. It fails closed, logs no path, header or body, and reads no store and no Kubernetes.
 """
 
 from __future__ import annotations
@@ -17,19 +18,25 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from domicile.api.spiffe import account_of
+from domicile.credentials import Credentials, caller
 from domicile.gateway.holder import Holder, Keeper
 from domicile.gateway.proxy import HEADERS_LIMIT, LINE_LIMIT, Proxy, answer
+from domicile.listener import ANYWHERE, receiving
 
 log = logging.getLogger(__name__)
 
 _TENANT = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _RESERVED = "/domicile"
+_AUTHORITIES = "ca.crt"
+_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Settings(NamedTuple):
@@ -43,6 +50,12 @@ class Settings(NamedTuple):
     """0 picks a free one."""
     body_limit: int
     """Bytes of a request's body."""
+    tls: Path
+    """Folder of the pod's tls.crt, tls.key and ca.crt."""
+    client: str | None
+    """SPIFFE ID of whom alone it serves, over TLS; None for whoever reaches ``port``."""
+    tls_port: int
+    """For that client; 0 picks a free one."""
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Settings:
@@ -50,6 +63,9 @@ class Settings(NamedTuple):
         tenant = env.get("DOMICILE_TENANT_ID", "")
         if not _TENANT.fullmatch(tenant):
             raise ValueError("DOMICILE_TENANT_ID must have 32 hex digits in lower case")
+        client = env.get("DOMICILE_CLIENT")
+        if client is not None and account_of(client) is None:
+            raise ValueError("DOMICILE_CLIENT must be the SPIFFE ID of a service account")
         return cls(
             tenant_id=tenant,
             lease_url=_url(env, "DOMICILE_LEASE_URL", None),
@@ -57,6 +73,9 @@ class Settings(NamedTuple):
             host=env.get("DOMICILE_HOST", "0.0.0.0"),  # noqa: S104 - the pod's own address
             port=_number(env, "DOMICILE_PORT", 8080, 65535),
             body_limit=_number(env, "DOMICILE_BODY_LIMIT", 32 * 2**20, 2**40),
+            tls=Path(env.get("DOMICILE_TLS", "/etc/domicile/tls")),
+            client=client,
+            tls_port=_number(env, "DOMICILE_TLS_PORT", 8443, 65535),
         )
 
 
@@ -78,16 +97,25 @@ def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:
 class Guard:
     """Routes a request: the guard's own paths, and the assistant's."""
 
-    def __init__(self, tenant: str, holder: Holder, proxy: Proxy) -> None:
+    def __init__(self, tenant: str, holder: Holder, proxy: Proxy, client: str | None) -> None:
+        """``client``: SPIFFE ID of the only one whose requests are handled; None for everybody's."""
         self._tenant = tenant
         self._holder = holder
         self._proxy = proxy
+        self._client = client
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
+        if self._client is not None and caller(request.transport) != self._client:
+            return answer(403, "NotAdmitted", "Only the tenant's front door is served here.", close=True)
         path = request.raw_path.partition("?")[0]
         if path != _RESERVED and not path.startswith(_RESERVED + "/"):
             return await self._proxy.forward(request)
+        return await self.page(request)
+
+    async def page(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request for a page of the guard's own."""
+        path = request.raw_path.partition("?")[0]
         if request.method not in {"GET", "HEAD"}:
             return answer(404, "NotFound", "The guard has no such page.", close=True)
         match path:
@@ -110,17 +138,15 @@ class Guard:
         return web.json_response(body, headers={"Cache-Control": "no-store", "Server": "domicile"})
 
 
-async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until ``stop``; requests under way then have 10 seconds. Raises OSError where the port is taken."""
-    holder = Holder()
-    keeper = Keeper(holder, settings.lease_url, settings.tenant_id)
-    proxy = Proxy(settings.upstream, holder, keeper, settings.body_limit)
+@contextlib.asynccontextmanager
+async def _served(handler: _Handler) -> AsyncIterator[web.ServerRunner]:
+    """A server without a port yet; requests under way at the end have 10 seconds."""
     # The server's own logger would write down parts of a malformed request.
     silent = logging.getLogger("domicile.gateway.guard.http")
     silent.disabled = True
     runner = web.ServerRunner(
         web.Server(
-            Guard(settings.tenant_id, holder, proxy).handle,
+            handler,
             handler_cancellation=True,
             access_log=None,
             logger=silent,
@@ -133,15 +159,34 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         ),
         shutdown_timeout=10.0,
     )
+    try:
+        await runner.setup()
+        yield runner
+    finally:
+        await runner.cleanup()
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until ``stop``; requests under way then have 10 seconds. Raises OSError where the port is taken."""
+    holder = Holder()
+    asking = Credentials(settings.tls, _AUTHORITIES, connects=True) if settings.lease_url.startswith("https:") else None
+    keeper = Keeper(holder, settings.lease_url, settings.tenant_id, asking)
+    proxy = Proxy(settings.upstream, holder, keeper, settings.body_limit)
+    guard = Guard(settings.tenant_id, holder, proxy, settings.client)
     keeping = asyncio.create_task(keeper.run())
     keeping.add_done_callback(lambda _: stop.set())
     try:
-        await runner.setup()
-        await web.TCPSite(runner, settings.host, settings.port).start()
-        log.info("listening on port %d", runner.addresses[0][1])
-        await stop.wait()
+        async with contextlib.AsyncExitStack() as stack:
+            runner = await stack.enter_async_context(_served(guard.page if settings.client else guard.handle))
+            await web.TCPSite(runner, settings.host, settings.port).start()
+            log.info("listening on port %d", runner.addresses[0][1])
+            if settings.client:
+                door = await stack.enter_async_context(_served(guard.handle))
+                files = Credentials(settings.tls, _AUTHORITIES)
+                port = await stack.enter_async_context(receiving(door, settings.tls_port, files, ANYWHERE))
+                log.info("the front door is served on port %d", port)
+            await stop.wait()
     finally:
-        await runner.cleanup()
         keeping.cancel()
         await proxy.close()
         with contextlib.suppress(asyncio.CancelledError):

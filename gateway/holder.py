@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import aiohttp
 
+from domicile.credentials import Credentials
+
 log = logging.getLogger(__name__)
 
 LONGEST = 300.0
@@ -131,8 +133,10 @@ def parse(tenant: str, status: int, body: bytes) -> Grant | Refusal | None:
 class Keeper:
     """Asks the agent again and again, and ends what was admitted in a term together with the term."""
 
-    def __init__(self, holder: Holder, lease_url: str, tenant: str) -> None:
+    def __init__(self, holder: Holder, lease_url: str, tenant: str, credentials: Credentials | None = None) -> None:
+        """``credentials``: by which an agent at an https URL is asked."""
         self._holder = holder
+        self._credentials = credentials
         self._url = f"{lease_url.rstrip('/')}/v1/lease/{tenant}"
         self._tenant = tenant
         self._open: dict[asyncio.Timeout, int] = {}
@@ -149,8 +153,12 @@ class Keeper:
 
     async def _ask(self, session: aiohttp.ClientSession) -> None:
         asked_at = self._holder.now()
+        tls = self._credentials.context() if self._credentials else None
+        if self._credentials and tls is None:
+            self._holder.refuse(Refusal("NoCertificate", "This pod has no certificate to ask the lease agent by."))
+            return
         try:
-            async with session.get(self._url, allow_redirects=False) as response:
+            async with session.get(self._url, allow_redirects=False, ssl=tls or True) as response:
                 answer = parse(self._tenant, response.status, await _bounded(response.content))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             answer = None

@@ -43,12 +43,13 @@ def digest(files: Mapping[str, bytes]) -> str:
     return total.hexdigest()[:16]
 
 
-def check_pair(folder: Path) -> None:
-    """Raises BrokenError unless ``tls.crt`` and ``tls.key`` belong together."""
+def check_pair(folder: Path, certificate: str = "tls.crt", key: str = "tls.key") -> None:
+    """Raises BrokenError unless the files hold a certificate and the key that belongs to it."""
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(folder / "tls.crt", folder / "tls.key")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(folder / certificate, folder / key)
     except (ssl.SSLError, OSError) as error:
-        raise BrokenError(f"tls.crt and tls.key are no pair of certificate and key ({_why(error)})") from None
+        files = certificate if certificate == key else f"{certificate} and {key}"
+        raise BrokenError(f"{files}: no pair of certificate and key ({_why(error)})") from None
 
 
 def check_bundle(folder: Path, name: str) -> None:

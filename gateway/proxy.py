@@ -5,6 +5,7 @@ What it refuses and removes follows RFC 9110 (7.6.1 hop-by-hop fields, 10.1.1 Ex
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import struct
@@ -37,6 +38,7 @@ _HOP_BY_HOP = frozenset(
 )
 _CONNECTION_OPTIONS = frozenset({"", "close", "keep-alive", "te", "upgrade"})
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=300.0)
+_LOOK_SECONDS = 0.005
 _AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
@@ -101,6 +103,9 @@ def request_headers(request: web.BaseRequest) -> CIMultiDict[str]:
             headers.add(name, value)
     forwarded = [*request.headers.getall("X-Forwarded-For", []), request.remote or "unknown"]
     headers["X-Forwarded-For"] = ", ".join(forwarded)
+    if (asked := headers.get("X-Forwarded-Host")) is not None:
+        # Before TLS to a pod stands its own name, by which it is verified.
+        headers["Host"] = asked
     return headers
 
 
@@ -140,6 +145,17 @@ class _Upload:
                 raise ValueError("body too large")
             self._holder.require(self._term)
             yield chunk
+
+
+def _tls(transport: asyncio.BaseTransport) -> bool:
+    return transport.get_extra_info("sslcontext") is not None
+
+
+def _waiting_below(transport: asyncio.BaseTransport) -> int:
+    """Bytes that TLS has let go and the system has not taken: asyncio tells nobody of them, and holds 64 KiB."""
+    tls = transport._ssl_protocol if _tls(transport) else None  # type: ignore[attr-defined]
+    below = tls._transport if tls is not None else None
+    return below.get_write_buffer_size() if below is not None else 0
 
 
 class Proxy:
@@ -247,20 +263,27 @@ class _Exchange:
         )
         if (transport := self._request.transport) is not None:
             # Nothing may wait in this process between the look at the clock and the system call.
-            transport.set_write_buffer_limits(high=0)
+            # Zero would pause TLS for good, which asks again only when it has written.
+            transport.set_write_buffer_limits(high=1 if _tls(transport) else 0)
         # From each look at the clock to the write there is no point where the event loop could switch.
         self._holder.require(self._term)
         self._response = response
         await response.prepare(self._request)
-        writer = self._request.writer
-        await writer.drain()
+        await self._sent()
         async for chunk in upstream.content.iter_any():
             self._holder.require(self._term)
             await response.write(chunk)
-            await writer.drain()
+            await self._sent()
         self._holder.require(self._term)
         await response.write_eof()
+        await self._sent()
         return response
+
+    async def _sent(self) -> None:
+        """Return when the system has taken everything. Raises ClientConnectionResetError where the client is gone."""
+        await self._request.writer.drain()
+        while (transport := self._request.transport) is not None and _waiting_below(transport):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def abort(self) -> web.StreamResponse | None:
         """Break the connection under an answer that has begun, so that no client takes it for a whole one."""

@@ -1,10 +1,6 @@
 """A port for machines: TLS 1.3, listed networks only, and a client certificate of a named authority.
 
-A folder holds ``tls.crt`` and ``tls.key`` (what the port shows) and ``clients.crt`` (authorities of whoever may
-connect), all PEM. Changed files count from the next connection on, and each connection carries one request, so nobody
-stays in by an authority that was taken out. TLS 1.3 (RFC 8446) has no curves below P-256; OpenSSL's security level 2
-refuses RSA below 2048 bits and certificates that are signed with SHA-1. Tickets are not given: a resumed session shows
-no certificate.
+Changed files count from the next connection on.
 """
 
 from __future__ import annotations
@@ -12,20 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Network, IPv6Network, ip_address
-from pathlib import Path
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from aiohttp import web
+
+from domicile.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
 Network = IPv4Network | IPv6Network
 
-FILES: Final = ("tls.crt", "tls.key", "clients.crt")
+ANYWHERE: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 _HANDSHAKE_SECONDS: Final = 5.0
 _HANDSHAKES: Final = 32
 _PAUSE_SECONDS: Final = 1.0
@@ -43,48 +39,6 @@ def listed(address: str, networks: Sequence[Network]) -> bool:
     found = ip_address(address)
     mapped = getattr(found, "ipv4_mapped", None)
     return any((mapped or found) in network for network in networks)
-
-
-class Credentials:
-    """The files of one port, read again whenever they have changed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._context: ssl.SSLContext | None = None
-        self._seen: list[tuple[int, int, int]] = []
-
-    def context(self) -> ssl.SSLContext | None:
-        """What to serve a connection by: the newest files that fit together; None where there were none so far."""
-        try:
-            stats = [(self._folder / name).stat() for name in FILES]
-            seen = [(s.st_ino, s.st_mtime_ns, s.st_size) for s in stats]
-            if seen != self._seen:
-                self._context, self._seen = _load(self._folder), seen
-        except OSError as error:  # ssl.SSLError is one
-            kept = "connections are refused" if self._context is None else "those before stay in use"
-            log.error(  # noqa: TRY400 - the message says all
-                "%s: %s can't be used (%s); %s. Mend the Secret that is mounted there.",
-                self._folder,
-                ", ".join(FILES),
-                error,
-                kept,
-            )
-        return self._context
-
-
-def _load(folder: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # Also sets the least strength of keys and signatures of all certificates, whatever the system's default is.
-    context.set_ciphers("DEFAULT:@SECLEVEL=2")
-    context.num_tickets = 0
-    certificate, key, clients = (folder / name for name in FILES)
-    context.load_cert_chain(certificate, key)
-    context.load_verify_locations(clients)
-    context.verify_mode = ssl.CERT_REQUIRED
-    # An issuing authority may be named without the root above it, whose other certificates then stay out.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context
 
 
 class _Reception:
@@ -142,23 +96,38 @@ async def _one_request(_: web.Request, response: web.StreamResponse) -> None:
 
 
 @asynccontextmanager
+async def receiving(
+    runner: web.BaseRunner, port: int, files: Credentials, networks: Sequence[Network]
+) -> AsyncIterator[int]:
+    """Take connections for a runner that is set up, on all addresses while the context lasts; yields the port.
+
+    Raises OSError where it is taken.
+    """
+    if runner.server is None:
+        raise RuntimeError("the runner is not set up")
+    with bind(port) as listener:
+        listener.setblocking(False)
+        taking = asyncio.create_task(_Reception(listener, runner.server, files, networks).run())
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            taking.cancel()
+            await asyncio.wait([taking])
+
+
+@asynccontextmanager
 async def serving(
     app: web.Application, port: int, files: Credentials, networks: Sequence[Network]
 ) -> AsyncIterator[int]:
-    """Serve ``app`` on all addresses while the context lasts; yields the port. Raises OSError where it is taken."""
+    """Serve ``app`` on all addresses while the context lasts; yields the port. Raises OSError where it is taken.
+
+    Each connection carries one request, so nobody stays in by an authority that was taken out.
+    """
     app.on_response_prepare.append(_one_request)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    if runner.server is None:
-        raise RuntimeError("the runner is set up, and has no server")
     try:
-        with bind(port) as listener:
-            listener.setblocking(False)
-            taking = asyncio.create_task(_Reception(listener, runner.server, files, networks).run())
-            try:
-                yield listener.getsockname()[1]
-            finally:
-                taking.cancel()
-                await asyncio.wait([taking])
+        async with receiving(runner, port, files, networks) as taken:
+            yield taken
     finally:
         await runner.cleanup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -48,7 +49,7 @@ class Metrics:
             registry=self.registry,
         )
         self._certificates: dict[str, float] = {}
-        self._of_pods: dict[tuple[str, str], float] = {}
+        self._of_pods: dict[str, float] = {}
         soonest.labels("door").set_function(lambda: min(self._certificates.values(), default=math.inf))
         soonest.labels("pods").set_function(lambda: min(self._of_pods.values(), default=math.inf))
         self._posted = Counter(
@@ -88,11 +89,9 @@ class Metrics:
         if until is not None:
             self._certificates[tenant] = until.timestamp()
 
-    def pods_certificate(self, namespace: str, secret: str, until: datetime | None) -> None:
-        """When the certificate in a Secret expires; None where there is none, or it is no longer used."""
-        self._of_pods.pop((namespace, secret), None)
-        if until is not None:
-            self._of_pods[namespace, secret] = until.timestamp()
+    def pods_certificates(self, owner: str, untils: Iterable[datetime | None]) -> None:
+        """When the certificates of an owner's pods expire: all of them, None for one that there is not."""
+        self._of_pods[owner] = min((u.timestamp() for u in untils if u is not None), default=math.inf)
 
     def render(self) -> bytes:
         """Text exposition format, version 0.0.4."""

@@ -11,7 +11,8 @@ from aiohttp import web
 from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from domicile.listener import Credentials, serving
+from domicile.credentials import Credentials
+from domicile.listener import serving
 
 _TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -59,6 +60,6 @@ async def scraped(settings: ScrapeSettings, render: Callable[[], bytes]) -> Asyn
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics)])
-    files = Credentials(settings.metrics_dir)
+    files = Credentials(settings.metrics_dir, "clients.crt")
     async with serving(app, settings.metrics_port, files, settings.metrics_networks) as port:
         yield port

@@ -61,7 +61,7 @@ class PathRule:
 
 @dataclass(frozen=True)
 class Assistant:
-    """An assistant under ``/<name>/``, at ``upstream`` (host:port, plain HTTP)."""
+    """An assistant under ``/<name>/``, at ``upstream`` (host:port), which shows a certificate for its host."""
 
     name: str
     upstream: str

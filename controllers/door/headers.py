@@ -83,7 +83,6 @@ def departing(door: Door) -> list[str]:
     whole(door.hsts_seconds, "hsts_seconds")
     mine = f"{COOKIE}[^=;]*=[^;]*"
     return [
-        "ProxyPreserveHost On",
         "ProxyAddHeaders Off",
         *(f"RequestHeader unset {name}" for name in (_FOR, COUNTED_CLIENT)),
         "RequestHeader set X-Forwarded-Proto https",

@@ -26,8 +26,9 @@ _PAGES = {
     403: "This is not open to you. Ask your administrator for access, or reword what you sent.",
     413: "This is too large. Send less at a time.",
     429: "Too many requests. Wait for the seconds in Retry-After, then try again.",
-    # What ModSecurity answers to a body that ends too early.
-    500: "The front door can't read this. Is the body what its Content-Type says?",
+    # What ModSecurity answers to a body that ends too early, and mod_proxy where it can't verify the other end.
+    500: "The front door can't read this, or what answered is not whom it should be. Is the body what its Content-Type"
+    " says? Then tell your administrator.",
     502: "The assistant does not answer. Try again in a minute.",
     503: "The assistant does not answer. Try again in a minute.",
     504: "The assistant did not answer in time. Try again in a minute.",
@@ -50,6 +51,7 @@ def render(door: Door) -> str:
         # Without a name of its own it would send browsers to the port that it listens on.
         [f"<VirtualHost *:{door.https_port}>", _name(door)],
         _tls(door),
+        _way_in(),
         ["RewriteEngine On"],
         headers.arriving(door),
         _hosts(door),
@@ -166,6 +168,19 @@ def _tls(door: Door) -> list[str]:
     return lines
 
 
+def _way_in() -> list[str]:
+    """How the door and an assistant's pods prove themselves to each other; theirs is checked by the name in the URL."""
+    return [
+        "SSLProxyEngine On",
+        "SSLProxyProtocol -all +TLSv1.3",
+        "SSLProxyVerify require",
+        "SSLProxyVerifyDepth 1",
+        "SSLProxyCheckPeerName On",
+        "SSLProxyCACertificateFile pods/ca.crt",
+        "SSLProxyMachineCertificateFile pods/identity.pem",
+    ]
+
+
 def _hosts(door: Door) -> list[str]:
     names = {door.host} if ":" in door.host else {door.host, f"{door.host}:443"}
     return [*(f'RewriteCond %{{HTTP_HOST}} "!={name}" [NC]' for name in sorted(names)), "RewriteRule ^ - [R=421,L]"]
@@ -193,8 +208,9 @@ def _assistant(door: Door, assistant: Assistant) -> list[str]:
     lines = [
         f"RewriteRule ^/{name}$ /{name}/ [R=302,L]",
         f'SetEnvIf Request_URI "^/{name}/" assistant={name}',
-        f'ProxyPass "/{name}/" "http://{target}/" flushpackets=on connectiontimeout=5 timeout=300',
-        f'ProxyPassReverse "/{name}/" "http://{target}/"',
+        # Idle connections end here before the guard ends them, so that no request meets one that is just ending.
+        f'ProxyPass "/{name}/" "https://{target}/" flushpackets=on connectiontimeout=5 timeout=300 ttl=60',
+        f'ProxyPassReverse "/{name}/" "https://{target}/"',
         # Assistants of the same make set cookies of the same name.
         f'ProxyPassReverseCookiePath "/" "/{name}/"',
         f'<LocationMatch "^/{name}/">',

@@ -51,6 +51,7 @@ class Keeper:
         self._reading = asyncio.Lock()
         self._known: Authorities = ()
         self._read_at: datetime | None = None
+        self._own: Leaf = {}
 
     async def see_to(self, holder: Holder, labels: Mapping[str, str] | None = None) -> Standing:
         """Give a holder its Secret, or renew it. ``labels`` go onto the Secret.
@@ -62,8 +63,11 @@ class Keeper:
             return Standing(
                 None, f"Secret {holder.secret} in namespace {holder.namespace} is somebody else's: remove it"
             )
-        authorities = await self.authorities()
         had, now = _decoded(found), self._clock()
+        try:
+            authorities = await self.authorities()
+        except BrokenError as error:
+            return Standing(_until(had), str(error))
         wanted = leaf.kept(had, holder, authorities, now)
         if wanted is None:
             wanted = leaf.issue(authorities, holder, now)
@@ -76,8 +80,10 @@ class Keeper:
         return Standing(leaf.until(wanted))
 
     async def own(self, holder: Holder) -> Leaf:
-        """A leaf for this process, which is in no Secret."""
-        return leaf.issue(await self.authorities(), holder, self._clock())
+        """A leaf for this process, which is in no Secret; the same one again until a new one is due."""
+        authorities, now = await self.authorities(), self._clock()
+        self._own = leaf.kept(self._own, holder, authorities, now) or leaf.issue(authorities, holder, now)
+        return self._own
 
     async def authorities(self) -> Authorities:
         """The authorities as they should be now, at most a minute after somebody else has changed them.

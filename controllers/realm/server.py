@@ -87,20 +87,23 @@ def load_bundle(path: Path) -> str:
 class IdentityServer:
     """One Keycloak. Its methods raise IdentityError."""
 
-    def __init__(self, url: str, account: Account, verify: str | bool) -> None:
-        """``url`` is the base of ``/admin`` and ``/realms``; ``verify`` a CA bundle, or True for the system's."""
+    def __init__(self, url: str, account: Account, verify: str | bool, certificate: str | None = None) -> None:
+        """``url`` is the base of ``/admin`` and ``/realms``; ``verify`` a CA bundle, or True for the system's;
+        ``certificate`` a file of the client's certificate and its key, for a gate that wants one.
+        """
         self.url = url.rstrip("/")
         self._free: asyncio.Queue[KeycloakAdmin] = asyncio.Queue()
         for _ in range(_CONNECTIONS):
-            self._free.put_nowait(self._connect(account, verify))
+            self._free.put_nowait(self._connect(account, verify, certificate))
 
-    def _connect(self, account: Account, verify: str | bool) -> KeycloakAdmin:
+    def _connect(self, account: Account, verify: str | bool, certificate: str | None) -> KeycloakAdmin:
         connection = KeycloakOpenIDConnection(
             server_url=f"{self.url}/",
             client_id=account.client_id,
             client_secret_key=account.client_secret,
             user_realm_name="master",
             verify=verify,
+            cert=certificate,
             timeout=_TIMEOUT_SECONDS,
         )
         return KeycloakAdmin(connection=connection)

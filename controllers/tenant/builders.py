@@ -14,8 +14,9 @@ from domicile.api.common import LABEL_INSTANCE, LABEL_JURISDICTION, LABEL_NAME, 
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import Assistant, Role
 from domicile.api.zone import Cloud, Site
+from domicile.controllers.pki import holders
 from domicile.controllers.tenant import front_door, identity, issuance
-from domicile.controllers.tenant.network import GUARD_PORT, model_provider, network_policies
+from domicile.controllers.tenant.network import GUARD_PORT, GUARD_TLS_PORT, model_provider, network_policies
 from domicile.controllers.tenant.parts import (
     ASSISTANTS,
     RESTRICTED,
@@ -24,6 +25,7 @@ from domicile.controllers.tenant.parts import (
     budget,
     labels_of,
     named,
+    of_secret,
     pod_security,
     probe,
     resources,
@@ -35,6 +37,7 @@ from domicile.controllers.tenant.view import TenantView
 ASSISTANT_PORT = 8081
 STORE_SECRET = "store-credentials"  # noqa: S105 - the name of a Secret
 STORE_MOUNT = "/etc/assistant"
+PODS_TLS = ("tls.crt", "tls.key", "ca.crt")
 
 
 def build(view: TenantView) -> list[Object]:
@@ -99,13 +102,16 @@ def mirrored_secret(view: TenantView, name: str, data: Mapping[str, str]) -> Obj
 
 
 def service(view: TenantView, assistant: Assistant) -> Object:
-    """The assistant's address in the cluster: port 80 of its guards."""
+    """The assistant's address in the cluster: its guards, for the front door by TLS on port 443, else on port 80."""
     labels = _assistant_labels(view, assistant)
+    port = {"name": "http", "port": 80, "targetPort": GUARD_PORT, "protocol": "TCP"}
+    if view.spec.access.sso is not None:
+        port = {"name": "https", "port": 443, "targetPort": GUARD_TLS_PORT, "protocol": "TCP"}
     return named("v1", "Service", view.name, assistant.name, labels) | {
         "spec": {
             "type": "ClusterIP",
             "selector": _selector(assistant),
-            "ports": [{"name": "http", "port": 80, "targetPort": GUARD_PORT, "protocol": "TCP"}],
+            "ports": [port],
         }
     }
 
@@ -142,7 +148,7 @@ def deployment(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
             "securityContext": pod_security(),
             "initContainers": [_guard(view)],
             "containers": [_assistant(view, assistant, zone)],
-            "volumes": _volumes(view),
+            "volumes": _volumes(view, assistant),
         },
     }
     defaults: Object = {
@@ -163,6 +169,15 @@ def deployment(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
 
 
 def _guard(view: TenantView) -> Object:
+    env = {
+        "DOMICILE_TENANT_ID": view.tenant_id or "",
+        "DOMICILE_LEASE_URL": view.platform.lease_url,
+        "DOMICILE_UPSTREAM": f"http://127.0.0.1:{ASSISTANT_PORT}",
+    }
+    ports = {"http": GUARD_PORT}
+    if view.spec.access.sso is not None:
+        env["DOMICILE_CLIENT"] = holders.door(view.name).id
+        ports["https"] = GUARD_TLS_PORT
     # A sidecar in the sense of KEP-753: it starts before the assistant and stops after it.
     return {
         "name": "guard",
@@ -170,17 +185,14 @@ def _guard(view: TenantView) -> Object:
         "imagePullPolicy": view.platform.image_pull_policy,
         "restartPolicy": "Always",
         "args": ["guard"],
-        "env": [
-            {"name": "DOMICILE_TENANT_ID", "value": view.tenant_id or ""},
-            {"name": "DOMICILE_LEASE_URL", "value": view.platform.lease_url},
-            {"name": "DOMICILE_UPSTREAM", "value": f"http://127.0.0.1:{ASSISTANT_PORT}"},
-        ],
-        "ports": [{"name": "http", "containerPort": GUARD_PORT, "protocol": "TCP"}],
+        "env": [{"name": k, "value": v} for k, v in env.items()],
+        "ports": [{"name": k, "containerPort": v, "protocol": "TCP"} for k, v in ports.items()],
         "startupProbe": probe("/domicile/healthz", GUARD_PORT, period=1, failures=60),
         "readinessProbe": probe("/domicile/readyz", GUARD_PORT, period=2),
         "livenessProbe": probe("/domicile/healthz", GUARD_PORT, failures=6),
         "resources": resources("20m", "1", "128Mi"),
         "securityContext": dict(RESTRICTED),
+        "volumeMounts": [{"name": "pods-tls", "mountPath": holders.MOUNT, "readOnly": True}],
     }
 
 
@@ -215,8 +227,11 @@ def _assistant(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
     }
 
 
-def _volumes(view: TenantView) -> list[Object]:
-    volumes: list[Object] = [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
+def _volumes(view: TenantView, assistant: Assistant) -> list[Object]:
+    volumes: list[Object] = [
+        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+        of_secret("pods-tls", holders.secret_of(assistant.name), *PODS_TLS),
+    ]
     if view.live_credentials is not None:
         volumes.append({"name": STORE_SECRET, "secret": {"secretName": STORE_SECRET, "defaultMode": 0o440}})
     if view.spec.access.sso is not None:

@@ -29,6 +29,7 @@ from domicile.controllers.tenant.parts import (
     budget,
     labels_of,
     named,
+    of_secret,
     pod_security,
     probe,
     spread,
@@ -126,7 +127,7 @@ def describe(view: TenantView) -> Door:
 
 def _assistant(view: TenantView, assistant: Assistant) -> doors.Assistant:
     rules = tuple(doors.PathRule(r.prefix, None if r.public else tuple(sorted(r.roles))) for r in assistant.paths)
-    return doors.Assistant(assistant.name, f"{assistant.name}.{view.name}.svc:80", rules)
+    return doors.Assistant(assistant.name, f"{assistant.name}.{view.name}.svc:443", rules)
 
 
 def _endpoints_of(view: TenantView) -> Endpoints:
@@ -244,7 +245,7 @@ def _deployment(view: TenantView, region: str) -> Object:
 
 
 def _container(view: TenantView) -> Object:
-    volumes = ["config", "secrets", "tls", "trust", *(["edge"] if _edge_ca(view) else [])]
+    volumes = ["config", "secrets", "tls", "trust", "pods", *(["edge"] if _edge_ca(view) else [])]
     mounts = [{"name": v, "mountPath": f"{_MOUNTS}/{v}", "readOnly": True} for v in volumes]
     return {
         "name": NAME,
@@ -300,12 +301,13 @@ def _volumes(view: TenantView) -> list[Object]:
         {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": f"{64 + _bodies(view)}Mi"}},
         _of_config_map("config", "httpd.conf"),
         _of_config_map("trust", "ca.crt"),
-        _of_secret("secrets", NAME, "secrets.conf"),
-        _of_secret("tls", access.tls.secret_name if access.tls else "", *TLS_KEYS),
+        of_secret("secrets", NAME, "secrets.conf"),
+        of_secret("tls", access.tls.secret_name if access.tls else "", *TLS_KEYS),
         {"name": "tunnel-tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
-        _of_secret("pods-tls", holders.secret_of(NAME), *TLS_KEYS, "ca.crt"),
+        of_secret("pods-tls", holders.secret_of(NAME), *TLS_KEYS, "ca.crt"),
+        of_secret("pods", holders.secret_of(NAME), "identity.pem", "ca.crt"),
     ]
-    return [*volumes, _of_secret("edge", ca, "ca.crt")] if (ca := _edge_ca(view)) else volumes
+    return [*volumes, of_secret("edge", ca, "ca.crt")] if (ca := _edge_ca(view)) else volumes
 
 
 def _bodies(view: TenantView) -> int:
@@ -320,8 +322,3 @@ def _edge_ca(view: TenantView) -> str | None:
 def _of_config_map(volume: str, key: str) -> Object:
     source = {"name": NAME, "items": [{"key": key, "path": key}], "defaultMode": 0o444}
     return {"name": volume, "configMap": source}
-
-
-def _of_secret(volume: str, secret: str, *keys: str) -> Object:
-    source = {"secretName": secret, "items": [{"key": k, "path": k} for k in keys], "defaultMode": 0o440}
-    return {"name": volume, "secret": source}

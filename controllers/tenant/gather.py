@@ -10,8 +10,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
-
 from domicile.api.common import (
     API_VERSION,
     LABEL_COMPONENT,
@@ -26,6 +24,7 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role
 from domicile.controllers.door import words
 from domicile.controllers.tenant import certificate, front_door, issuance
+from domicile.controllers.tenant.leases import Leases
 from domicile.controllers.tenant.network import network_policies
 from domicile.controllers.tenant.rules.door import NO_DOOR
 from domicile.controllers.tenant.storage import Observed
@@ -54,15 +53,15 @@ _TROUBLES = {
 }
 # Volumes that hold nothing of their own, or go with the pod.
 _TRANSIENT = {"emptyDir", "ephemeral", "configMap", "secret", "downwardAPI", "projected", "image"}
-_LEASE_TIMEOUT = aiohttp.ClientTimeout(total=3)
 
 
 class Gatherer:
     """Builds views. Reads only."""
 
-    def __init__(self, kube: Kube, zones: Zones, platform: Platform) -> None:
+    def __init__(self, kube: Kube, zones: Zones, leases: Leases, platform: Platform) -> None:
         self._kube = kube
         self._zones = zones
+        self._leases = leases
         self._platform = platform
 
     async def gather(self, tenant: Object) -> TenantView:
@@ -133,7 +132,7 @@ class Gatherer:
             workloads={d["metadata"]["name"]: _workload(d, pods) for d in deployments},
             policies_missing=tuple(n for n in ours if n not in present),
             policies_foreign=tuple(sorted({p["metadata"]["name"] for p in policies if _opens(p)} - set(ours))),
-            lease_refusal=await self._lease_refusal(view) if view.role is Role.ACTIVE else None,
+            lease_refusal=await self._leases.refusal(view.tenant_id or "") if view.role is Role.ACTIVE else None,
             replication_failure=await self._replication_failure(view),
             volumes=_volumes(claims, [*deployments, *pods]),
         )
@@ -177,16 +176,6 @@ class Gatherer:
             return {}
         document = await asyncio.to_thread(self._zones.storage(served).mirrored, view.tenant_id)
         return document.get("secrets", {}) if document else {}
-
-    async def _lease_refusal(self, view: TenantView) -> str | None:
-        url = f"{self._platform.lease_url}/v1/lease/{view.tenant_id}"
-        try:
-            async with aiohttp.ClientSession(timeout=_LEASE_TIMEOUT) as session, session.get(url) as answer:
-                if answer.status == 200:
-                    return None
-                return f"The lease agent refuses: {(await answer.json()).get('message', answer.status)}"
-        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError):
-            return f"The lease agent does not answer; look at Deployment domicile-lease in {self._platform.namespace}."
 
     async def _replication_failure(self, view: TenantView) -> tuple[str, str] | None:
         """What the newest replicator pod said of a failure with this tenant, if no snapshot came after it."""

@@ -18,6 +18,9 @@ from domicile.controllers.tenant.view import TenantView
 
 DENY_ALL = "default-deny"
 GUARD_PORT = 8080
+# Of the guards of a tenant with a front door, for the door alone; the other port then has the guard's own pages only.
+GUARD_TLS_PORT = 8443
+LEASE_PORT = 8444
 SESSIONS_PORT = 6379
 DOOR_POLICIES = tuple(f"allow-door-{to}" for to in ("clients", "assistants", "dns", "identity", "sessions"))
 
@@ -45,15 +48,17 @@ def _of_assistants(view: TenantView) -> list[Object]:
     ref = provider.service if provider else None
     model = [_pods(ref.namespace, ref.pod_labels)] if ref else []
     # Where there is a door, no way leads around it.
-    clients = [{"podSelector": {"matchLabels": dict(DOORS)}}] if view.spec.access.sso else _client_namespaces(view)
+    door = [{"podSelector": {"matchLabels": dict(DOORS)}}]
+    inside = _rules("from", _client_namespaces(view), GUARD_PORT)
+    clients = _rules("from", door, GUARD_TLS_PORT) if view.spec.access.sso else inside
 
     def opening(name: str, **rules: list[Object]) -> Object:
         return _policy(view.name, view.spec.zone, name, {"matchLabels": dict(ASSISTANTS)}, **rules)
 
     return [
-        opening("allow-clients", ingress=_rules("from", clients, GUARD_PORT)),
+        opening("allow-clients", ingress=clients),
         opening("allow-dns", egress=_DNS),
-        opening("allow-lease", egress=_rules("to", [_ours(view, "lease-agent")], 8080)),
+        opening("allow-lease", egress=_rules("to", [_ours(view, "lease-agent")], LEASE_PORT)),
         opening("allow-model", egress=_rules("to", model, (ref.target_port or ref.port) if ref else 0)),
         opening("allow-store", egress=_store_rule(view.zone.own)),
     ]
@@ -69,7 +74,7 @@ def _of_door(view: TenantView) -> list[Object]:
 
     rules: tuple[dict[str, list[Object]], ...] = (
         {"ingress": _rules("from", edge or [*_client_namespaces(view), *outside], HTTPS_PORT)},
-        {"egress": _rules("to", guards, GUARD_PORT)},
+        {"egress": _rules("to", guards, GUARD_TLS_PORT)},
         {"egress": _DNS},
         {"egress": _identity_rule(view)},
         {"egress": _rules("to", [_ours(view, "sessions")], SESSIONS_PORT)},

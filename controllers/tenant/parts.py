@@ -75,6 +75,12 @@ def pod_security() -> Object:
     }
 
 
+def of_secret(volume: str, secret: str, *keys: str) -> Object:
+    """A volume of some keys of a Secret."""
+    source = {"secretName": secret, "items": [{"key": k, "path": k} for k in keys], "defaultMode": 0o440}
+    return {"name": volume, "secret": source}
+
+
 def account(view: TenantView, name: str, labels: Mapping[str, str]) -> Object:
     """An identity without permissions and without a token for the API server."""
     return named("v1", "ServiceAccount", view.name, name, labels) | {"automountServiceAccountToken": False}

@@ -25,6 +25,7 @@ from domicile.controllers.realm.server import IdentityError
 from domicile.controllers.realm.state import RealmState
 from domicile.controllers.tenant import builders, front_door, identity, issuance, network, policies, status
 from domicile.controllers.tenant.gather import Gatherer, had_door, with_storage
+from domicile.controllers.tenant.leases import Leases
 from domicile.controllers.tenant.parts import labels_of
 from domicile.controllers.tenant.replication import awaits_snapshot, request_replication
 from domicile.controllers.tenant.rules.verdict import Verdict
@@ -47,13 +48,13 @@ _WHILE_PROGRESSING = 2.0
 _BEFORE_REALM_IS_CLOSED = 30.0
 _REALM_IS_GIVEN_UP = timedelta(hours=1)
 _PASSES = 4
-_CHILDREN = (
+_OF_ASSISTANTS = (
     ("apps/v1", "Deployment"),
     ("v1", "Service"),
     ("policy/v1", "PodDisruptionBudget"),
     ("v1", "ServiceAccount"),
-    ("networking.k8s.io/v1", "NetworkPolicy"),
 )
+_CHILDREN = (*_OF_ASSISTANTS, ("networking.k8s.io/v1", "NetworkPolicy"))
 
 
 class TenantController:
@@ -79,7 +80,7 @@ class TenantController:
         self._issuers = issuers
         self._platform = platform
         self._resync = resync_seconds
-        self._gatherer = Gatherer(kube, zones, platform)
+        self._gatherer = Gatherer(kube, zones, Leases(pki, platform), platform)
         self._sessions = sessions
         self._pki = pki
         self._metrics = metrics
@@ -161,7 +162,7 @@ class TenantController:
             return view
         if view.issuance is not None and view.issuance.asked and not issuance.wanted(view):
             await self._kube.delete(issuance.API, issuance.KIND, issuance.NAME, view.name)
-        refusal = None
+        refusal = uncertified = None
         for wanted in built:
             try:
                 await apply(self._kube, wanted)
@@ -170,19 +171,29 @@ class TenantController:
                 why = "" if wanted["kind"] == "Secret" else f": {error}"
                 refusal = f"The API server refuses {wanted['kind']} {wanted['metadata']['name']}{why}"
                 break
+            if wanted["kind"] == "Namespace" and view.tenant_id is not None:
+                # Before the pods, which wait for it.
+                uncertified = await self._certify(view)
         else:
-            refusal = await self._certify(view)
+            await self._remove_assistants(view)
         # Seen anew, so that the status speaks of what is there now.
-        return replace(await self._gatherer.refresh(view), refusal=refusal)
+        return replace(await self._gatherer.refresh(view), refusal=refusal or uncertified)
 
     async def _certify(self, view: TenantView) -> str | None:
-        """Give the door's pods the certificate by which they reach others; what keeps it from them, if anything."""
-        if view.spec.access.sso is None:
-            return None
-        holder = holders.door(view.name)
-        standing = await self._pki.see_to(holder, labels_of(view))
-        self._metrics.pods_certificate(holder.namespace, holder.secret, standing.until)
-        return standing.fault
+        """Give the pods the certificates that they show to each other; what keeps one from them, if anything."""
+        held = [holders.assistant(view.name, a.name) for a in view.spec.assistants]
+        if view.spec.access.sso is not None:
+            held.append(holders.door(view.name))
+        standings = [await self._pki.see_to(holder, labels_of(view)) for holder in held]
+        self._metrics.pods_certificates(view.name, [s.until for s in standings])
+        return next((s.fault for s in standings if s.fault is not None), None)
+
+    async def _remove_assistants(self, view: TenantView) -> None:
+        """An assistant that the spec no longer has runs no more; what it wrote stays in the live bucket."""
+        for name in view.workloads.keys() - {front_door.NAME, *(a.name for a in view.spec.assistants)}:
+            # The Deployment last: by it the others are found again.
+            for api_version, kind in reversed(_OF_ASSISTANTS):
+                await self._kube.delete(api_version, kind, name, view.name)
 
     async def _with_door(self, view: TenantView) -> TenantView:
         """The view with what the front door needs beyond the spec, minted where it is missing."""
@@ -310,7 +321,7 @@ class TenantController:
             return None
         name = tenant["metadata"]["name"]
         self._metrics.certificate(name, None)
-        self._metrics.pods_certificate(name, holders.door(name).secret, None)
+        self._metrics.pods_certificates(name, [])
         namespace = await self._kube.read("v1", "Namespace", name)
         if namespace is not None and namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == name:
             await apply(self._kube, network.isolation(name, tenant["spec"]["zone"]))

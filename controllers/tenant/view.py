@@ -44,7 +44,7 @@ class Platform:
     @property
     def lease_url(self) -> str:
         """Base URL of the site's lease agent."""
-        return f"http://domicile-lease.{self.namespace}.svc:8080"
+        return f"https://domicile-lease.{self.namespace}.svc"
 
 
 @dataclass(frozen=True)

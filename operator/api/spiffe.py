@@ -6,7 +6,8 @@ Source: SPIFFE-ID (trust domain and path) and X509-SVID (one URI among the subje
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 TRUST_DOMAIN = "domicile"
 _LABEL = "[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
@@ -29,3 +30,9 @@ def account_of(spiffe: str) -> Account | None:
     """The service account that an ID names; None for any other text."""
     found = _ID.fullmatch(spiffe)
     return Account(*found.groups()) if found else None
+
+
+def id_in(certificate: Mapping[str, Any]) -> str | None:
+    """The ID in a certificate as ``ssl`` decodes one; None unless there is exactly one URI (X509-SVID, section 2)."""
+    found = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
+    return found[0] if len(found) == 1 else None

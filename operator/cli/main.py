@@ -57,13 +57,29 @@ def parser() -> argparse.ArgumentParser:
     _prune(commands.add_parser("prune", help="drop a tenant's old snapshots now; done every day by itself"))
     _diff(commands.add_parser("diff", help="what differs between two snapshots, or since one"))
     _restore(commands.add_parser("restore", help="restore a tenant's snapshot"))
-    sessions = commands.add_parser("sessions", help="end the sessions of a tenant's people")
-    end = sessions.add_subparsers(required=True, dest="what", metavar="WHAT").add_parser(
-        "end", help="end all sessions now: everybody has to log in again"
-    )
-    end.add_argument("tenant")
-    end.add_argument("--timeout", type=float, default=120, help="seconds to wait (default 120)")
+    _sessions(commands.add_parser("sessions", help="list and end the sessions of a tenant's people"))
     return root
+
+
+def _sessions(command: argparse.ArgumentParser) -> None:
+    what = command.add_subparsers(required=True, dest="what", metavar="WHAT")
+    listed = what.add_parser("list", help="who is logged in, as the zone's identity server says")
+    end = what.add_parser("end", help="end all sessions now: everybody has to log in again; or one of them")
+    end.add_argument("--session", metavar="ID", help="only this one, as listed")
+    end.add_argument("--timeout", type=float, default=120, help="seconds to wait for the end of all (default 120)")
+    for each in (listed, end):
+        each.add_argument("tenant")
+        each.add_argument(
+            "--accounts",
+            type=Path,
+            default=Path(),
+            help="folder of ZONE.json, an account at the identity server (clientId, clientSecret), and of ZONE.pem,"
+            " its CA bundle, if it needs one (default: the current folder)",
+        )
+        each.add_argument(
+            "--url", help="the identity server's base URL for administrators (default: the zone's adminUrl)"
+        )
+        each.add_argument("--certificate", type=Path, help="your certificate and its key (PEM), if its gate wants one")
 
 
 def _keys(command: argparse.ArgumentParser) -> None:

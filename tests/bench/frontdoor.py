@@ -39,6 +39,7 @@ from tests.integration import identity_server
 from tests.integration.apiserver import free_port
 from tests.integration.door_realm import Estate, Visitor, estate
 from tests.integration.door_server import contained, end, family, until
+from tests.pods import GUARD, mounted
 from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
 from tests.testbed.rootfs import rootfs
 
@@ -54,6 +55,8 @@ Listen 127.0.0.1:{port}
 LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
 LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
 LoadModule rewrite_module /usr/lib/apache2/modules/mod_rewrite.so
+LoadModule socache_shmcb_module /usr/lib/apache2/modules/mod_socache_shmcb.so
+LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so
 ServerName upstream
 PidFile /tmp/upstream.pid
 Mutex file:/tmp default
@@ -62,6 +65,17 @@ MaxKeepAliveRequests 0
 RewriteEngine On
 RewriteRule ^ - [R=200,L]
 ErrorDocument 200 "an answer"
+Listen 127.0.0.1:{tls_port}
+<VirtualHost 127.0.0.1:{tls_port}>
+SSLEngine On
+SSLProtocol -all +TLSv1.3
+SSLCertificateFile /etc/domicile/door/tls.crt
+SSLCertificateKeyFile /etc/domicile/door/tls.key
+SSLCACertificateFile /etc/domicile/door/ca.crt
+SSLVerifyClient require
+RewriteEngine On
+RewriteRule ^ - [R=200,L]
+</VirtualHost>
 """
 _SCRIPT = """
 wrk.method = "POST"
@@ -71,11 +85,10 @@ wrk.headers["Content-Type"] = "application/json"
 
 
 @contextmanager
-def _upstream(folder: Path) -> Iterator[str]:
-    """A web server that answers at once; its address."""
-    folder.mkdir()
-    port = free_port()
-    (folder / "httpd.conf").write_text(_UPSTREAM.format(port=port))
+def _upstream(folder: Path) -> Iterator[tuple[str, str]]:
+    """A web server that answers at once; its addresses without TLS, and with it as a guard has it."""
+    port, tls_port = free_port(), free_port()
+    (mounted(folder, GUARD) / "httpd.conf").write_text(_UPSTREAM.format(port=port, tls_port=tls_port))
     config = "/etc/domicile/door/httpd.conf"
     command = ("apache2", "-D", "FOREGROUND", "-d", "/tmp", "-f", config)
     process = contained("frontdoor", folder, "/etc/domicile/door", command, folder / "log")
@@ -88,7 +101,7 @@ def _upstream(folder: Path) -> Iterator[str]:
 
     try:
         until("the upstream serves", up)
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", f"localhost:{tls_port}"
     finally:
         end(process)
 
@@ -131,7 +144,7 @@ def _false_positives(site: Estate, person: Visitor) -> float:
 
 def _requests(keycloak: KeycloakServer, folder: Path, rounds: int, seconds: int) -> dict[str, Any]:
     with ExitStack() as stack:
-        upstream = stack.enter_context(_upstream(folder / "upstream"))
+        direct, upstream = stack.enter_context(_upstream(folder / "upstream"))
         site = stack.enter_context(estate(keycloak, folder, PathRule("/open", None), limits=_UNLIMITED))
         site.door.configure(replace(site.door.door, assistants=(Assistant("helpdesk", upstream),)))
         name = f"bench{secrets.token_hex(3)}"
@@ -148,7 +161,7 @@ def _requests(keycloak: KeycloakServer, folder: Path, rounds: int, seconds: int)
         _load(url, 1, 1, *headers)
         runs: dict[str, list[dict[str, float]]] = {"direct": [], "door": [], "busy": []}
         for _ in range(rounds):
-            runs["direct"].append(_load(f"http://{upstream}/api/chat", 1, seconds))
+            runs["direct"].append(_load(f"http://{direct}/api/chat", 1, seconds))
             runs["door"].append(_load(url, 1, seconds, *headers))
             runs["busy"].append(_load(url, _MANY_CLIENTS, seconds, *headers))
         return {"runs": runs, "pss_mib": _pss_mib(site), "false_positive_pct": _false_positives(site, person)}

@@ -161,7 +161,7 @@ def test_whoever_has_not_logged_in_gets_nothing(bank: Bank) -> None:
 
 def test_no_way_leads_around_the_door_and_it_reaches_only_what_it_needs(bank: Bank) -> None:
     estate, site = bank.estate, bank.site
-    guard = (f"helpdesk.{bank.name}.svc", 80)
+    guard = (f"helpdesk.{bank.name}.svc", 443)
     door = (f"front-door.{bank.name}.svc", 443)
     assert reached(site, "clients", "deploy/client", "", {"guard": guard, "door": door}) == {
         "guard": False,
@@ -172,7 +172,7 @@ def test_no_way_leads_around_the_door_and_it_reaches_only_what_it_needs(bank: Ba
     other = {
         "store": (site.store.address, 9000),
         "model": ("provider.models.svc", 8080),
-        "lease": ("domicile-lease.domicile-system.svc", 8080),
+        "lease": ("domicile-lease.domicile-system.svc", 443),
         "API": (site.cluster.control_plane.server.removeprefix("https://").partition(":")[0], 6443),
     }
     found = reached(site, bank.name, "deploy/front-door", "", needed | other)

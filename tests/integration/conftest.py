@@ -16,8 +16,9 @@ from tests.testbed.keycloak import KeycloakServer
 
 @pytest.fixture(scope="session")
 def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """A real API server with our CRDs; tests keep to object names of their own."""
+    """A real API server with our CRDs and the operator's namespace; tests keep to object names of their own."""
     with running(tmp_path_factory.mktemp("apiserver")) as server:
+        server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "domicile-system"}})
         yield server
 
 

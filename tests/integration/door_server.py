@@ -30,8 +30,10 @@ import httpx
 from domicile.controllers.door.door import Assistant as Served
 from domicile.controllers.door.door import Door, Edge, Endpoints, PathRule, Secrets
 from domicile.controllers.door.httpd import render, render_secrets
+from domicile.credentials import Credentials
 from images.archive import NON_ROOT
 from tests.integration.apiserver import Authority, free_port
+from tests.pods import DOOR, GUARD, certificates
 from tests.testbed.rootfs import image_root
 
 _START_SECONDS = 60
@@ -165,6 +167,14 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 256
     daemon_threads = True
     assistant: Assistant
+    context: ssl.SSLContext
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the thread of the connection, so that a client that says nothing holds nobody up."""
+        request.settimeout(20)
+        with self.context.wrap_socket(request, server_side=True) as stream:
+            stream.settimeout(None)
+            super().finish_request(stream, client_address)
 
     def handle_error(self, *args: Any) -> None:
         """A door that is killed cuts its connections."""
@@ -179,7 +189,17 @@ class Assistant:
         self.more_headers: list[tuple[str, str]] = []
         self.server = _Server(("127.0.0.1", 0), _Handler)
         self.server.assistant = self
-        self.address = f"127.0.0.1:{self.server.server_address[1]}"
+        self.address = f"localhost:{self.server.server_address[1]}"
+        self.show(certificates(GUARD))
+
+    def show(self, mounted: Mapping[str, bytes]) -> None:
+        """From the next connection on, be whom these certificates say, as a guard does."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in mounted.items():
+                (Path(folder) / name).write_bytes(content)
+            context = Credentials(Path(folder), "ca.crt").context()
+        assert context is not None
+        self.server.context = context
 
     @contextmanager
     def running(self) -> Iterator[Assistant]:
@@ -287,12 +307,14 @@ def running(
     authority.issue(name, "localhost")
     pair = {f"tls.{kind}": (authority.folder / f"{name}.{kind}").read_bytes() for kind in ("crt", "key")}
     volumes = {
-        each: Volume(mounts / each) for each in ("config", "secrets", "tls", "trust", *(["edge"] if edge else []))
+        each: Volume(mounts / each)
+        for each in ("config", "secrets", "tls", "trust", "pods", *(["edge"] if edge else []))
     }
     volumes["config"].put({"httpd.conf": render(door)})
     volumes["secrets"].put({"secrets.conf": render_secrets(hidden)})
     volumes["tls"].put(pair)
     volumes["trust"].put({"ca.crt": trust})
+    volumes["pods"].put(certificates(DOOR))
     if edge:
         volumes["edge"].put({"ca.crt": edge})
     command = ("python3", "-P", "-m", "domicile.gateway.door")

@@ -112,7 +112,7 @@ async def end(process: Process) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running() -> AsyncIterator[Estate]:
+async def running(**env: str) -> AsyncIterator[Estate]:
     """A guard with its neighbours; closed until the script says otherwise."""
     async with contextlib.AsyncExitStack() as stack:
         assistant = Assistant()
@@ -129,14 +129,15 @@ async def running() -> AsyncIterator[Estate]:
         stack.push_async_callback(end, agent)
         assert agent.stdout is not None
         agent_port = int(await agent.stdout.readline())
-        guard, port = await start_guard(agent_port, assistant.port)
+        guard, port = await start_guard(f"http://127.0.0.1:{agent_port}", assistant.port, **env)
         stack.push_async_callback(end, guard)
         estate = Estate(guard, agent, agent_port, port, assistant)
         stack.push_async_callback(estate.client.close)
         yield estate
 
 
-async def start_guard(agent_port: int, upstream_port: int, **env: str) -> tuple[Process, int]:
+async def start_guard(lease_url: str, upstream_port: int, **env: str) -> tuple[Process, int]:
+    """A guard, and the port of its last listener."""
     guard = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -145,7 +146,7 @@ async def start_guard(agent_port: int, upstream_port: int, **env: str) -> tuple[
         env=os.environ
         | {
             "DOMICILE_TENANT_ID": TENANT,
-            "DOMICILE_LEASE_URL": f"http://127.0.0.1:{agent_port}",
+            "DOMICILE_LEASE_URL": lease_url,
             "DOMICILE_UPSTREAM": f"http://127.0.0.1:{upstream_port}",
             "DOMICILE_HOST": "127.0.0.1",
             "DOMICILE_PORT": "0",
@@ -154,8 +155,9 @@ async def start_guard(agent_port: int, upstream_port: int, **env: str) -> tuple[
         | env,
     )
     assert guard.stderr is not None
+    last = b"the front door is served on port" if "DOMICILE_CLIENT" in env else b"listening on port"
     async with asyncio.timeout(20):
-        while b"listening on port" not in (line := await guard.stderr.readline()):
+        while last not in (line := await guard.stderr.readline()):
             assert line, "the guard ended early"
     return guard, int(line.rsplit(b" ", 1)[1])
 

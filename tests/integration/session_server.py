@@ -11,34 +11,21 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from domicile.controllers.door.sessions import render_users
-from domicile.controllers.pki import holders, leaf
-from domicile.controllers.pki.authority import Authority, bundle, make
+from domicile.controllers.pki.authority import Authority
 from domicile.controllers.pki.leaf import Holder
 from tests.integration.apiserver import free_port
 from tests.integration.door_server import Volume, contained, end, until
+from tests.pods import DOOR, authority, certificates
 
 _START_SECONDS = 30
 
 
 # Who serves here is called by the loopback's name.
 STORE = Holder("domicile-system", "domicile-sessions", "", ("localhost",), calls=False)
-DOOR = holders.door("bank")
-
-
-def certificates(holder: Holder, signer: Authority, *trusted: Authority) -> dict[str, bytes]:
-    """A volume ``tls``: a new leaf of the holder's, and whom to believe (default: the signer)."""
-    held = leaf.issue((signer,), holder, datetime.now(UTC))
-    return {name: held[name] for name in (leaf.CERTIFICATE, leaf.KEY)} | {leaf.BUNDLE: bundle(trusted or (signer,))}
-
-
-def authority() -> Authority:
-    """One that signs at once."""
-    return make(datetime.now(UTC))
 
 
 class Talk:

@@ -15,7 +15,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from playwright.sync_api import Route
 
+from tests.browser import browser
 from tests.integration.assistant_process import (
     ORDER,
     ROOT,
@@ -187,6 +189,27 @@ async def test_wrong_requests_get_a_status_and_say_why(setting: Setting) -> None
             f"{user.url}/api/chat", data=b"{", headers={"Content-Type": "application/json"}
         ) as no:
             assert no.status == 400
+
+
+def test_what_is_asked_before_the_page_knows_the_conversation_stays_in_sight(setting: Setting) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    with browser({}) as page:
+        page.route("**/api/conversation", hold, times=1)
+        page.goto(setting.assistant.url.replace("127.0.0.1", "localhost"))
+        page.fill("#message", "How long can I return goods?")
+        page.click("#send")
+        page.locator("#log", has_text="30 days").wait_for()
+        with page.expect_response(lambda answer: answer.ok and answer.url.endswith("/api/conversation")):
+            held[0].continue_()
+        page.wait_for_function("document.getElementById('send').hidden === false")
+        shown = page.inner_text("#log")
+    assert "How long can I return goods?" in shown
+    assert "30 days" in shown
+    assert "How can I help?" not in shown
 
 
 async def test_the_page_is_served_with_its_policy_and_the_cookie_is_closed(setting: Setting) -> None:

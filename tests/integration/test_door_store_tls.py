@@ -12,7 +12,8 @@ import pytest
 
 from tests.integration import door_server
 from tests.integration.door_realm import Estate, Visitor, estate
-from tests.integration.session_server import DOOR, STORE, authority, certificates
+from tests.integration.session_server import STORE
+from tests.pods import DOOR, authority, certificates
 from tests.testbed.keycloak import KeycloakServer
 
 API = "/helpdesk/api/x"

@@ -236,7 +236,7 @@ async def test_no_assistant_at_all(estate: Estate) -> None:
     free = with_nobody.sockets[0].getsockname()[1]
     with_nobody.close()
     await with_nobody.wait_closed()
-    guard, port = await start_guard(estate.agent_port, free)
+    guard, port = await start_guard(f"http://127.0.0.1:{estate.agent_port}", free)
     try:
         lonely = Estate(guard, estate.agent, estate.agent_port, port, estate.assistant)
         async with lonely.client:

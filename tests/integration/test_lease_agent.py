@@ -24,9 +24,11 @@ from domicile.backup import claims
 from domicile.backup.claims import Claim, Mode
 from domicile.backup.stores import open_bucket
 from domicile.backup.stores.base import Bucket
+from domicile.controllers.pki.authority import bundle
 from tests.authorities import SERVER, Authority, write
 from tests.integration.guard_estate import TENANT, boot, end, start_guard, ticking
 from tests.integration.stores_fixture import Server, free_port, make_site, versitygw
+from tests.pods import GUARD, LEASE, PODS, authority, calling, mounted
 from tests.unit.views import zone_spec
 
 D = 5.0
@@ -46,6 +48,7 @@ class House:
     peer_store: Server
     agent: Process
     agent_url: str
+    lease_url: str
     guard: Process
     url: str
     client: aiohttp.ClientSession
@@ -53,9 +56,10 @@ class House:
     scraper: ssl.SSLContext
     stranger: ssl.SSLContext
 
-    async def status(self, url: str) -> int:
+    async def status(self, url: str, tls: ssl.SSLContext | None = None) -> int:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with self.client.get(url, timeout=aiohttp.ClientTimeout(total=3)) as response:
+            timeout = aiohttp.ClientTimeout(total=3)
+            async with self.client.get(url, timeout=timeout, ssl=tls or True) as response:
                 await response.read()
                 return response.status
         return 0
@@ -67,7 +71,7 @@ class House:
         return boot()
 
     async def reason(self) -> str:
-        async with self.client.get(f"{self.agent_url}/v1/lease/{TENANT}") as response:
+        async with self.client.get(f"{self.lease_url}/v1/lease/{TENANT}", ssl=calling(GUARD)) as response:
             return str((await response.json()).get("reason", "granted"))
 
 
@@ -113,13 +117,13 @@ async def house(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
         site_file.write_text(json.dumps(SiteFile(zones=[served]).to_wire()))
 
         servers, scrapers = Authority("servers"), Authority("scrapers")
-        mounted = tmp_path / "metrics"
-        write(mounted, "tls", servers.issue("agent", use=SERVER, hosts=("127.0.0.1",)))
-        (mounted / "clients.crt").write_bytes(scrapers.pem)
+        metrics_dir = tmp_path / "metrics"
+        write(metrics_dir, "tls", servers.issue("agent", use=SERVER, hosts=("127.0.0.1",)))
+        (metrics_dir / "clients.crt").write_bytes(scrapers.pem)
         scraper, stranger = (ssl.create_default_context(cadata=servers.pem.decode()) for _ in range(2))
         scraper.load_cert_chain(*write(tmp_path, "scraper", scrapers.issue("prometheus")))
 
-        port, metrics_port = free_port(), free_port()
+        port, lease_port, metrics_port = free_port(), free_port(), free_port()
         agent = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "import sys; from domicile.gateway import agent; sys.exit(agent.main())"),
             stderr=DEVNULL,
@@ -128,7 +132,9 @@ async def house(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
                 "DOMICILE_SITE_FILE": str(site_file),
                 "DOMICILE_CREDENTIALS_DIR": str(tmp_path),
                 "DOMICILE_PORT": str(port),
-                "DOMICILE_METRICS_DIR": str(mounted),
+                "DOMICILE_LEASE_PORT": str(lease_port),
+                "DOMICILE_TLS_DIR": str(mounted(tmp_path / "agent", LEASE)),
+                "DOMICILE_METRICS_DIR": str(metrics_dir),
                 "DOMICILE_METRICS_PORT": str(metrics_port),
                 "DOMICILE_METRICS_NETWORKS": "127.0.0.1/32",
             },
@@ -139,14 +145,28 @@ async def house(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        guard, guard_port = await start_guard(port, runner.addresses[0][1])
+        lease_url = f"https://localhost:{lease_port}"
+        guard, guard_port = await start_guard(
+            lease_url, runner.addresses[0][1], DOMICILE_TLS=str(mounted(tmp_path / "guard", GUARD))
+        )
         stack.push_async_callback(end, guard)
         client = aiohttp.ClientSession()
         stack.push_async_callback(client.close)
         lease = f"http://127.0.0.1:{guard_port}/domicile/lease"
         metrics = f"https://127.0.0.1:{metrics_port}"
         yield House(
-            home, peer, *stores, agent, f"http://127.0.0.1:{port}", guard, lease, client, metrics, scraper, stranger
+            home,
+            peer,
+            *stores,
+            agent,
+            f"http://127.0.0.1:{port}",
+            lease_url,
+            guard,
+            lease,
+            client,
+            metrics,
+            scraper,
+            stranger,
         )
 
 
@@ -222,8 +242,15 @@ async def test_a_silent_peer_neither_stops_the_holder_nor_hides_the_claim_that_i
 async def test_the_agent_answers_probes_and_strangers(house: House) -> None:
     await house.until(200, f"{house.agent_url}/readyz", within=60)
     assert await house.status(f"{house.agent_url}/healthz") == 200
-    assert await house.status(f"{house.agent_url}/v1/lease/{'f' * 32}") == 503
-    assert await house.status(f"{house.agent_url}/v1/lease/nobody") == 400
+    pod = calling(GUARD)
+    assert await house.status(f"{house.lease_url}/v1/lease/{'f' * 32}", pod) == 503
+    assert await house.status(f"{house.lease_url}/v1/lease/nobody", pod) == 400
+    assert await house.status(f"{house.agent_url}/v1/lease/{'f' * 32}") == 404, "leases are told to pods only"
+    # Their certificate is broken, or says that they call nobody.
+    for holder, signer in ((GUARD, authority()), (LEASE, PODS)):
+        assert await house.status(f"{house.lease_url}/v1/lease/{'f' * 32}", calling(holder, signer, PODS)) == 0
+    nobody = ssl.create_default_context(cadata=bundle((PODS,)).decode())
+    assert await house.status(f"{house.lease_url}/v1/lease/{'f' * 32}", nobody) == 0
     assert await house.status(f"{house.agent_url}/metrics") == 404
     async with house.client.get(f"{house.metrics_url}/metrics", ssl=house.scraper) as response:
         text = await response.text()

@@ -138,6 +138,21 @@ async def test_an_authority_that_can_not_be_read_is_never_replaced(world: World)
         await Keeper(world.kube, world.namespace, world.clock).authorities()
     assert "PRIVATE" not in str(raised.value)
     assert world.secret(SECRET)["ca.key"] == keys
+    standing = await Keeper(world.kube, world.namespace, world.clock).see_to(world.lease)
+    assert standing.fault == str(raised.value), "other things of a tenant go on, and it is said"
+
+
+async def test_the_operators_own_leaf_is_kept_until_a_new_one_is_due(world: World) -> None:
+    operator = holders.operator(world.namespace)
+    first = await world.keeper.own(operator)
+    assert await world.keeper.own(operator) == first
+    world.clock.ahead = LEAF / 2
+    assert await world.keeper.own(operator) == first
+    world.clock.ahead = LEAF * 3 / 4
+    second = await world.keeper.own(operator)
+    assert second["tls.crt"] != first["tls.crt"]
+    names = [o["metadata"]["name"] for o in world.apiserver.get("secrets", "-n", world.namespace)["items"]]
+    assert names == [SECRET], "it is in no Secret"
 
 
 async def test_no_key_is_logged_and_none_of_the_authority_reaches_a_holder(

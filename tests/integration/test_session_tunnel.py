@@ -16,7 +16,8 @@ from domicile.controllers.pki import holders
 from domicile.controllers.pki.authority import bundle
 from domicile.controllers.pki.leaf import Holder
 from tests.integration.door_server import end, family, until
-from tests.integration.session_server import DOOR, STORE, Store, Talk, Tunnel, authority, certificates, session_store
+from tests.integration.session_server import STORE, Store, Talk, Tunnel, session_store
+from tests.pods import DOOR, authority, certificates
 
 
 @pytest.fixture(scope="module")

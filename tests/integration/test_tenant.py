@@ -231,6 +231,25 @@ async def test_drift_is_repaired(world: World) -> None:
     assert world.apiserver.get("networkpolicy", "allow-dns", "-n", world.tenant)
 
 
+async def test_an_assistant_that_leaves_the_spec_runs_no_more_and_another_gets_its_certificate(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    held = world.apiserver.get("secret", "helpdesk-pods-tls", "-n", world.tenant)
+    assert set(held["data"]) == {"tls.crt", "tls.key", "ca.crt", "identity.pem"}
+    world.apply_tenant(assistants=[{"name": "reports", "image": "registry.example/reports:1"}])
+    await world.reconcile()
+    for api_version, kind in (
+        ("apps/v1", "Deployment"),
+        ("v1", "Service"),
+        ("policy/v1", "PodDisruptionBudget"),
+        ("v1", "ServiceAccount"),
+    ):
+        assert await world.kube.read(api_version, kind, "helpdesk", world.tenant) is None
+        assert await world.kube.read(api_version, kind, "reports", world.tenant) is not None
+    assert await world.kube.read("v1", "Secret", "reports-pods-tls", world.tenant) is not None
+
+
 REFUSALS: list[tuple[str, Object, str, str]] = [
     ("zone", {"zone": "atlantis"}, "ResidencyCompliant", "ZoneNotFound"),
     ("home", {"homeSite": "gcp-iowa"}, "ResidencyCompliant", "HomeSiteUnknown"),

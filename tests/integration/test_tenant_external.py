@@ -37,7 +37,6 @@ class Guest:
         of.identity.mkdir(exist_ok=True)
         # The authority of the issuer's certificate, and no account of anybody's.
         (of.identity / f"{of.zone_name}.pem").write_text(foreign.authorities)
-        of.apiserver.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "domicile-system"}})
 
     def apply_zone(self, approval: Object | None = None, **changes: Any) -> None:
         self.world.apply_zone(externalIssuers=[self.foreign.approval(**(approval or {}))], **changes)

@@ -39,7 +39,6 @@ class Door:
         (of.identity / f"{of.zone_name}.json").write_text(json.dumps(account))
         (of.identity / f"{of.zone_name}.pem").write_bytes(keycloak.authority.read_bytes())
         self.server = connect(keycloak)
-        of.apiserver.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "domicile-system"}})
 
     def apply_zone(self, **identity: str) -> None:
         self.world.apply_zone(identity={"url": self.keycloak.url, "adminUrl": self.keycloak.url, **identity})

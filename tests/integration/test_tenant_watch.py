@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -113,6 +114,51 @@ async def test_an_administrator_ends_all_sessions_once(door: Door) -> None:  # n
     out, _ = await asyncio.wait_for(asking.communicate(), 60)
     assert (asking.returncode, out.decode()) == (0, f"{door.world.tenant}: all sessions are ended\n")
     assert len(door.events("SessionsEnded")) == 1
+
+
+async def test_an_administrator_lists_sessions_and_ends_one(door: Door) -> None:  # noqa: F811
+    door.apply_zone()
+    door.apply(localUsers=True)
+    await door.world.reconcile()
+    for name in ("ann", "bob"):
+        await door.add_user(name, "member")
+        await door.log_in(name)
+
+    async def command(*words: str) -> tuple[int | None, str, str]:
+        asking = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "domicile.cli.main", "sessions", *words),
+            env={**os.environ, "KUBECONFIG": str(door.world.apiserver.kubeconfig)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(asking.communicate(), 60)
+        return asking.returncode, out.decode(), err.decode()
+
+    async def listed() -> dict[str, str]:
+        code, out, err = await command("list", door.world.tenant, f"--accounts={door.world.identity}")
+        assert (code, err) == (0, "")
+        head, *lines = [line.split() for line in out.splitlines()]
+        assert head == ["SESSION", "BEGAN", "LAST", "SEEN", "ADDRESS", "PERSON"]
+        assert all(datetime.fromisoformat(line[1]) <= datetime.now(UTC) for line in lines)
+        return {line[-1]: line[0] for line in lines}
+
+    found = await listed()
+    assert set(found) == {"ann", "bob"}
+    end = ("end", door.world.tenant, f"--accounts={door.world.identity}", "--session")
+    code, out, _ = await command(*end, found["ann"])
+    assert (code, out) == (0, f"session {found['ann']} is ended\n")
+    assert set(await listed()) == {"bob"}
+    code, _, err = await command(*end, found["ann"])
+    assert (code, "has no session" in err) == (1, True)
+    async with door.server.realm(await door.realm()) as admin:
+        [bob] = [u["id"] for u in await admin.a_get_users({"username": "bob"})]
+    code, _, err = await command(*end, f"../users/{bob}")
+    assert (code, "letters, digits" in err) == (1, True)
+    assert set(await listed()) == {"bob"}
+    code, _, err = await command("list", "nobody")
+    assert (code, "is no tenant with a realm" in err) == (1, True)
+    code, _, err = await command("list", door.world.tenant)
+    assert (code, "clientSecret" in err) == (1, True), "no account in the current folder"
 
 
 async def test_sessions_that_cannot_be_ended_now_are_told_and_ended_later(door: Door) -> None:  # noqa: F811

@@ -200,7 +200,7 @@ def test_a_template_may_tune_what_is_harmless() -> None:
     assert assistant["resources"]["limits"]["memory"] == "1Gi"
     assert {"name": "LOG_LEVEL", "value": "debug"} in assistant["env"]
     assert [m["name"] for m in assistant["volumeMounts"]] == ["tmp", "cache"]
-    assert [v["name"] for v in spec["volumes"]] == ["cache", "tmp"]
+    assert [v["name"] for v in spec["volumes"]] == ["cache", "tmp", "pods-tls"]
 
 
 @pytest.mark.parametrize("name", ["front-door", "store-credentials", "front-door-pods-tls"])

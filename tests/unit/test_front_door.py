@@ -72,7 +72,7 @@ def test_people_are_sent_to_the_public_name_and_the_door_asks_the_sites_own_serv
         in config["httpd.conf"]
     )
     assert "OIDCSessionInactivityTimeout 600" in config["httpd.conf"]
-    assert "helpdesk.bank.svc:80" in config["httpd.conf"]
+    assert "https://helpdesk.bank.svc:443/" in config["httpd.conf"]
     assert config["ca.crt"] == "PEM"
 
 
@@ -88,7 +88,7 @@ def test_the_pods_hold_no_more_than_they_need_and_rest_at_the_standby() -> None:
     assert pod["volumes"][0] == {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "192Mi"}}
     assert container["resources"]["limits"]["memory"] == "384Mi"
     assert {v["name"] for v in pod["volumes"]} == {
-        "tmp", "config", "secrets", "tls", "trust", "tunnel-tmp", "pods-tls"
+        "tmp", "config", "secrets", "tls", "trust", "pods", "tunnel-tmp", "pods-tls"
     }  # fmt: skip
     [secrets] = [v for v in pod["volumes"] if v["name"] == "secrets"]
     assert [i["key"] for i in secrets["secret"]["items"]] == ["secrets.conf"]

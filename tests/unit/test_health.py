@@ -87,9 +87,9 @@ async def test_metrics_tell_what_happened(tmp_path: Path) -> None:
         metrics.certificate(name, datetime(year, 1, 1, tzinfo=UTC))
     metrics.certificate("renewed", datetime(2031, 1, 1, tzinfo=UTC))
     metrics.certificate("gone", None)
-    metrics.pods_certificate("bank", "helpdesk-pods-tls", datetime(2028, 1, 1, tzinfo=UTC))
-    metrics.pods_certificate("bank", "gone", datetime(2027, 1, 1, tzinfo=UTC))
-    metrics.pods_certificate("bank", "gone", None)
+    metrics.pods_certificates("gone", [datetime(2027, 1, 1, tzinfo=UTC)])
+    metrics.pods_certificates("gone", [])
+    metrics.pods_certificates("bank", [datetime(2029, 1, 1, tzinfo=UTC), None, datetime(2028, 1, 1, tzinfo=UTC)])
     status, text = await scrape(tmp_path, metrics.render)
     assert status == 200
     for line in (

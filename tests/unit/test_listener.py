@@ -16,7 +16,8 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from domicile.listener import FILES, Credentials, listed, serving
+from domicile.credentials import Credentials
+from domicile.listener import listed, serving
 from tests.authorities import SERVER, Authority, rsa_key, write
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -50,7 +51,7 @@ async def listening(folder: Path, networks: tuple[str, ...] = LOOPBACK) -> Async
 
     app = web.Application()
     app.add_routes([web.get("/page", page)])
-    async with serving(app, 0, Credentials(folder), [ip_network(n) for n in networks]) as port:
+    async with serving(app, 0, Credentials(folder, "clients.crt"), [ip_network(n) for n in networks]) as port:
         yield port
 
 
@@ -228,14 +229,14 @@ async def test_changed_files_count_from_the_next_connection_on(
 async def test_without_files_nobody_is_let_in_until_they_come(
     folder: Path, clients: Authority, client: Callable[..., Client], caplog: pytest.LogCaptureFixture
 ) -> None:
-    mounted = {name: (folder / name).read_bytes() for name in FILES}
+    mounted = {name: (folder / name).read_bytes() for name in ("tls.crt", "tls.key", "clients.crt")}
     for name in mounted:
         (folder / name).unlink()
     good = client(clients.issue("scraper"))
     async with listening(folder) as port:
         with pytest.raises(OSError):  # noqa: PT011
             await good.get(port)
-        assert "connections are refused" in caplog.text
+        assert "no connection is made" in caplog.text
         for name, data in mounted.items():
             (folder / name).write_bytes(data)
         assert "200 OK" in await good.get(port)

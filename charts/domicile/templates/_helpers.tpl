@@ -134,11 +134,16 @@ securityContext:
     type: RuntimeDefault
 {{- end -}}
 
+{{/* Ports and probes; dict "root" $ "ports" dict of more ports by name. */}}
 {{- define "domicile.probes" -}}
 ports:
   - name: http
     containerPort: 8080
-  {{- if .Values.metrics.tlsSecret }}
+  {{- range $name, $port := .ports }}
+  - name: {{ $name }}
+    containerPort: {{ $port }}
+  {{- end }}
+  {{- if .root.Values.metrics.tlsSecret }}
   - name: metrics
     containerPort: 8443
   {{- end }}
@@ -168,7 +173,7 @@ readinessProbe:
 {{- end -}}
 
 {{/* Mounts and volumes; dict "sites" bool, "credentials", "keys" and "identity" lists of Secrets, "metrics" name of a
-Secret or "", "tmp" size. */}}
+Secret or "", "tls" name of a Secret of the operator's making, "tmp" size. */}}
 {{- define "domicile.mounts" -}}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
@@ -183,6 +188,9 @@ volumeMounts:
   {{- end }}
   {{- if .identity }}
   - {name: identity, mountPath: /etc/domicile/identity, readOnly: true}
+  {{- end }}
+  {{- if .tls }}
+  - {name: tls, mountPath: /etc/domicile/tls, readOnly: true}
   {{- end }}
   {{- if .metrics }}
   - {name: metrics, mountPath: /etc/domicile/metrics, readOnly: true}
@@ -208,6 +216,10 @@ volumes:
         - secret: {name: {{ . }}}
         {{- end }}
   {{- end }}
+  {{- end }}
+  {{- with .tls }}
+  - name: tls
+    secret: {secretName: {{ . }}, defaultMode: 0440}
   {{- end }}
   {{- with .metrics }}
   # Leases and reconciles don't wait for it: without the Secret only /metrics is closed.

@@ -18,13 +18,14 @@ async def end(admin: KeycloakAdmin) -> int:
     told = 0
     try:
         for session in await logins.sessions(admin):
-            told += await _end(admin, str(session["id"]))
+            told += await end_one(admin, str(session["id"]))
     finally:
         await rest.post(admin, "logout-all")
     return told
 
 
-async def _end(admin: KeycloakAdmin, session: str) -> bool:
+async def end_one(admin: KeycloakAdmin, session: str) -> bool:
+    """End a session of the realm; whether there was one. Raises KeycloakError."""
     try:
         await rest.delete(admin, f"sessions/{session}")
     except KeycloakDeleteError as error:
