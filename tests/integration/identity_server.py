@@ -7,7 +7,9 @@ import hashlib
 import hmac
 import html.parser
 import json
+import os
 import secrets
+import signal
 import ssl
 import struct
 import subprocess
@@ -49,11 +51,12 @@ def running(folder: Path) -> Iterator[KeycloakServer]:
         admit_operator(server)
         yield server
     finally:
-        process.terminate()
+        # Its start script leaves the server behind that it has started.
+        os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
