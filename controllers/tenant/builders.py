@@ -235,5 +235,5 @@ def _volumes(view: TenantView, assistant: Assistant) -> list[Object]:
     if view.live_credentials is not None:
         volumes.append({"name": STORE_SECRET, "secret": {"secretName": STORE_SECRET, "defaultMode": 0o440}})
     if view.spec.access.sso is not None:
-        volumes.append(identity.VOLUME)
+        volumes.append(identity.volume(assistant))
     return volumes

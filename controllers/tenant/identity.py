@@ -10,6 +10,7 @@ from typing import Any
 
 from domicile.api.common import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_ZONE
 from domicile.api.sso import ExternalIssuer
+from domicile.api.tenant import Assistant
 from domicile.controllers.realm.desired import CLIENT
 from domicile.controllers.realm.flows import MFA
 from domicile.controllers.realm.providers import grant
@@ -22,12 +23,19 @@ _FILE = "identity.json"
 _MOUNT = "/etc/assistant-identity"
 ENV = {"ASSISTANT_IDENTITY": f"{_MOUNT}/{_FILE}"}
 MOUNT: Object = {"name": CONFIG, "mountPath": _MOUNT, "readOnly": True}
-# Without the file no pod starts: an assistant that knows no keys could only refuse.
-VOLUME: Object = {"name": CONFIG, "configMap": {"name": CONFIG, "defaultMode": 0o444, "optional": False}}
+
+
+def volume(assistant: Assistant) -> Object:
+    """The assistant's own file. Without it no pod starts: an assistant that knows no keys could only refuse."""
+    items = [{"key": f"{assistant.name}.json", "path": _FILE}]
+    return {"name": CONFIG, "configMap": {"name": CONFIG, "items": items, "defaultMode": 0o444, "optional": False}}
 
 
 def config_map(view: TenantView) -> Object | None:
-    """The ConfigMap with the issuer's keys; None while they are not known, and then the one that is there stays."""
+    """The ConfigMap with the issuer's keys, a file for each assistant.
+
+    None while they are not known, and then the one that is there stays.
+    """
     document = _of_issuer(view, view.external) if view.external else _of_realm(view)
     if view.spec.access.sso is None or document is None:
         return None
@@ -36,8 +44,13 @@ def config_map(view: TenantView) -> Object | None:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": CONFIG, "namespace": view.name, "labels": labels},
-        "data": {_FILE: json.dumps(document, indent=1, sort_keys=True)},
+        "data": {f"{a.name}.json": _text(document, a) for a in view.spec.assistants},
     }
+
+
+def _text(document: Object, assistant: Assistant) -> str:
+    public = sorted(f"{rule.prefix}/" for rule in assistant.paths if rule.public)
+    return json.dumps(document | {"public": public}, indent=1, sort_keys=True)
 
 
 def _of_realm(view: TenantView) -> Object | None:
@@ -48,7 +61,6 @@ def _of_realm(view: TenantView) -> Object | None:
         "audience": CLIENT,
         "acr": MFA,
         "jwks": {"keys": [dict(key) for key in view.realm.keys]},
-        "public": [],
     }
 
 
@@ -62,7 +74,6 @@ def _of_issuer(view: TenantView, external: ExternalIssuer) -> Object | None:
         "mfa": {"claim": external.mfa.claim, "values": sorted(external.mfa.values)},
         "roles": {"claim": external.groups_claim, "of": roles_of(external)},
         "jwks": {"keys": [dict(key) for key in view.issuer.keys]},
-        "public": [],
     }
 
 

@@ -28,6 +28,6 @@ def segments(target: str) -> Segments | None:
 
 
 def is_below(target: str, prefix: Segments) -> bool:
-    """Whether the target is plain and lies below the prefix; what is not plain lies nowhere."""
+    """Whether the target is plain, and is the prefix or lies below it; what is not plain lies nowhere."""
     found = segments(target)
-    return found is not None and len(found) > len(prefix) and found[: len(prefix)] == prefix
+    return found is not None and found[: len(prefix)] == prefix

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from domicile.controllers.tenant.network import LEASE_PORT
 from tests.e2e.asking import Asking, now, reached
 from tests.estate import NAMESPACE, Estate, tenant, wait_for
 from tests.testbed.testbed import Site
@@ -112,7 +113,7 @@ def _allowed(estate: Estate, site: Site) -> dict[str, tuple[str, int]]:
         "own store": (site.store.address, STORE_PORT),
         "DNS": (_address(estate, site, "kube-system", "k8s-app=kube-dns"), 53),
         "model": (_address(estate, site, "models", "app=model-provider"), 8080),
-        "lease agent": (_address(estate, site, NAMESPACE, "app.kubernetes.io/component=lease-agent"), 8080),
+        "lease agent": (_address(estate, site, NAMESPACE, "app.kubernetes.io/component=lease-agent"), LEASE_PORT),
     }
 
 

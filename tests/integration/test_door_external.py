@@ -64,7 +64,7 @@ class House:
         """What the assistant is told of who asks."""
         made = identity.config_map(self.seen)
         assert made is not None
-        return parse(made["data"]["identity.json"].encode())
+        return parse(made["data"]["helpdesk.json"].encode())
 
     def visitor(self, *groups: str, factor: bool = True) -> Visitor:
         return Visitor(self.issuer.keycloak, self.issuer.user(*groups, factor=factor), PASSWORD)

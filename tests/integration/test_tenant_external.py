@@ -70,7 +70,7 @@ class Guest:
 
     def trust(self) -> trust.Trust:
         found = self.world.apiserver.get("configmap", "identity", "-n", self.world.tenant)
-        return trust.parse(found["data"]["identity.json"].encode())
+        return trust.parse(found["data"]["helpdesk.json"].encode())
 
     def there(self, kind: str, name: str) -> bool:
         done = self.world.apiserver.kubectl("get", kind, name, "-n", self.world.tenant, check=False)

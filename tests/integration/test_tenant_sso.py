@@ -84,7 +84,7 @@ class Door:
     def trust(self) -> trust.Trust:
         """What the tenant's assistants are told of who asks, as the reference assistant reads it."""
         found = self.world.apiserver.get("configmap", "identity", "-n", self.world.tenant)
-        return trust.parse(found["data"]["identity.json"].encode())
+        return trust.parse(found["data"]["helpdesk.json"].encode())
 
     def assistant(self) -> Object:
         """The pod template of the tenant's assistant."""
@@ -144,7 +144,7 @@ async def test_the_assistants_know_the_realms_keys_and_nobody_elses(
     assert env["ASSISTANT_IDENTITY"] == f"{mount['mountPath']}/identity.json"
     assert mount["readOnly"] is True
 
-    forged = json.dumps({"data": {"identity.json": json.dumps(identities.document())}})
+    forged = json.dumps({"data": {"helpdesk.json": json.dumps(identities.document())}})
     door.world.apiserver.kubectl(
         "patch", "configmap", "identity", "-n", door.world.tenant, "--type=merge", "-p", forged
     )

@@ -11,6 +11,7 @@ import pytest
 
 from domicile.api.sites import ServedZone
 from domicile.api.sso import ExternalIssuer, SignatureAlgorithm
+from domicile.api.tenant import Assistant
 from domicile.api.zone import ApprovedIssuer
 from domicile.controllers.door.httpd import render
 from domicile.controllers.issuer.metadata import IssuerError, check, usable_keys
@@ -222,7 +223,24 @@ def test_the_door_reaches_the_issuer_where_the_zone_says_it_is() -> None:
 def trust(external: Object | None = None) -> Trust:
     made = identity.config_map(seen(external))
     assert made is not None
-    return parse(made["data"]["identity.json"].encode())
+    return parse(made["data"]["helpdesk.json"].encode())
+
+
+def test_each_assistant_hears_which_of_its_own_paths_are_open_to_everybody() -> None:
+    known = seen()
+    paths = [{"prefix": "/forms/complaint", "public": True}, {"prefix": "/reports", "roles": ["owner"]}]
+    assistants = [
+        Assistant.model_validate({"name": name, "image": "registry.example/a:1", "paths": given})
+        for name, given in (("helpdesk", paths), ("internal", []))
+    ]
+    known = replace(known, spec=known.spec.model_copy(update={"assistants": assistants}))
+    made = identity.config_map(known)
+    assert made is not None
+    found = {name: parse(text.encode()).public for name, text in made["data"].items()}
+    assert found == {"helpdesk.json": (("forms", "complaint"),), "internal.json": ()}
+    for assistant in assistants:
+        items = identity.volume(assistant)["configMap"]["items"]
+        assert items == [{"key": f"{assistant.name}.json", "path": "identity.json"}]
 
 
 def token(*groups: str, **changed: Any) -> str:
@@ -291,7 +309,7 @@ def test_acr_is_one_text_of_several() -> None:
 def test_an_assistant_that_does_not_know_of_mappings_lets_in_nobody() -> None:
     made = identity.config_map(seen())
     assert made is not None
-    assert "acr" not in json.loads(made["data"]["identity.json"])
+    assert "acr" not in json.loads(made["data"]["helpdesk.json"])
 
 
 @pytest.mark.parametrize(
