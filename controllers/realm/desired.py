@@ -16,6 +16,7 @@ from domicile.api.sso import MfaMode, Passwords, PersonRole, Sso
 from domicile.controllers.realm import directories, flows, providers
 from domicile.controllers.realm.directories import Federation
 from domicile.controllers.realm.flows import FEDERATED, LEVELS, MFA, Flow
+from domicile.controllers.realm.mail import Mail
 from domicile.controllers.realm.profiles import Upstream, expand
 from domicile.controllers.realm.providers import grant, quoted
 
@@ -34,8 +35,11 @@ BREACHED = "passwordBlacklist"
 LOGIN = "LOGIN"
 # The last: a wrong one-time password of somebody who came by an identity provider.
 FAILED_LOGINS = ("LOGIN_ERROR", "IDENTITY_PROVIDER_POST_LOGIN_ERROR")
-# Actions by which people manage their own second factor and, with local users, their password; names as in Keycloak.
-ACTIONS = {"CONFIGURE_TOTP": "Configure OTP", "UPDATE_PASSWORD": "Update Password"}
+# Actions by which people manage their own second factor and, with local users, their password and show that their
+# address is theirs; names as in Keycloak.
+ACTIONS = {"CONFIGURE_TOTP": "Configure OTP", "UPDATE_PASSWORD": "Update Password", "VERIFY_EMAIL": "Verify Email"}
+# As long as the login that the link belongs to; the same for mail that was slow is another login.
+_LINK_SECONDS = 900
 
 # What Keycloak sends with its login pages unless told otherwise; no report leaves, for it would name the page's URL.
 _HEADERS = {
@@ -96,15 +100,15 @@ def realm_name(tenant: str, tenant_id: str) -> str:
     return f"{tenant}-{tenant_id[:8]}"
 
 
-def build(subject: Subject, sso: Sso) -> Desired:
-    """The realm that a tenant's spec asks for."""
+def build(subject: Subject, sso: Sso, mail: Mail | None = None) -> Desired:
+    """The realm that a tenant's spec asks for; ``mail``: the zone's mail server, if it has one."""
     upstreams = [expand(p) for p in sso.identity_providers]
     used = _flows(sso, upstreams)
     roles = (*(r.value for r in PersonRole), *(grant(a) for a in subject.assistants))
     ready = [(u, u.provider) for u in upstreams if subject.secrets.get(u.provider.name) is not None]
     return Desired(
         name=realm_name(subject.tenant, subject.tenant_id),
-        settings=_settings(subject, sso, used),
+        settings=_settings(subject, sso, used, mail),
         flows=tuple(used.values()),
         roles=(*roles, FEDERATED),
         client=_client(subject),
@@ -126,7 +130,7 @@ def build(subject: Subject, sso: Sso) -> Desired:
 def _flows(sso: Sso, upstreams: list[Upstream]) -> dict[str, Flow]:
     """The flows that this realm needs, by what they are for."""
     used = {
-        "browser": flows.browser(passwords=sso.local_users or bool(sso.directories)),
+        "browser": flows.browser(own=sso.local_users, directories=bool(sso.directories)),
         "closed": flows.closed(),
     }
     after = {MfaMode.LOCAL: flows.after_login_local, MfaMode.UPSTREAM: flows.after_login_upstream}
@@ -135,7 +139,7 @@ def _flows(sso: Sso, upstreams: list[Upstream]) -> dict[str, Flow]:
     return used
 
 
-def _settings(subject: Subject, sso: Sso, used: Mapping[str, Flow]) -> Object:
+def _settings(subject: Subject, sso: Sso, used: Mapping[str, Flow], mail: Mail | None) -> Object:
     most, idle = sso.session.max_seconds, sso.session.idle_seconds
     return {
         "enabled": True,
@@ -148,6 +152,8 @@ def _settings(subject: Subject, sso: Sso, used: Mapping[str, Flow]) -> Object:
         # Whoever vouches for an e-mail address gets no account that another provider, or a person here, has made.
         "loginWithEmailAllowed": False,
         "duplicateEmailsAllowed": True,
+        "verifyEmail": sso.local_users,
+        "smtpServer": mail.to_wire() if mail and sso.local_users else {},
         "userManagedAccessAllowed": False,
         # Organizations ask for the name first, and choose the provider by it.
         "organizationsEnabled": False,
@@ -172,7 +178,7 @@ def _settings(subject: Subject, sso: Sso, used: Mapping[str, Flow]) -> Object:
         "defaultSignatureAlgorithm": "RS256",
         "accessTokenLifespan": _TOKEN_SECONDS,
         "accessCodeLifespan": 60,
-        "accessCodeLifespanLogin": 900,
+        "accessCodeLifespanLogin": _LINK_SECONDS,
         "ssoSessionIdleTimeout": idle,
         "ssoSessionMaxLifespan": most,
         "offlineSessionMaxLifespanEnabled": True,
@@ -191,6 +197,7 @@ def _settings(subject: Subject, sso: Sso, used: Mapping[str, Flow]) -> Object:
             "adminEventsExpiration": str(_EVENT_SECONDS),
             # A host of its own would make the realm another issuer.
             "frontendUrl": "",
+            "actionTokenGeneratedByUserLifespan.verify-email": str(_LINK_SECONDS),
         },
     }
 

@@ -104,7 +104,7 @@ def build(directory: Directory, password: str, roles: tuple[str, ...], tenant_id
             }
         ),
     }
-    mappers = [_groups(directory, sorted(groups)), _username(directory)]
+    mappers = [_groups(directory, sorted(groups)), _username(directory), _email_verified()]
     if directory.vendor is DirectoryVendor.ACTIVE_DIRECTORY:
         mappers.append(_account_control())
     return Federation(component, tuple(mappers), {g: tuple(sorted(r)) for g, r in groups.items()})
@@ -144,6 +144,12 @@ def _username(directory: Directory) -> Object:
             "read.only": "true",
         },
     )
+
+
+def _email_verified() -> Object:
+    """The address of a directory's people is the directory's matter, also that of who came before this mapper."""
+    config = {"user.model.attribute": "emailVerified", "attribute.value": "true"}
+    return _mapper("email verified", "hardcoded-attribute-mapper", config)
 
 
 def _account_control() -> Object:

@@ -19,7 +19,9 @@ Object = dict[str, Any]
 _KEYS = "org.keycloak.keys.KeyProvider"
 # Clients that Keycloak itself needs in a realm, both only to check tokens.
 KEPT_CLIENTS = frozenset({"broker", "realm-management"})
-_SECRETS = {"secret", "clientSecret", "bindCredential"}
+_SECRETS = {"secret", "clientSecret", "bindCredential", "password"}
+# Settings that are compared both ways: what nobody asked for would count.
+_WHOLE = {"smtpServer"}
 # Mappers that only copy from a directory what nothing here decides by, and the attributes that such may fill.
 _PLAIN_MAPPERS = frozenset({"full-name-ldap-mapper", "kerberos-principal-attribute-mapper"})
 _PLAIN_ATTRIBUTES = frozenset({"firstName", "lastName", "email", "createTimestamp", "modifyTimestamp"})
@@ -79,7 +81,7 @@ def compare(desired: Desired, observed: Object) -> Drift:
     clients = {c["clientId"]: c for c in observed.get("clients", [])}
     known = {p["alias"]: p for p in observed.get("identityProviders", [])}
     return Drift(
-        settings=tuple(k for k, v in desired.settings.items() if not holds(observed.get(k), v)),
+        settings=tuple(k for k, v in desired.settings.items() if not _same_setting(k, observed.get(k), v)),
         flows=tuple(f for f in desired.flows if _steps(observed, f.alias) != [s.to_wire() for s in f.steps]),
         roles=tuple(r for r in desired.roles if r not in {o["name"] for o in _roles(observed)}),
         client=_client(desired.client, clients.get(CLIENT)),
@@ -111,6 +113,12 @@ def holds(observed: Any, desired: Any) -> bool:
     if isinstance(desired, list):
         return isinstance(observed, list) and sorted(map(str, observed)) == sorted(map(str, desired))
     return type(observed) is type(desired) and bool(observed == desired)
+
+
+def _same_setting(name: str, observed: Any, desired: Any) -> bool:
+    if name not in _WHOLE:
+        return holds(observed, desired)
+    return holds(observed or {}, desired) and _filled(observed or {}) == _filled(desired)
 
 
 def ours(mappers: Iterable[Object], wanted: Object) -> Object | None:

@@ -82,13 +82,35 @@ def _no_federated() -> Part:
     return Part("not-federated", _CONDITIONAL, (condition, Step("deny-access-authenticator")))
 
 
-def browser(*, passwords: bool) -> Flow:
-    """The login page. Without ``passwords`` only providers lead in."""
+def _own(*, wanted: bool, directories: bool) -> tuple[Part, ...]:
+    """Accounts of the tenant's own get in where they are ``wanted`` and have an address, which is verified later."""
+    # Keycloak notes it on who comes from a directory.
+    own = (_attribute("LDAP_ID", **_LACKING),) if directories else ()
+    deny = Step("deny-access-authenticator")
+    if not wanted:
+        return (Part("own-account", _CONDITIONAL, (*own, deny)),)
+    # Without an address there is nothing to verify, and Keycloak would let them in. A pattern fails at its null with an
+    # error that tells people nothing, so that is asked for first; the pattern takes whatever else may be no address.
+    return tuple(
+        Part(name, _CONDITIONAL, (*own, _attribute("email", **what), deny))
+        for name, what in (("no-address", {"not": "false"}), ("empty-address", _LACKING))
+    )
+
+
+_LACKING = {"attribute_expected_value": ".+", "regex": "true", "not": "true"}
+
+
+def _attribute(name: str, **what: str) -> Step:
+    return Step("conditional-user-attribute", config={"attribute_name": name, **what})
+
+
+def browser(*, own: bool, directories: bool) -> Flow:
+    """The login page. Without ``own`` accounts and ``directories`` only providers lead in."""
     ways: list[Step | Part] = [Step("auth-cookie", _ALTERNATIVE), Step("identity-provider-redirector", _ALTERNATIVE)]
     password = Step("auth-username-password-form")
-    if passwords:
+    if own or directories:
         forms: tuple[Step | Part, ...] = (
-            _level("password", 1, password, _no_federated()),
+            _level("password", 1, password, _no_federated(), *_own(wanted=own, directories=directories)),
             _level("second-factor", 2, Step("auth-otp-form")),
         )
     else:

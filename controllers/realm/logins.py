@@ -51,7 +51,8 @@ async def break_glass(admin: KeycloakAdmin, name: str, since: float, known: str 
     account = str(found["id"])
     roles = {r["name"] for r in await admin.a_get_composite_realm_roles_of_user(account)}
     events = await pages(admin, "events", type=[LOGIN], user=account, dateFrom=int(since * 1000))
-    usable = found["enabled"] and PersonRole.OWNER in roles
+    reachable = bool(found.get("email")) and found.get("emailVerified", False)
+    usable = found["enabled"] and reachable and PersonRole.OWNER in roles
     return BreakGlass(usable, tuple(e["time"] / 1000 for e in events), account)
 
 

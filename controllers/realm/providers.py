@@ -93,6 +93,8 @@ def mappers(provider: IdentityProvider, roles: tuple[str, ...]) -> tuple[Object,
     return (
         _mapper(provider, "username", f"{kind}-username-idp-mapper", username),
         _mapper(provider, FEDERATED, "oidc-hardcoded-role-idp-mapper", {"role": FEDERATED}),
+        # Nothing here needs their address, and to verify it would be the provider's matter.
+        _mapper(provider, "no-email", "hardcoded-attribute-idp-mapper", {"attribute": "email", "attribute.value": ""}),
         *(
             _mapper(provider, role, f"{kind}-advanced-role-idp-mapper", {"role": role, **_of_groups(provider, names)})
             for role, names in groups.items()

@@ -19,6 +19,8 @@ from domicile.controllers.realm import logins, refusals, repair, watch
 from domicile.controllers.realm.desired import Desired, Subject, build, realm_name
 from domicile.controllers.realm.discovery import Endpoints
 from domicile.controllers.realm.dormancy import DAY_SECONDS
+from domicile.controllers.realm.mail import Mail, MailAccountError
+from domicile.controllers.realm.mailservers import MailServers
 from domicile.controllers.realm.mend import accounts, sessions
 from domicile.controllers.realm.server import (
     Account,
@@ -28,6 +30,7 @@ from domicile.controllers.realm.server import (
     UnreachableError,
     load_account,
     load_bundle,
+    load_mail,
 )
 from domicile.controllers.realm.state import RealmState
 
@@ -70,13 +73,32 @@ class Realms:
         self._refused: dict[str, dict[str, refusals.Refusal]] = {}
         self._emergency: dict[tuple[str, str], str | None] = {}
         self._memories: dict[str, watch.Memory] = {}
+        self._mail_servers = MailServers(clock)
         self._tidied: dict[str, float] = {}
         self._opening = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
 
     async def see_to(self, zone: ServedZone, subject: Subject, sso: Sso) -> RealmState:
         """Bring a tenant's realm to what its spec asks for, unless that was done and looked at lately."""
-        desired = build(subject, sso)
+        mail, fault = await self._mail(zone, sso)
+        return replace(await self._see_to(zone, build(subject, sso, mail), subject, sso), mail=fault)
+
+    async def _mail(self, zone: ServedZone, sso: Sso) -> tuple[Mail | None, tuple[str, str] | None]:
+        """The zone's mail server, where the realm needs one; why it takes no mail, if it doesn't.
+
+        It is named all the same: what goes on may be between it and this operator alone, and without it all sessions of
+        the realm would end.
+        """
+        server = zone.spec.identity.mail if zone.spec.identity else None
+        if server is None or not sso.local_users:
+            return None, None
+        try:
+            mail = load_mail(self._accounts, server)
+        except MailAccountError as error:
+            return Mail(server), ("MailAccountMissing", str(error))
+        return mail, await self._mail_servers.fault(mail, self.authorities(zone))
+
+    async def _see_to(self, zone: ServedZone, desired: Desired, subject: Subject, sso: Sso) -> RealmState:
         issuer = f"{_public_url(zone)}/realms/{desired.name}"
         tries = refusals.attempts(desired, subject.versions)
         digest, seen = _digest(desired, tries), self._seen.get(desired.name)

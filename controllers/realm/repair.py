@@ -171,7 +171,7 @@ async def _mend(admin: KeycloakAdmin, desired: Desired, observed: Object, drift:
     for action in drift.actions:
         await actions.switch(admin, observed, action, on=True)
     await spare.remove(admin, desired, observed, drift.spare)
-    if drift.settings or drift.flows:
+    if drift.settings or drift.flows or (secrets and "password" in desired.settings["smtpServer"]):
         await _settings(admin, desired, drift)
     await flows.forget(admin, drift.old_flows)
 

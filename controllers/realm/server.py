@@ -20,6 +20,8 @@ from keycloak.exceptions import KeycloakAuthenticationError, KeycloakConnectionE
 from pydantic import Field, ValidationError
 
 from domicile.api.common import Model
+from domicile.api.zone import MailServer
+from domicile.controllers.realm.mail import Mail, MailAccount, MailAccountError
 
 Object = dict[str, Any]
 
@@ -82,6 +84,20 @@ def load_bundle(path: Path) -> str:
             " authorities there that vouch for the identity server, or remove it to go by the system's."
         ) from None
     return "".join(c.public_bytes(serialization.Encoding.PEM).decode() for c in found)
+
+
+def load_mail(folder: Path, server: MailServer) -> Mail:
+    """The mail server with its account from ``<account>.mail.json``. Raises MailAccountError."""
+    if server.account is None:
+        return Mail(server)
+    path = folder / f"{server.account}.mail.json"
+    try:
+        return Mail(server, MailAccount.model_validate_json(path.read_bytes()))
+    except (OSError, ValidationError):
+        raise MailAccountError(
+            f"The operator has no account for the mail server {server.host}: put {path.name} with user and password,"
+            " both in ASCII, into its Secret of identity accounts, or take account out of spec.identity.mail."
+        ) from None
 
 
 class IdentityServer:

@@ -129,8 +129,8 @@ def break_glass_missing(look: Look) -> Alert | None:
         return None
     return Alert(
         "BreakGlassMissing",
-        "The account of spec.access.sso.passwords.breakGlass is missing or disabled, or has not the role owner: make it"
-        " in the tenant's realm, or name another.",
+        "The account of spec.access.sso.passwords.breakGlass is missing or disabled, has no verified e-mail address, or"
+        " has not the role owner: make it so in the tenant's realm, or name another.",
     )
 
 

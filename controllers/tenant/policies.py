@@ -5,7 +5,7 @@ from __future__ import annotations
 from domicile.api.conditions import ConditionType
 from domicile.api.tenant import Role
 from domicile.controllers.issuer.metadata import UNREACHABLE
-from domicile.controllers.tenant.rules import door, login, network, replication, residency, storage, workload
+from domicile.controllers.tenant.rules import door, login, mail, network, replication, residency, storage, workload
 from domicile.controllers.tenant.rules.external import AWAITING
 from domicile.controllers.tenant.rules.login import PROVIDER_FAILED
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict
@@ -20,6 +20,7 @@ CHAINS: tuple[tuple[Rule, ...], ...] = (
     replication.RULES,
     login.LOGINS,
     login.DIRECTORIES,
+    mail.RULES,
     door.RULES,
 )
 
@@ -31,6 +32,7 @@ _NOT_LOOKED = {
     ConditionType.REPLICATION_HEALTHY,
     ConditionType.SSO_CONFIGURED,
     ConditionType.DIRECTORY_REACHABLE,
+    ConditionType.EMAIL_VERIFIABLE,
     ConditionType.FRONT_DOOR_READY,
 }
 

@@ -29,6 +29,7 @@ class ConditionType(StrEnum):
     REPLICATION_HEALTHY = "ReplicationHealthy"
     SSO_CONFIGURED = "SSOConfigured"
     DIRECTORY_REACHABLE = "DirectoryReachable"
+    EMAIL_VERIFIABLE = "EmailVerifiable"
     FRONT_DOOR_READY = "FrontDoorReady"
 
 

@@ -311,6 +311,38 @@ class PodRef(Model):
     port: Annotated[int, Field(description="The TCP port that they listen on.", ge=1, le=65535)]
 
 
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
+
+class MailServer(Model):
+    """Where the zone's identity server hands in mail to people: SMTP, TLS from the start (RFC 8314, section 3.3)."""
+
+    host: Annotated[
+        str,
+        Field(
+            description="Its name, which its certificate must have.",
+            pattern=rf"^{_LABEL}(\.{_LABEL})*$",
+            max_length=253,
+        ),
+    ]
+    port: Annotated[int, Field(description="TCP port on which TLS comes first; never STARTTLS.", ge=1, le=65535)] = 465
+    sender: Annotated[
+        str,
+        Field(
+            description="Address that the mail comes from.",
+            pattern=r"^[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$",
+            max_length=254,
+        ),
+    ]
+    account: Annotated[
+        DnsLabel | None,
+        Field(
+            description="<account>.mail.json with user and password in the operator's Secret of identity accounts;"
+            " none where the server asks for none."
+        ),
+    ] = None
+
+
 class IdentityServer(Model):
     """The zone's Keycloak, which each site runs for itself: people's accounts and sessions stay at the site."""
 
@@ -341,6 +373,13 @@ class IdentityServer(Model):
             json_schema_extra=LIST_SET,
         ),
     ] = []
+    mail: Annotated[
+        MailServer | None,
+        Field(
+            description="Its mail server, by which people with an account of a tenant's own show that their address is"
+            " theirs; inside the zone, which the attestation of identityServer says, too."
+        ),
+    ] = None
 
 
 class ApprovedIssuer(Model):

@@ -25,10 +25,10 @@ from tests.integration import door_server
 from tests.integration.apiserver import Authority, free_port
 from tests.integration.door_server import Assistant, DoorServer
 from tests.integration.identity_server import DeniedError, Person
+from tests.integration.realm_estate import PASSWORD, user_named
 from tests.integration.session_server import Store, session_store
 from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
 
-PASSWORD = "Correct-Horse-42!"
 ASSISTANTS = ("helpdesk", "sales")
 _T = TypeVar("_T")
 
@@ -82,8 +82,7 @@ class Realm:
         """A person of the tenant's own with PASSWORD; their id."""
 
         async def make(admin: KeycloakAdmin) -> str:
-            secret = {"type": "password", "value": PASSWORD, "temporary": False}
-            found: str = await admin.a_create_user({"username": name, "enabled": True, "credentials": [secret]})
+            found: str = await admin.a_create_user(user_named(name))
             await admin.a_assign_realm_roles(found, [await admin.a_get_realm_role(r) for r in roles])
             return found
 

@@ -130,9 +130,7 @@ class Person:
 
     def log_in(self, realm: str, client: Client, provider: str | None = None, **parameters: str) -> dict[str, Any]:
         """Go through the pages of a login; the claims of the ID token. Raises DeniedError."""
-        payload = self.id_token(realm, client, provider, **parameters).split(".")[1]
-        claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return claims
+        return _claims(self.id_token(realm, client, provider, **parameters))
 
     def id_token(self, realm: str, client: Client, provider: str | None = None, **parameters: str) -> str:
         """Go through the pages of a login; the ID token as the server signed it. Raises DeniedError."""
@@ -151,7 +149,16 @@ class Person:
             **parameters,
         }
         base = f"{self._server.url}/realms/{realm}/protocol/openid-connect"
-        page = self.web.get(f"{base}/auth?{urlencode({k: v for k, v in query.items() if v})}")
+        self._awaited = (base, client, verifier)
+        return self._go_on(f"{base}/auth?{urlencode({k: v for k, v in query.items() if v})}", provider)
+
+    def follow(self, link: str) -> dict[str, Any]:
+        """Open the link of a mail at the browser whose login waits for it; the claims. Raises DeniedError."""
+        return _claims(self._go_on(link, None))
+
+    def _go_on(self, url: str, provider: str | None) -> str:
+        base, client, verifier = self._awaited
+        page = self.web.get(url)
         for _ in range(25):
             if page.is_redirect:
                 target = urljoin(str(page.url), page.headers["location"])
@@ -231,6 +238,12 @@ class Client:
     name: str
     secret: str
     redirect: str
+
+
+def _claims(token: str) -> dict[str, Any]:
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
 
 
 def _text(page: httpx.Response) -> str:

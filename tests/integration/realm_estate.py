@@ -15,6 +15,7 @@ from domicile.api.sso import Directory, IdentityProvider, Mfa, MfaMode, OidcProv
 from domicile.controllers.realm.desired import CALLBACK, CLIENT, Subject, build, realm_name
 from domicile.controllers.realm.discovery import Endpoints
 from domicile.controllers.realm.drift import Drift, compare
+from domicile.controllers.realm.mail import Mail
 from domicile.controllers.realm.repair import Outcome, ensure, observe
 from domicile.controllers.realm.server import Account, IdentityServer
 from tests.integration.directory_server import BASE, BIND_DN, BIND_PASSWORD
@@ -120,13 +121,13 @@ class Upstream:
             )
         return f"{self.issuer}/protocol/saml/descriptor"
 
-    async def user(self, name: str, *groups: str) -> str:
-        """A person with PASSWORD; their id."""
+    async def user(self, name: str, *groups: str, **changes: Any) -> str:
+        """A person with PASSWORD, or with ``changes``; their id."""
         async with self._server.realm(self.realm) as admin:
             for group in groups:
                 if group not in self._groups:
                     self._groups[group] = str(await admin.a_create_group({"name": group}))
-            found: str = await admin.a_create_user(user_named(name))
+            found: str = await admin.a_create_user(user_named(name) | changes)
             for group in groups:
                 await admin.a_group_user_add(found, self._groups[group])
         return found
@@ -154,6 +155,7 @@ class Tenant:
     def __init__(self, server: IdentityServer, **sso: Any) -> None:
         self.server = server
         self.sso = Sso(**sso)
+        self.mail: Mail | None = None
         self.subject = Subject(
             tenant=f"acme{next(_numbers)}",
             tenant_id=secrets.token_hex(16),
@@ -186,17 +188,17 @@ class Tenant:
 
     async def ensure(self, *, changed: bool = False, known: Mapping[str, Endpoints] | None = None) -> Outcome:
         async with self.server.realm(self.realm) as admin:
-            return await ensure(admin, build(self.subject, self.sso), known or {}, changed=changed)
+            return await ensure(admin, build(self.subject, self.sso, self.mail), known or {}, changed=changed)
 
     async def drift(self) -> Drift:
         async with self.server.realm(self.realm) as admin:
-            return compare(build(self.subject, self.sso), await observe(admin, self.realm) or {})
+            return compare(build(self.subject, self.sso, self.mail), await observe(admin, self.realm) or {})
 
-    async def user(self, *roles: str) -> str:
-        """Somebody of the tenant's own, with PASSWORD; their name."""
+    async def user(self, *roles: str, **changes: Any) -> str:
+        """Somebody of the tenant's own, with PASSWORD and a verified address, or with ``changes``; their name."""
         name = somebody()
         async with self.server.realm(self.realm) as admin:
-            user: str = await admin.a_create_user(user_named(name))
+            user: str = await admin.a_create_user(user_named(name) | changes)
             await admin.a_assign_realm_roles(user, [await admin.a_get_realm_role(r) for r in roles])
         return name
 

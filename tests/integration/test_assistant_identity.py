@@ -336,6 +336,7 @@ class Realm:
                 {
                     "username": "ann",
                     "email": "ann@acme.example",
+                    "emailVerified": True,
                     "firstName": "Ann",
                     "lastName": "One",
                     "enabled": True,

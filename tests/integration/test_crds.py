@@ -140,7 +140,8 @@ def test_a_spec_with_every_default_written_out_is_accepted(apiserver: ApiServer)
     apiserver.kubectl("create", "--validate=strict", "-f", "-", stdin=obj)
 
 
-_IDENTITY = {"url": "https://sso.example", "adminUrl": "https://own.sso.example"}
+_MAIL = {"host": "smtp.example", "sender": "no-reply@example", "account": "relay"}
+_IDENTITY = {"url": "https://sso.example", "adminUrl": "https://own.sso.example", "mail": _MAIL}
 _SITE = "spec/sites/0"
 _STORES = f"{_SITE}/stores"
 _PROVIDER = {"name": "p", "models": ["m"]}
@@ -159,6 +160,12 @@ _AT_HOME = "must lie in the site's own cloud and region"
 ZONE_REFUSALS = [
     ("spec/identity", {"url": "https://sso.example"}, "identity.adminUrl is required"),
     ("spec/identity", {"url": "http://sso.example", "adminUrl": "https://keycloak.sso.svc"}, "spec.identity.url"),
+    ("spec/identity", _IDENTITY | {"mail": _MAIL | {"host": "smtp://smtp.example"}}, "spec.identity.mail.host"),
+    ("spec/identity", _IDENTITY | {"mail": _MAIL | {"host": "a" * 64}}, "spec.identity.mail.host"),
+    ("spec/identity", _IDENTITY | {"mail": _MAIL | {"sender": "Bank <no-reply@example>"}}, "spec.identity.mail.sender"),
+    ("spec/identity", _IDENTITY | {"mail": _MAIL | {"account": "../relay"}}, "spec.identity.mail.account"),
+    ("spec/identity", _IDENTITY | {"mail": _MAIL | {"port": 0}}, "spec.identity.mail.port"),
+    ("spec/identity", _IDENTITY | {"mail": _MAIL | {"tls": "none"}}, 'unknown field "spec.identity.mail.tls"'),
     (
         "spec/identity",
         {"url": "https://sso.example:99999", "adminUrl": "https://keycloak.sso.svc"},

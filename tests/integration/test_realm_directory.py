@@ -25,6 +25,7 @@ PEOPLE = {
     "gone": ("staff",),
     "chief": ("chiefs (all)", "staff"),
     "dirk": ("support",),
+    "mailless": ("staff",),
 }
 
 
@@ -71,6 +72,29 @@ async def test_who_left_the_directory_is_out(
     directory.modify(f"dn: uid=gone,ou=people,{BASE}\nchangetype: delete\n")
     with pytest.raises(DeniedError):
         await log_in(gone.elsewhere(), tenant)
+
+
+async def test_nobody_of_a_directory_is_asked_for_an_address(
+    keycloak: KeycloakServer, tenant: Tenant, directory: directory_server.Directory
+) -> None:
+    directory.modify(f"dn: uid=mailless,ou=people,{BASE}\nchangetype: modify\ndelete: mail\n")
+    assert (await log_in(Person(keycloak, "mailless", PASSWORD), tenant))["roles"] == ["member"]
+    async with tenant.server.realm(tenant.realm) as admin:
+        (dora,) = await admin.a_get_users({"username": "dora", "exact": True})
+        assert (dora["email"], dora["emailVerified"]) == ("dora@bank.example", True)
+
+
+async def test_beside_a_directory_no_account_of_the_tenants_own_gets_in_unless_it_is_asked_for(
+    identity: IdentityServer, keycloak: KeycloakServer, directory: directory_server.Directory
+) -> None:
+    tenant = Tenant(identity)
+    federate(tenant, directory.url)
+    await tenant.ensure()
+    ann = Person(keycloak, await tenant.user("owner"), PASSWORD)
+    with pytest.raises(DeniedError, match="Access denied"):
+        await log_in(ann, tenant)
+    assert ann.asked == ["password"]
+    assert (await log_in(Person(keycloak, "dan", PASSWORD), tenant))["acr"] == "mfa"
 
 
 async def test_a_role_goes_with_its_mapping(

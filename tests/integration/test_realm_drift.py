@@ -170,6 +170,23 @@ async def _no_enrolment(admin: KeycloakAdmin, tenant: Tenant) -> None:
     await admin.a_update_required_action("CONFIGURE_TOTP", {**found, "enabled": False})
 
 
+async def _no_verification(admin: KeycloakAdmin, tenant: Tenant) -> None:
+    found = await admin.a_get_required_action_by_alias("VERIFY_EMAIL")
+    assert found is not None
+    await admin.a_update_required_action("VERIFY_EMAIL", {**found, "enabled": False})
+
+
+async def _other_mail_server(admin: KeycloakAdmin, tenant: Tenant) -> None:
+    evil = {"host": "mail.evil.example", "port": "465", "ssl": "true", "from": "no-reply@evil.example"}
+    await admin.a_update_realm(tenant.realm, {"smtpServer": evil})
+
+
+async def _lasting_links(admin: KeycloakAdmin, tenant: Tenant) -> None:
+    found = await admin.a_get_realm(tenant.realm)
+    lasting = {**found["attributes"], "actionTokenGeneratedByUserLifespan.verify-email": "864000"}
+    await admin.a_update_realm(tenant.realm, {"attributes": lasting})
+
+
 async def _directory(admin: KeycloakAdmin, tenant: Tenant) -> None:
     config = {
         "vendor": ["other"],
@@ -295,6 +312,7 @@ _LOOSE_SETTINGS: Object = {
     "minimumQuickLoginWaitSeconds": 0,
     "bruteForceStrategy": "LINEAR",
     "organizationsEnabled": True,
+    "verifyEmail": False,
 }
 _LOOSE_CLIENT: Object = {
     "bearerOnly": True,
@@ -326,6 +344,9 @@ _TAMPERED: dict[str, tuple[Tamper, str]] = {
     "actions: one more": (_more_actions, "required action delete_credential"),
     "actions: no enrolment": (_no_enrolment, "required action CONFIGURE_TOTP"),
     "actions: enrolment gone": (_remove_enrolment, "required action CONFIGURE_TOTP"),
+    "actions: no verification": (_no_verification, "required action VERIFY_EMAIL"),
+    "mail: a server of somebody's": (_other_mail_server, "setting smtpServer"),
+    "mail: links that last": (_lasting_links, "setting attributes"),
     "a directory": (_directory, "user storage directory"),
     "client: another flow": (_other_flow_for_client, f"client {CLIENT} (authenticationFlowBindingOverrides)"),
     "client: other levels": (_other_levels_for_client, f"client {CLIENT} (attributes)"),

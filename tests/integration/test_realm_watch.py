@@ -241,6 +241,9 @@ async def test_the_account_for_emergencies_is_an_owners_and_each_login_of_it_is_
     async with tenant.server.realm(tenant.realm) as admin:
         assert not (await logins.break_glass(admin, "nobody-at-all", begun)).usable
         assert not (await logins.break_glass(admin, member, begun)).usable
+        for unverified in ({"emailVerified": False}, {"email": ""}):
+            stranded = await tenant.user("owner", **unverified)
+            assert not (await logins.break_glass(admin, stranded, begun)).usable
         assert await logins.break_glass(admin, owner, begun) == watch.BreakGlass(usable=True)
     await log_in(Person(keycloak, member, PASSWORD), tenant)
     await log_in(Person(keycloak, owner, PASSWORD), tenant)

@@ -18,8 +18,9 @@ from domicile.controllers.realm.desired import CALLBACK, CLIENT, Subject
 from domicile.controllers.tenant.gather import Gatherer
 from examples.assistant import identity, trust
 from tests import identities
-from tests.integration.apiserver import free_port
+from tests.integration.apiserver import Authority, free_port
 from tests.integration.identity_server import Client, DeniedError, Person
+from tests.integration.mail_server import mail_boxes
 from tests.integration.realm_estate import PASSWORD, Upstream, connect, user_named
 from tests.integration.test_tenant import API, Object, World, keys, world  # noqa: F401  fixtures
 from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
@@ -40,7 +41,7 @@ class Door:
         (of.identity / f"{of.zone_name}.pem").write_bytes(keycloak.authority.read_bytes())
         self.server = connect(keycloak)
 
-    def apply_zone(self, **identity: str) -> None:
+    def apply_zone(self, **identity: Any) -> None:
         self.world.apply_zone(identity={"url": self.keycloak.url, "adminUrl": self.keycloak.url, **identity})
 
     def apply(self, **sso: Any) -> None:
@@ -61,9 +62,9 @@ class Door:
             found: Object = await admin.a_get_realm(name)
         return found
 
-    async def add_user(self, name: str, role: str) -> None:
+    async def add_user(self, name: str, role: str, **changes: Any) -> None:
         async with self.server.realm(await self.realm()) as admin:
-            user = await admin.a_create_user(user_named(name))
+            user = await admin.a_create_user(user_named(name) | changes)
             await admin.a_assign_realm_roles(user, [await admin.a_get_realm_role(role)])
 
     def secret(self) -> str:
@@ -116,6 +117,39 @@ async def test_a_tenants_people_log_in_by_a_realm_of_its_own(door: Door) -> None
     claims = await door.log_in("ann")
     assert (claims["acr"], claims["roles"], claims["aud"]) == ("mfa", ["owner"], CLIENT)
     assert claims["iss"] == f"{door.keycloak.url}/realms/{await door.realm()}"
+
+
+async def test_a_tenant_is_told_why_no_address_can_be_verified_until_the_mail_server_takes_mail(door: Door) -> None:
+    async def told(**zone: Any) -> tuple[str, str, str]:
+        door.apply_zone(**zone)
+        # Zones are read from memory until one changes.
+        await door.world.controllers.reconcile("ResidencyZone", door.world.zone_name)
+        found = (await door.world.reconcile())["EmailVerifiable"]
+        return found["status"], found["reason"], found["message"]
+
+    door.apply(localUsers=True)
+    assert (await told())[:2] == ("False", "NoMailServer")
+    async with mail_boxes(Authority(door.keycloak.authority.parent)) as boxes:
+        mail = boxes.server.to_wire()
+        status, reason, message = await told(mail=mail)
+        assert (status, reason, "relay.mail.json" in message) == ("False", "MailAccountMissing", True)
+        account = door.world.identity / "relay.mail.json"
+        account.write_text(json.dumps({"user": "relay", "password": "wrong"}))
+        status, reason, message = await told(mail=mail)
+        assert (status, reason, "relay.mail.json" in message) == ("False", "MailLoginRefused", True)
+        assert (await told(mail=mail | {"port": free_port()}))[:2] == ("False", "MailServerUnreachable")
+
+        account.write_text(boxes.mail.account.model_dump_json())
+        assert await told(mail=mail) == ("True", "Verifiable", "The mail server took the operator's login and sender.")
+        await door.add_user("ann", "owner", emailVerified=False)
+        ann = Person(door.keycloak, "ann", PASSWORD)
+        with pytest.raises(DeniedError, match="verify your email address"):
+            await asyncio.to_thread(ann.log_in, await door.realm(), door.client())
+        claims = await asyncio.to_thread(ann.follow, await boxes.link("ann@corp.example"))
+        assert claims["roles"] == ["owner"]
+        shown = json.dumps(door.world.apiserver.get("assistanttenant", door.world.tenant)["status"])
+        assert boxes.password not in shown
+        assert "ann@" not in shown
 
 
 async def test_every_well_known_provider_says_which_secret_it_lacks(door: Door) -> None:

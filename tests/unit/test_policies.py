@@ -61,8 +61,10 @@ STAFF = {
 }
 GRANT = {"group": "g", "role": "manager", "assistants": ["nobody", "helpdesk", "elsewhere"]}
 ISSUER = "https://sso.example/realms/bank-01234567"
+IDENTITY = {"url": "https://sso.example", "mail": {"host": "smtp.example", "sender": "no-reply@example"}}
 NO_IDENTITY = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec())
-WITH_IDENTITY = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec(identity={"url": "https://sso.example"}))
+WITH_IDENTITY = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec(identity=IDENTITY))
+WITHOUT_MAIL = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec(identity={"url": "https://sso.example"}))
 
 
 def sso(
@@ -253,6 +255,16 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
         False,
         "staff: no answer.",
     ),
+    (sso(zone=WITHOUT_MAIL), "EmailVerifiable", "False", "NoMailServer", False, "add spec.identity.mail"),
+    (
+        sso(realm=RealmState("i", mail=("MailLoginRefused", "It says no."))),
+        "EmailVerifiable",
+        "False",
+        "MailLoginRefused",
+        False,
+        "It says no. Until then only accounts log in",
+    ),
+    (sso(realm=None), "EmailVerifiable", "Unknown", "AwaitingRealm", False, "SSOConfigured"),
     (sso(certificate=None), "FrontDoorReady", "False", "CertificateMissing", False, "Secret bank-tls"),
     (
         sso(certificate=Certificate(NOW, ("CertificateExpired", "tls.crt has expired"))),
@@ -311,7 +323,7 @@ def test_every_condition_has_a_verdict_whatever_is_wrong() -> None:
     for changes, *_ in CASES:
         verdicts = policies.judge(view(**changes))
         kinds = [v.type for v in verdicts]
-        assert len(kinds) == len(set(kinds)) == 9
+        assert len(kinds) == len(set(kinds)) == 10
 
 
 @pytest.mark.parametrize(
@@ -324,6 +336,14 @@ def test_every_condition_has_a_verdict_whatever_is_wrong() -> None:
 )
 def test_a_missing_proof_is_no_fault_at_first_nor_in_an_outage_nor_at_the_standby(changes: dict[str, Any]) -> None:
     assert verdict(view(**changes), "ReplicationHealthy").status == "True"
+
+
+def test_addresses_are_verifiable_or_no_matter_and_no_mail_server_keeps_nobody_from_being_served() -> None:
+    assert verdict(view(**sso()), "EmailVerifiable").reason == "Verifiable"
+    for changes in (sso(local_users=False, zone=WITHOUT_MAIL), {}):
+        assert verdict(view(**changes), "EmailVerifiable").reason == "NotAskedFor"
+    silent = view(**sso(zone=WITHOUT_MAIL))
+    assert policies.ready(silent, policies.judge(silent)).status == "True"
 
 
 def test_people_can_log_in_and_are_told_where() -> None:

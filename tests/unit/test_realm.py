@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domicile.api.sso import IdentityProvider, Mfa, MfaMode, OidcProvider, PersonRole, RoleMapping, Session, Sso
+from domicile.api.zone import MailServer
 from domicile.controllers.realm import birth, flows
 from domicile.controllers.realm.desired import Desired, Subject, build, realm_name
 from domicile.controllers.realm.drift import Drift, compare, holds
 from domicile.controllers.realm.flows import Flow, Part, Step
+from domicile.controllers.realm.mail import Mail, MailAccount
 from domicile.controllers.realm.providers import grant
+from domicile.controllers.realm.sessions import must_end
 
 SUBJECT = Subject(
     tenant="bank",
@@ -72,11 +75,11 @@ def test_every_flow_leads_through_the_second_level_or_nowhere(local_users: bool)
 
 def test_another_way_in_is_another_flow_and_another_session_length_is_none() -> None:
     aliases = {
-        *(flows.browser(passwords=passwords).alias for passwords in (True, False)),
+        *(flows.browser(own=own, directories=some).alias for own in (True, False) for some in (True, False)),
         flows.after_login_local().alias,
         flows.after_login_upstream().alias,
     }
-    assert len(aliases) == 4
+    assert len(aliases) == 6
     short = Sso(local_users=True, session=Session(idle_seconds=300, max_seconds=600))
     assert build(SUBJECT, short).flows == build(SUBJECT, Sso(local_users=True)).flows
 
@@ -91,7 +94,7 @@ def test_one_mapper_for_each_role_knows_all_its_groups() -> None:
     )
     found = mappers(build(SUBJECT, Sso(identity_providers=[corp])))
     people = {"owner", "admin", "manager", "member"}
-    assert found.keys() == {"username", "federated", *people, grant("sales"), grant("helpdesk")}
+    assert found.keys() == {"username", "federated", "no-email", *people, grant("sales"), grant("helpdesk")}
     [nobody] = json.loads(found["owner"]["config"]["claims"])
     assert not any(re.fullmatch(nobody["value"], g) for g in ("", "a", "owner"))
     [claim] = json.loads(found["member"]["config"]["claims"])
@@ -201,6 +204,59 @@ def export(desired: Desired) -> dict[str, Any]:
         )
     )
     return wire
+
+
+def test_mail_is_handed_in_over_tls_only_and_only_for_accounts_of_the_tenants_own() -> None:
+    server = MailServer(host="smtp.eu.example", sender="no-reply@eu.example")
+    own, mail = Sso(local_users=True), Mail(server, MailAccount(user="relay", password="p"))
+    named = {"host": "smtp.eu.example", "port": "465", "from": "no-reply@eu.example", "ssl": "true"}
+    assert build(SUBJECT, own, Mail(server)).settings["smtpServer"] == named
+    login = {"auth": "true", "user": "relay", "password": "p"}
+    assert build(SUBJECT, own, mail).settings["smtpServer"] == named | login
+    for desired in (build(SUBJECT, Sso(), mail), build(SUBJECT, own)):
+        assert desired.settings["smtpServer"] == {}
+    verified = {s.local_users: build(SUBJECT, s).settings["verifyEmail"] for s in (own, Sso())}
+    assert verified == {True: True, False: False}
+
+
+def test_a_mail_server_is_compared_both_ways_but_for_its_password() -> None:
+    server = MailServer(host="smtp.eu.example", sender="no-reply@eu.example")
+    desired = build(SUBJECT, Sso(local_users=True), Mail(server, MailAccount(user="relay", password="p")))
+    wanted = desired.settings["smtpServer"]
+    for observed, same in (
+        (wanted | {"password": "**********"}, True),
+        (wanted | {"replyTo": ""}, True),
+        (wanted | {"debug": "true"}, False),
+        (wanted | {"host": "smtp.us.example"}, False),
+        ({k: v for k, v in wanted.items() if k != "password"}, False),
+        ({}, False),
+        (None, False),
+    ):
+        drift = compare(desired, export(desired) | {"smtpServer": observed})
+        assert drift.settings == (() if same else ("smtpServer",)), observed
+    none = build(SUBJECT, Sso(local_users=True))
+    assert compare(none, export(none) | {"smtpServer": wanted}).settings == ("smtpServer",)
+    assert compare(none, export(none) | {"smtpServer": None}).settings == ()
+
+
+def test_sessions_end_where_links_may_have_gone_elsewhere() -> None:
+    server = MailServer(host="smtp.eu.example", sender="no-reply@eu.example")
+    desired = build(SUBJECT, Sso(local_users=True), Mail(server))
+    wanted = desired.settings["smtpServer"]
+    for observed, ends in (
+        ({}, False),
+        (None, False),
+        (wanted | {"auth": "true", "user": "relay", "password": "**********"}, False),
+        (wanted | {"from": "other@eu.example"}, False),
+        (wanted | {"host": "smtp.us.example"}, True),
+        (wanted | {"port": "466"}, True),
+        ({k: v for k, v in wanted.items() if k != "ssl"} | {"starttls": "true"}, True),
+    ):
+        found = export(desired) | {"smtpServer": observed}
+        assert must_end(desired, found, compare(desired, found)) is ends, observed
+    none = build(SUBJECT, Sso(local_users=True))
+    found = export(none) | {"smtpServer": wanted}
+    assert must_end(none, found, compare(none, found))
 
 
 def test_what_a_realm_is_born_with_needs_no_mending() -> None:
