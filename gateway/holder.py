@@ -153,21 +153,23 @@ class Keeper:
 
     async def _ask(self, session: aiohttp.ClientSession) -> None:
         asked_at = self._holder.now()
-        tls = self._credentials.context() if self._credentials else None
-        if self._credentials and tls is None:
-            self._holder.refuse(Refusal("NoCertificate", "This pod has no certificate to ask the lease agent by."))
-            return
-        try:
-            async with session.get(self._url, allow_redirects=False, ssl=tls or True) as response:
-                answer = parse(self._tenant, response.status, await _bounded(response.content))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-            answer = None
+        answer = await self._answer(session)
         if isinstance(answer, Grant):
             self._holder.take(answer, asked_at)
         elif isinstance(answer, Refusal):
             self._holder.refuse(answer)
         self._tell()
         self._reschedule()
+
+    async def _answer(self, session: aiohttp.ClientSession) -> Grant | Refusal | None:
+        tls = self._credentials.context() if self._credentials else None
+        if self._credentials and tls is None:
+            return Refusal("NoCertificate", "This pod has no certificate to ask the lease agent by.")
+        try:
+            async with session.get(self._url, allow_redirects=False, ssl=tls or True) as response:
+                return parse(self._tenant, response.status, await _bounded(response.content))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            return None
 
     def _pause(self) -> float:
         remaining = self._holder.remaining()

@@ -19,7 +19,7 @@ from domicile.credentials import Credentials, connecting
 from domicile.gateway.proxy import _waiting_below
 from domicile.listener import ANYWHERE, receiving
 from tests.integration.apiserver import free_port
-from tests.integration.guard_estate import LEASE, Estate, boot, drain, running, ticking
+from tests.integration.guard_estate import LEASE, Estate, boot, drain, end, running, start_guard, ticking
 from tests.pods import DOOR, GUARD, PODS, authority, calling, certificates, mounted
 
 SLACK = 0.75
@@ -170,6 +170,21 @@ async def test_broken_files_change_nothing(house: Estate, tls: Path) -> None:
     assert await house.get("/", ssl=calling(DOOR)) == 200
     (tls / "ca.crt").unlink()
     assert await house.get("/", ssl=calling(DOOR)) == 200
+
+
+async def test_without_a_certificate_there_is_no_lease_and_the_guard_says_why(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    guard, port = await start_guard("https://localhost:9", 9, DOMICILE_TLS=str(tmp_path / "empty"))
+    try:
+        async with asyncio.timeout(20), aiohttp.ClientSession() as client:
+            reason = ""
+            while reason != "NoCertificate":
+                async with client.get(f"http://127.0.0.1:{port}/domicile/lease") as response:
+                    assert response.status == 503
+                    reason = (await response.json())["reason"]
+                await asyncio.sleep(0.05)
+    finally:
+        await end(guard)
 
 
 async def test_a_stream_is_cut_when_the_lease_ends(house: Estate) -> None:
