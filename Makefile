@@ -42,7 +42,7 @@ $(EDITABLE): $(LOCKED)
 build: setup ## Build the testbed's servers and the images (30 min cold on 2 cores, seconds after)
 	@echo "build: servers and images; cold about 30 min on 2 cores, seconds when cached in $(CACHE)"
 	@$(BIN)/python -m tests.testbed.build
-	@$(BIN)/python -m tests.testbed.keycloak
+	@$(BIN)/python -m images.keycloak
 	@$(BIN)/python -m tests.testbed.rootfs
 	@$(BIN)/python -m images.build
 

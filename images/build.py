@@ -15,10 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from images import keycloak
 from images.archive import FORMAT, Config, write_image, write_layer
 from images.layers import base, cached, debian, digest, distributions, folder
 from images.sources import (
     ROOT,
+    database_sources,
     door_sources,
     example_sources,
     lock_subset,
@@ -48,6 +50,12 @@ _DOOR_PACKAGES = {
 _DOOR_MORE = ("python3", "ca-certificates", "usr-is-merged")
 # Helpers of Apache that nobody calls are all that need Perl: a third of the layer.
 _NO_PERL = "rm -rf usr/share/perl usr/share/perl5 usr/lib/*/perl usr/lib/*/perl5"
+_DATABASE_PACKAGES = {"postgresql-15": "15.20-0+deb12u1"}
+# The cluster that the package makes belongs to nobody here.
+_NO_CLUSTER = f"rm -rf var/lib/postgresql etc/postgresql && {_NO_PERL}"
+_KEYCLOAK_PACKAGES = {"openjdk-17-jre-headless": "17.0.21.1+2-1~deb12u1"}
+# Java's package wants to link a page of a manual into a folder that no image has.
+_MANUALS = "mkdir -p usr/share/man/man1"
 _SESSIONS_PACKAGES = {"redis-server": "5:7.0.15-1~deb12u10"}
 
 
@@ -127,6 +135,30 @@ def _sessions() -> list[Path]:
     ]
 
 
+def _database() -> list[Path]:
+    system = debian(
+        "database-debian", (*_DATABASE_PACKAGES, "python3", "usr-is-merged"), _DATABASE_PACKAGES, _NO_CLUSTER
+    )
+    return [system, _files_layer("database", database_sources())]
+
+
+def _keycloak() -> list[Path]:
+    packages = (*_KEYCLOAK_PACKAGES, "ca-certificates", "usr-is-merged")
+    system = debian("keycloak-debian", packages, _KEYCLOAK_PACKAGES, "rm -rf usr/share/man", _MANUALS)
+    home = keycloak.home(keycloak.ON_POSTGRESQL)
+
+    def make(path: Path) -> None:
+        files: dict[str, Path | bytes] = {
+            f"opt/keycloak/{file.relative_to(home)}": file for file in home.rglob("*") if file.is_file()
+        }
+        write_layer(path, files, frozenset({"opt/keycloak/bin/kc.sh"}))
+
+    return [
+        system,
+        cached(folder() / "layers" / f"keycloak-{digest(FORMAT, home.name)}.tar", "layer keycloak", 5, make),
+    ]
+
+
 IMAGES = {
     "pause": Image("1", _pause, Config(("/pause",))),
     "coredns": Image("1", _coredns, Config(("/coredns",))),
@@ -142,6 +174,14 @@ IMAGES = {
     ),
     "sessions": Image(
         _version(), _sessions, Config(("python3", "-P", "-m", "domicile.gateway.session_store"), (), _PYTHON_ENV)
+    ),
+    "database": Image(
+        _version(), _database, Config(("python3", "-P", "-m", "domicile.gateway.database"), (), _PYTHON_ENV)
+    ),
+    "keycloak": Image(
+        _version(),
+        _keycloak,
+        Config(("/opt/keycloak/bin/kc.sh", "start", "--optimized"), (), {"HOME": _PYTHON_ENV["HOME"]}),
     ),
     "model-provider": Image(_version(), _provider, Config(("python3", "-P", "-m", "provider"), (), _PYTHON_ENV)),
 }

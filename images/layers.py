@@ -109,16 +109,21 @@ def base() -> Path:
     return debian("base", _BASE_PACKAGES)
 
 
-def debian(name: str, packages: Sequence[str], oldest: Mapping[str, str] | None = None, trim: str = "") -> Path:
+def debian(
+    name: str, packages: Sequence[str], oldest: Mapping[str, str] | None = None, trim: str = "", prepare: str = ""
+) -> Path:
     """A whole Debian of the essential and the named ``packages``, as one layer.
 
-    ``oldest``: by package, the lowest version that will do. ``trim``: shell words, run in its root when all is there.
+    ``oldest``: by package, the lowest version that will do. ``trim``: shell words, run in its root when all is there;
+    ``prepare``: before the named packages are.
     Raises SystemExit where the mirror has an older one.
     """
     include = (f"--include={','.join(packages)}",)
     hooks = tuple(f"--customize-hook={_at_least(package, version)}" for package, version in (oldest or {}).items())
     if trim:
         hooks += (f"--customize-hook=cd $1 && {trim}",)
+    if prepare:
+        hooks += (f"--essential-hook=cd $1 && {prepare}",)
 
     def make(path: Path) -> None:
         if not shutil.which("mmdebstrap"):

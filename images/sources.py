@@ -114,10 +114,15 @@ def _supervisors(*names: str) -> dict[str, Path | bytes]:
 
 
 def door_sources() -> dict[str, Path | bytes]:
-    """The supervisors of the front door and of its tunnel to the session store, which need nothing but Python."""
-    return _supervisors("door", "error_log", "tunnel")
+    """The supervisors of front door and gate, and of the tunnel to the session store, which need nothing but Python."""
+    return _supervisors("door", "error_log", "gate", "httpd", "tunnel")
 
 
 def sessions_sources() -> dict[str, Path | bytes]:
     """The session store's supervisor and its config; who may do what in it comes as a mounted Secret."""
     return {**_supervisors("session_store"), "usr/local/etc/redis.conf": ROOT / "images" / "sessions.conf"}
+
+
+def database_sources() -> dict[str, Path | bytes]:
+    """The supervisor of the identity server's PostgreSQL."""
+    return _supervisors("database")

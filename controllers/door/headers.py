@@ -38,14 +38,14 @@ _FAMILIES = "(?:oidc|domicile|forwarded|x[-_]forwarded|x[-_]real[-_]ip|x[-_]clie
 
 def arriving(door: Door) -> list[str]:
     """The lines that look at a request before anything else does."""
-    dropped = [spelt for name in (*_OURS, *_TOLD_BY_PROXIES) for spelt in _spellings(name)]
+    dropped = _dropped(*_OURS, *_TOLD_BY_PROXIES)
     if door.edge.cidrs:
         dropped.remove(_FOR)
     # The firewall looks before mod_headers drops anything.
     forged = f"(?i)^(?!(?:{'|'.join((*dropped, _FOR))})$){_FAMILIES}"
     return [
         *_edge(door.edge.cidrs),
-        *(f"RequestHeader unset {name} early" for name in dropped),
+        *_unset_early(dropped),
         # mod_auth_openidc takes people back, after the login, to the port that it is told here, or that it listens on.
         f"RequestHeader set X-Forwarded-Port {door.port} early",
         "OIDCXForwardedHeaders X-Forwarded-Port",
@@ -54,11 +54,47 @@ def arriving(door: Door) -> list[str]:
         # Some servers drop what follows ";" and read "\\" as "/": they would see another path than the rules.
         'RewriteCond %{REQUEST_URI} "[;\\x5c]"',
         "RewriteRule ^ - [R=400,L]",
-        # "Connection: close, Domicile-Identity" would make the proxy drop that header (RFC 9110, section 7.6.1).
+        *ordinary_connection(),
+    ]
+
+
+def ordinary_connection() -> list[str]:
+    """The lines that refuse "Connection: close, Domicile-Identity", which would make the proxy drop that header.
+
+    RFC 9110, section 7.6.1.
+    """
+    return [
         'RewriteCond %{HTTP:Connection} "!^$"',
         'RewriteCond %{HTTP:Connection} "!^[ ,]*(?:(?:close|keep-alive|upgrade|te)[ ,]*)+$" [NC]',
         "RewriteRule ^ - [R=400,L]",
     ]
+
+
+def unvouched(*more: str) -> list[str]:
+    """The lines that drop what clients say in the place of proxies, and the headers ``more``."""
+    return _unset_early(_dropped(*_TOLD_BY_PROXIES, *more))
+
+
+def vouched(public: str) -> list[str]:
+    """The lines for what the server behind is told of where a request came from. Raises ValueError."""
+    return [
+        "ProxyAddHeaders Off",
+        "RequestHeader set X-Forwarded-Proto https",
+        f'RequestHeader set X-Forwarded-Host "{host(public, "host")}"',
+    ]
+
+
+def lasting(hsts_seconds: int) -> str:
+    """The line by which browsers never come without TLS again. Raises ValueError."""
+    return f'Header always set Strict-Transport-Security "max-age={whole(hsts_seconds, "hsts_seconds")}"'
+
+
+def _dropped(*names: str) -> list[str]:
+    return [spelt for name in names for spelt in _spellings(name)]
+
+
+def _unset_early(names: Sequence[str]) -> list[str]:
+    return [f"RequestHeader unset {name} early" for name in names]
 
 
 def _spellings(name: str) -> list[str]:
@@ -80,19 +116,16 @@ def _edge(cidrs: Sequence[str]) -> list[str]:
 
 def departing(door: Door) -> list[str]:
     """The lines for what assistants are told, whatever the path, and for what browsers are told with each answer."""
-    whole(door.hsts_seconds, "hsts_seconds")
     mine = f"{COOKIE}[^=;]*=[^;]*"
     return [
-        "ProxyAddHeaders Off",
         *(f"RequestHeader unset {name}" for name in (_FOR, COUNTED_CLIENT)),
-        "RequestHeader set X-Forwarded-Proto https",
-        f'RequestHeader set X-Forwarded-Host "{host(door.host, "host")}"',
+        *vouched(door.host),
         f'RequestHeader edit* Cookie "(?:^|; *){mine}" ""',
         'RequestHeader edit Cookie "^; *" ""',
         "RequestHeader unset Cookie \"expr=%{HTTP_COOKIE} == ''\"",
         # An assistant's answer sets no cookie of the door's; one without a name is sent as what it holds.
         f'Header edit Set-Cookie "(?i)^[ =;]*{COOKIE}.*$" "dropped=; Max-Age=0"',
-        f'Header always set Strict-Transport-Security "max-age={door.hsts_seconds}"',
+        lasting(door.hsts_seconds),
         *_unless_said("X-Content-Type-Options", "nosniff"),
         *_unless_said("Referrer-Policy", "same-origin"),
         *_unless_said("X-Frame-Options", "SAMEORIGIN"),

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from itertools import chain
 
-from domicile.controllers.door import firewall, headers, limits, login
+from domicile.controllers.door import firewall, headers, limits, login, server
 from domicile.controllers.door.door import ADMINISTRATORS, EVERYWHERE, OWN, Assistant, Door, PathRule, Secrets
-from domicile.controllers.door.words import address, host, label, path_pattern, quoted_secret, whole
+from domicile.controllers.door.words import address, label, path_pattern, quoted_secret, whole
 
 __all__ = ["Door", "Secrets", "render", "render_secrets"]
 
-RUNTIME = "/tmp/door"  # noqa: S108 - the pod's own scratch volume
 # mod_remoteip before mod_headers: at the same point of a request they run in this order.
 _MODULES = (
     "remoteip", "mpm_event", "authn_core", "authz_core", "authz_user", "alias", "headers", "proxy", "proxy_http",
@@ -43,19 +42,21 @@ def render(door: Door) -> str:
     body = whole(door.limits.body_bytes, "body_bytes")
     parts = (
         _server(door, body),
-        _log(),
+        server.log({"assistant": "%{assistant}e"}),
         login.provider(door),
-        firewall.directives(body, door.exclusions, RUNTIME),
-        limits.everywhere(door),
-        _health(door),
+        firewall.directives(body, door.exclusions, server.RUNTIME),
+        limits.everywhere(door.limits, bool(door.edge.cidrs)),
+        server.health(door.health_port, "SecRuleEngine Off"),
         # Without a name of its own it would send browsers to the port that it listens on.
-        [f"<VirtualHost *:{door.https_port}>", _name(door)],
-        _tls(door),
+        [f"<VirtualHost *:{door.https_port}>", server.name(door.host)],
+        server.logged(firewall.METHODS),
+        server.tls(),
+        server.clients("edge/ca.crt") if door.edge.client_ca else [],
         _way_in(),
         ["RewriteEngine On"],
         headers.arriving(door),
-        _hosts(door),
-        limits.here(door),
+        server.only(door.host),
+        limits.here(door.limits),
         headers.departing(door),
         # What nobody has opened below is closed.
         ["<Location />", "Require all denied", "</Location>"],
@@ -80,92 +81,12 @@ def render_secrets(secrets: Secrets) -> str:
 
 def _server(door: Door, body: int) -> list[str]:
     return [
-        f"Listen {whole(door.https_port, 'https_port', 65535)} https",
-        f"Listen {whole(door.health_port, 'health_port', 65535)} http",
-        # Debian 12 has not linked mod_qos with the library that it needs.
-        "LoadFile /usr/lib/x86_64-linux-gnu/libpcre.so.3",
-        *(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in _MODULES),
-        _name(door),
-        f"PidFile {RUNTIME}/httpd.pid",
-        f"DefaultRuntimeDir {RUNTIME}",
-        f"Mutex file:{RUNTIME} default",
-        f"QS_SemMemFile {RUNTIME}",
-        f"SSLSessionCache shmcb:{RUNTIME}/tls(512000)",
-        "ServerTokens Prod",
-        "ServerSignature Off",
-        "TraceEnable Off",
-        "HttpProtocolOptions Strict",
-        "UseCanonicalName On",
-        "StartServers 2",
-        "ServerLimit 8",
-        "ThreadsPerChild 64",
-        "MinSpareThreads 32",
-        "MaxSpareThreads 192",
-        "MaxRequestWorkers 512",
-        "GracefulShutdownTimeout 25",
-        "Timeout 60",
-        "KeepAliveTimeout 15",
-        "MaxKeepAliveRequests 0",
-        "RequestReadTimeout handshake=5-10,MinRate=500 header=10-20,MinRate=500 body=10,MinRate=1000",
-        "LimitRequestLine 8190",
-        "LimitRequestFields 64",
-        "LimitRequestFieldSize 8190",
-        f"LimitRequestBody {body}",
-        *(f'ErrorDocument {status} "{text}"' for status, text in _PAGES.items()),
+        server.listen(door.https_port, "https", "https_port"),
+        server.listen(door.health_port, "http", "health_port"),
+        server.name(door.host),
+        f"SSLSessionCache shmcb:{server.RUNTIME}/tls(512000)",
+        *server.core(_MODULES, body, _PAGES),
     ]
-
-
-def _name(door: Door) -> str:
-    """What it calls itself in redirects: the name and the port that browsers see."""
-    return f'ServerName "https://{host(door.host, "host").removesuffix(f":{door.port}")}:{door.port}"'
-
-
-def _log() -> list[str]:
-    # Neither who asked nor what for: no address, no user, no path but the assistant's name, no query.
-    texts = {
-        "time": "%{%Y-%m-%dT%H:%M:%S}t.%{msec_frac}tZ",
-        "request": "%{UNIQUE_ID}e",
-        "method": "%{method}e",
-        "assistant": "%{assistant}e",
-    }
-    numbers = {"status": "%>s", "bytes": "%B", "ms": "%{ms}T"}
-    fields = [f'"{k}":"{v}"' for k, v in texts.items()] + [f'"{k}":{v}' for k, v in numbers.items()]
-    return [
-        "LogLevel warn",
-        "ErrorLog /dev/stderr",
-        # The supervisor keeps the codes of these lines and drops their text, which may quote a request.
-        'ErrorLogFormat "door|%-m|%-l|%-{UNIQUE_ID}e|%M"',
-        f"LogFormat '{{{','.join(fields)}}}' door",
-    ]
-
-
-def _health(door: Door) -> list[str]:
-    return [
-        f"<VirtualHost *:{door.health_port}>",
-        "SecRuleEngine Off",
-        "RewriteEngine On",
-        "RewriteRule ^/healthz$ - [R=200,L]",
-        "RewriteRule ^ - [R=404,L]",
-        'ErrorDocument 200 "ok"',
-        "</VirtualHost>",
-    ]
-
-
-def _tls(door: Door) -> list[str]:
-    lines = [
-        "CustomLog /dev/stdout door",
-        # A method is any word that a client chooses.
-        f'SetEnvIf Request_Method "^({"|".join(firewall.METHODS)})$" method=$1',
-        "SSLEngine On",
-        "SSLCertificateFile tls/tls.crt",
-        "SSLCertificateKeyFile tls/tls.key",
-        "SSLProtocol -all +TLSv1.2 +TLSv1.3",
-        "SSLCipherSuite ECDHE+AESGCM:ECDHE+CHACHA20",
-        "SSLSessionTickets Off",
-    ]
-    if door.edge.client_ca:
-        lines += ["SSLVerifyClient require", "SSLVerifyDepth 3", "SSLCACertificateFile edge/ca.crt"]
-    return lines
 
 
 def _way_in() -> list[str]:
@@ -179,11 +100,6 @@ def _way_in() -> list[str]:
         "SSLProxyCACertificateFile pods/ca.crt",
         "SSLProxyMachineCertificateFile pods/identity.pem",
     ]
-
-
-def _hosts(door: Door) -> list[str]:
-    names = {door.host} if ":" in door.host else {door.host, f"{door.host}:443"}
-    return [*(f'RewriteCond %{{HTTP_HOST}} "!={name}" [NC]' for name in sorted(names)), "RewriteRule ^ - [R=421,L]"]
 
 
 def _start(door: Door) -> list[str]:

@@ -167,7 +167,7 @@ def _claims(external: ExternalIssuer) -> Claims:
 def _endpoints(identity: IdentityServer, realm: str) -> Endpoints:
     """Where people log in by the public name, the door asks the site's own server."""
     public = f"{identity.url.removesuffix('/')}/realms/{realm}"
-    own = f"{(identity.admin_url or identity.url).removesuffix('/')}/realms/{realm}/protocol/openid-connect"
+    own = f"{identity.for_doors}/realms/{realm}/protocol/openid-connect"
     return Endpoints(
         issuer=public,
         authorization=f"{public}/protocol/openid-connect/auth",

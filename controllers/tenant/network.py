@@ -93,7 +93,7 @@ def _identity_rule(view: TenantView) -> list[Object]:
         return []
     if identity.pods is not None:
         return _rules("to", [_pods(identity.pods.namespace, identity.pods.labels)], identity.pods.port)
-    port = urlsplit(identity.admin_url or identity.url).port or 443
+    port = urlsplit(identity.for_doors).port or 443
     return _rules("to", [{"ipBlock": {"cidr": c}} for c in sorted(identity.cidrs)], port)
 
 

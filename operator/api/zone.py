@@ -362,13 +362,24 @@ class IdentityServer(Model):
             max_length=253,
         ),
     ] = None
+    door_url: Annotated[
+        str | None,
+        Field(
+            description="Base URL at which a site's front doors reach it, such as a gate's. Default: adminUrl, or url.",
+            pattern=_HTTPS,
+            max_length=253,
+        ),
+    ] = None
     pods: Annotated[
-        PodRef | None, Field(description="Its pods, where it runs in each site's own cluster: front doors reach these.")
+        PodRef | None,
+        Field(
+            description="The pods behind doorUrl, where they run in each site's own cluster: front doors reach these."
+        ),
     ] = None
     cidrs: Annotated[
         list[str],
         Field(
-            description="Its addresses, where it runs elsewhere: front doors reach these, on the port of adminUrl.",
+            description="The addresses behind doorUrl, where they are elsewhere: front doors reach these, on its port.",
             max_length=32,
             json_schema_extra=LIST_SET,
         ),
@@ -380,6 +391,11 @@ class IdentityServer(Model):
             " theirs; inside the zone, which the attestation of identityServer says, too."
         ),
     ] = None
+
+    @property
+    def for_doors(self) -> str:
+        """Base URL at which front doors reach it, without a slash at its end."""
+        return (self.door_url or self.admin_url or self.url).removesuffix("/")
 
 
 class ApprovedIssuer(Model):

@@ -58,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
     _diff(commands.add_parser("diff", help="what differs between two snapshots, or since one"))
     _restore(commands.add_parser("restore", help="restore a tenant's snapshot"))
     _sessions(commands.add_parser("sessions", help="list and end the sessions of a tenant's people"))
+    _gate(commands.add_parser("gate", help="write the config of the gate before an identity server"))
+    _admit(
+        commands.add_parser("admit", help="make the operator's account at a Keycloak, or bring it to what it should be")
+    )
     return root
 
 
@@ -80,6 +84,32 @@ def _sessions(command: argparse.ArgumentParser) -> None:
             "--url", help="the identity server's base URL for administrators (default: the zone's adminUrl)"
         )
         each.add_argument("--certificate", type=Path, help="your certificate and its key (PEM), if its gate wants one")
+
+
+def _admit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--url", required=True, help="Keycloak's own base URL")
+    command.add_argument("--ca", type=Path, required=True, metavar="FILE", help="authorities of its certificate")
+    command.add_argument("--bootstrap-id", required=True, metavar="ID", help="client id of its first administrator")
+    command.add_argument("--bootstrap", type=Path, required=True, metavar="FILE", help="secret of that client")
+    command.add_argument(
+        "--account", type=Path, required=True, metavar="FILE", help="clientId and clientSecret of the operator"
+    )
+    command.add_argument("--console", metavar="URL", help="where administrators log in, as their browsers see it")
+    command.add_argument("--timeout", type=float, default=600, help="seconds to wait for Keycloak (default 600)")
+
+
+def _gate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--into", type=Path, required=True, metavar="DIR", help="folder for httpd.conf")
+    command.add_argument("--file", type=Path, help="YAML or JSON of all that follows, in place of it")
+    command.add_argument("--host", help="where people log in, as browsers see it, with a port unless it is 443")
+    command.add_argument("--admin-host", metavar="HOST", help="where administrators do, as their browsers see it")
+    command.add_argument("--upstream", metavar="HOST:PORT", help="Keycloak's own port, TLS")
+    command.add_argument(
+        "--network", action="append", default=[], metavar="CIDR", help="where administrators come from; may be repeated"
+    )
+    command.add_argument(
+        "--alias", action="append", default=[], metavar="HOST", help="another name for front doors; may be repeated"
+    )
 
 
 def _keys(command: argparse.ArgumentParser) -> None:

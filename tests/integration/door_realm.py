@@ -35,10 +35,11 @@ _T = TypeVar("_T")
 
 @dataclass
 class Realm:
-    """One tenant's realm."""
+    """One tenant's realm; ``public`` is the identity server as people and the door reach it, ``keycloak`` itself."""
 
     keycloak: KeycloakServer
     subject: Subject
+    public: KeycloakServer
 
     @property
     def name(self) -> str:
@@ -47,7 +48,7 @@ class Realm:
     @property
     def endpoints(self) -> Endpoints:
         """URLs as Keycloak's discovery document has them."""
-        issuer = f"{self.keycloak.url}/realms/{self.name}"
+        issuer = f"{self.public.url}/realms/{self.name}"
         base = f"{issuer}/protocol/openid-connect"
         return Endpoints(issuer, f"{base}/auth", f"{base}/token", f"{base}/certs", f"{base}/logout")
 
@@ -147,7 +148,7 @@ class Estate:
     _stack: ExitStack
 
     def visitor(self, name: str) -> Visitor:
-        return Visitor(self.realm.keycloak, name, PASSWORD)
+        return Visitor(self.realm.public, name, PASSWORD)
 
     def person(self, *roles: str) -> Visitor:
         """Somebody new with these roles, logged in and standing at the list of assistants."""
@@ -169,8 +170,10 @@ class Estate:
 
 
 @contextmanager
-def estate(keycloak: KeycloakServer, folder: Path, *rules: PathRule, **more: Any) -> Iterator[Estate]:
-    """All of it, running. ``more``: fields of the Door."""
+def estate(
+    keycloak: KeycloakServer, folder: Path, *rules: PathRule, public: KeycloakServer | None = None, **more: Any
+) -> Iterator[Estate]:
+    """All of it, running. ``public``: as people and doors reach it, if not itself; ``more``: fields of the Door."""
     with ExitStack() as stack:
         assistant = stack.enter_context(Assistant().running())
         store = stack.enter_context(session_store(folder / "sessions"))
@@ -184,7 +187,7 @@ def estate(keycloak: KeycloakServer, folder: Path, *rules: PathRule, **more: Any
             client_secret=hidden.client_secret,
             secrets={},
         )
-        realm = Realm(keycloak, subject)
+        realm = Realm(keycloak, subject, public or keycloak)
         realm.create()
         door = Door(
             host=subject.host,

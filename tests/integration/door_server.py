@@ -37,7 +37,10 @@ from tests.pods import DOOR, GUARD, certificates
 from tests.testbed.rootfs import image_root
 
 _START_SECONDS = 60
-_POINTS = ("/etc/hosts", "/etc/domicile/", "/etc/domicile/door/", "/dev/", "/proc/", "/tmp/")
+_POINTS = (
+    "/etc/hosts", "/etc/domicile/", "/etc/domicile/door/", "/etc/domicile/gate/", "/dev/", "/proc/", "/tmp/",
+    "/var/lib/domicile/", "/opt/keycloak/data/",
+)  # fmt: skip
 # What a container runtime does: a mount namespace, a read-only root, a scratch volume, the mounts.
 _CONTAINER = """
 set -e
@@ -46,6 +49,7 @@ mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
 mount -t tmpfs -o mode=1777,size=256m tmpfs "$root/tmp"
 mount --bind "$mounts" "$root$point"
+for volume in $VOLUMES; do mount --bind "${volume%%:*}" "$root${volume#*:}"; done
 mount --rbind /dev "$root/dev"
 mount --bind /proc "$root/proc"
 mount --bind /etc/hosts "$root/etc/hosts"
@@ -55,10 +59,21 @@ exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE
 
 
 def contained(
-    image: str, mounts: Path, point: str, command: tuple[str, ...], out: Path, *, drain: int = 0
+    image: str,
+    mounts: Path,
+    point: str,
+    command: tuple[str, ...],
+    out: Path,
+    *,
+    drain: int = 0,
+    volumes: Mapping[str, Path] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a command in an image; its output goes to ``<out>.out`` and ``<out>.err``, for which it is opened anew."""
+    """Start a command in an image; its output goes to ``<out>.out`` and ``<out>.err``, for which it is opened anew.
+
+    ``volumes``: folders of its own, by the path where it may write to them.
+    """
     container = ("unshare", "--mount", "sh", "-c", _CONTAINER, "container")
+    volume = [f"{folder}:{path}" for path, folder in (volumes or {}).items()]
     streams = []
     for suffix in (".out", ".err"):
         path = out.with_name(out.name + suffix)
@@ -68,7 +83,7 @@ def contained(
     with streams[0] as stdout, streams[1] as stderr:
         return subprocess.Popen(
             [*container, image_root(image, _POINTS), mounts, point, *command],
-            env={**os.environ, "DRAIN": str(drain)},
+            env={**os.environ, "DRAIN": str(drain), "VOLUMES": " ".join(volume)},
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -236,6 +251,38 @@ class Volume:
             shutil.rmtree(old)
 
 
+def events(log: str, event: str) -> list[dict[str, Any]]:
+    """A supervisor's own lines of a kind."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    return [line for line in lines if line.get("event") == event]
+
+
+def healthy(port: int) -> bool:
+    """What a probe finds."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def raw(port: int, *lines: str, body: bytes = b"", wait: float = 20) -> bytes:
+    """What a connection of its own answers to these lines, which need not make sense."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    plain = socket.create_connection(("127.0.0.1", port), timeout=wait)
+    with context.wrap_socket(plain, server_hostname="localhost") as stream:
+        stream.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        received = b""
+        with contextlib.suppress(OSError):
+            while piece := stream.recv(65536):
+                received += piece
+    return received
+
+
 @dataclass
 class DoorServer:
     """A running door."""
@@ -260,8 +307,7 @@ class DoorServer:
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """The supervisor's own lines of a kind."""
-        lines = [json.loads(line) for line in (self.out + self.err).splitlines()]
-        return [line for line in lines if line.get("event") == event]
+        return events(self.out + self.err, event)
 
     def configure(self, door: Door) -> None:
         """Mount another config, and wait until it is taken."""
@@ -271,27 +317,11 @@ class DoorServer:
         until("the reload", lambda: len(self.events("reloaded")) > before)
 
     def healthy(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.door.health_port, timeout=5)
-        try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
+        return healthy(self.door.health_port)
 
     def raw(self, *lines: str, body: bytes = b"", wait: float = 20) -> bytes:
-        """What a connection of its own answers to these lines, which need not make sense."""
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        plain = socket.create_connection(("127.0.0.1", self.door.https_port), timeout=wait)
-        with context.wrap_socket(plain, server_hostname="localhost") as stream:
-            stream.sendall("\r\n".join([*lines, "", ""]).encode() + body)
-            received = b""
-            with contextlib.suppress(OSError):
-                while piece := stream.recv(65536):
-                    received += piece
-        return received
+        """As ``raw``."""
+        return raw(self.door.https_port, *lines, body=body, wait=wait)
 
 
 @contextmanager
@@ -324,7 +354,7 @@ def running(
 
         def up() -> bool:
             assert process.poll() is None, f"the door ended with {process.returncode}:\n{made.err}{made.out}"
-            return made.healthy()
+            return healthy(door.health_port)
 
         until("the door serves", up, _START_SECONDS)
         yield made

@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import httpx
 
+from images.keycloak import home
 from tests.integration.apiserver import Authority, free_port
 from tests.testbed import keycloak
 from tests.testbed.keycloak import BOOTSTRAP, KeycloakServer, admit_operator
@@ -31,15 +32,21 @@ _START_SECONDS = 180
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[KeycloakServer]:
-    """A Keycloak with an empty database, and the operator's account in its realm master."""
-    keycloak.home()
+def running(
+    folder: Path, public: str | None = None, *more: str, console: str | None = None
+) -> Iterator[KeycloakServer]:
+    """A Keycloak with an empty database, and the operator's account in its realm master.
+
+    ``public``: what browsers see, where something stands before it, and ``console`` its administrators; ``more``
+    options of Keycloak.
+    """
+    home()
     Authority(folder).issue("server", "localhost")
     port, management = free_port(), free_port()
-    server = KeycloakServer(port, folder / "ca.crt", secrets.token_hex(16), folder / "keycloak.log")
+    server = KeycloakServer(port, folder / "ca.crt", secrets.token_hex(16), folder / "keycloak.log", console=console)
     with server.log.open("wb") as log:
         process = subprocess.Popen(
-            keycloak.command(server.address, port, management, folder),
+            keycloak.command(server.address, port, management, folder, public, *more),
             cwd=folder,
             env=keycloak.environment(BOOTSTRAP, server.admin_secret),
             stdout=log,

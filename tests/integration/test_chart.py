@@ -26,6 +26,12 @@ BOTH = (
     "--set=operator.regions={europe-west3}",
     API_SERVER,
 )
+IDENTITY = (
+    "--set=identitySecret=logins",
+    "--set=identity.enabled=true,identity.zone=eu,identity.host=sso.example,identity.adminHost=sso.example:9443",
+    "--set=identity.networks={10.8.0.0/24,2001:db8::/64}",
+    *(f"--set=identity.{name}Secret=of-{name}" for name in ("gate", "keycloak", "database", "passwords")),
+)
 SCRAPED = ("--set=metrics.tlsSecret=metrics", "--set=metrics.networks={10.8.0.0/24,2001:db8::/64}")
 REPLICATOR = "domicile-replicate-gcp-frankfurt"
 
@@ -47,7 +53,7 @@ def render(*args: str) -> list[Object]:
 @pytest.fixture(scope="module")
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("schemas")
-    kinds = {o["kind"] for o in render(*EU, "--include-crds")}
+    kinds = {o["kind"] for o in render(*EU, *IDENTITY, "--include-crds")}
     judges.write_schemas(folder, kinds | {"Namespace", "Secret", "ConfigMap", "Service", "Deployment", "Pod"})
     return folder
 
@@ -59,8 +65,12 @@ def only(objects: list[Object], kind: str, name: str) -> Object:
 def pods(objects: list[Object]) -> dict[str, Object]:
     found = {}
     for o in objects:
-        if o["kind"] == "Deployment":
+        if o["kind"] in {"Deployment", "StatefulSet", "Job"}:
             found[o["metadata"]["name"]] = o["spec"]["template"]
+            for claim in o["spec"].get("volumeClaimTemplates", ()):
+                name = claim["metadata"]["name"]
+                volume = {"name": name, "persistentVolumeClaim": {"claimName": name}}
+                o["spec"]["template"]["spec"]["volumes"].append(volume)
         elif o["kind"] == "CronJob":
             found[o["metadata"]["name"]] = o["spec"]["jobTemplate"]["spec"]["template"]
     return found
@@ -68,8 +78,8 @@ def pods(objects: list[Object]) -> dict[str, Object]:
 
 @pytest.mark.parametrize(
     "values",
-    [EU, BOTH, (*EU, "--set=identitySecret=logins"), (*EU, *SCRAPED)],
-    ids=["eu", "eu and us", "logins", "metrics"],
+    [EU, BOTH, (*EU, "--set=identitySecret=logins"), (*EU, *SCRAPED), (*EU, *IDENTITY)],
+    ids=["eu", "eu and us", "logins", "metrics", "identity server"],
 )
 def test_judges_have_nothing_critical_to_say(schemas: Path, values: tuple[str, ...]) -> None:
     text = helm(*values, "--include-crds").stdout
@@ -107,11 +117,11 @@ def test_shipped_zones_are_the_examples(zone: str) -> None:
 
 
 def test_every_pod_meets_pod_security_restricted() -> None:
-    for name, pod in pods(render(*EU)).items():
+    for name, pod in pods(render(*EU, *IDENTITY)).items():
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"], name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in spec["containers"]:
+        for container in (*spec["containers"], *spec.get("initContainers", ())):
             context = container["securityContext"]
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert context["allowPrivilegeEscalation"] is False
@@ -321,6 +331,9 @@ def test_where_people_log_in_there_is_a_session_store_that_only_front_doors_reac
         ((*EU, "--set=image.tag=latest"), "tag"),
         ((*EU, "--set=colour=blue"), "colour"),
         ((*EU, SCRAPED[0]), "networks"),
+        ((*EU, *IDENTITY[1:]), "set identitySecret, too"),
+        ((*EU, *IDENTITY, "--set=identity.networks=null"), "networks"),
+        ((*EU, *IDENTITY, "--set=identity.passwordsSecret="), "passwordsSecret"),
         ((*EU, SCRAPED[0], "--set=metrics.networks={everywhere}"), "networks"),
         ((*EU, "--set=replicator.deadlineSeconds=4000"), "deadlineSeconds"),
         ((*BOTH, "--set=operator.regions=null"), "say in which of these regions"),
@@ -335,6 +348,9 @@ def test_where_people_log_in_there_is_a_session_store_that_only_front_doors_reac
         "moving tag",
         "unknown value",
         "metrics for no network",
+        "an identity server without an account for the operator",
+        "administrators from nowhere",
+        "an identity server without passwords",
         "metrics for what is no network",
         "deadline beyond the hour",
         "sites in two regions and the operator anywhere",

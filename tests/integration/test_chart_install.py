@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.apiserver import ApiServer, binary, running
-from tests.integration.test_chart import API_SERVER, CHART, EU, pods, render
+from tests.integration.test_chart import API_SERVER, CHART, EU, IDENTITY, pods, render
 
 NAMESPACE = "domicile-system"
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:domicile-operator"
@@ -22,7 +22,7 @@ def run(server: ApiServer, tool: str, *args: str, stdin: str = "") -> subprocess
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """A server of its own that knows no CRDs yet, with the chart installed."""
+    """A server of its own that knows no CRDs yet, with the chart installed, and all that it may hold."""
     with running(tmp_path_factory.mktemp("chart"), crds=False) as server:
         _install(server)
         yield server
@@ -36,7 +36,7 @@ def _install(server: ApiServer) -> None:
     }
     made = run(server, "kubectl", "apply", "--filename=-", stdin=json.dumps(namespace))
     assert made.returncode == 0, made.stderr
-    done = run(server, "helm", "install", "domicile", str(CHART), f"--namespace={NAMESPACE}", *EU)
+    done = run(server, "helm", "install", "domicile", str(CHART), f"--namespace={NAMESPACE}", *EU, *IDENTITY)
     assert done.returncode == 0, done.stderr
 
 
@@ -46,7 +46,7 @@ def test_zones_come_with_the_release(release: ApiServer) -> None:
 
 
 def test_pods_pass_pod_security_restricted(release: ApiServer) -> None:
-    for name, template in pods(render(*EU)).items():
+    for name, template in pods(render(*EU, *IDENTITY)).items():
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",

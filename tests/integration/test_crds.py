@@ -160,6 +160,7 @@ _AT_HOME = "must lie in the site's own cloud and region"
 ZONE_REFUSALS = [
     ("spec/identity", {"url": "https://sso.example"}, "identity.adminUrl is required"),
     ("spec/identity", {"url": "http://sso.example", "adminUrl": "https://keycloak.sso.svc"}, "spec.identity.url"),
+    ("spec/identity", {**_IDENTITY, "doorUrl": "http://gate.sso.svc"}, "spec.identity.doorUrl"),
     ("spec/identity", _IDENTITY | {"mail": _MAIL | {"host": "smtp://smtp.example"}}, "spec.identity.mail.host"),
     ("spec/identity", _IDENTITY | {"mail": _MAIL | {"host": "a" * 64}}, "spec.identity.mail.host"),
     ("spec/identity", _IDENTITY | {"mail": _MAIL | {"sender": "Bank <no-reply@example>"}}, "spec.identity.mail.sender"),

@@ -101,7 +101,7 @@ def _broken(site: Site) -> dict[str, tuple[str, dict[str, str | bytes]]]:
     secret = 'OIDCClientSecret "s3cr3t-that-must-not-be-told'
     return {
         "syntax": ("config", {"httpd.conf": good + "Nonsense here\n"}),
-        "cut off": ("config", {"httpd.conf": good[: len(good) // 2]}),
+        "cut off": ("config", {"httpd.conf": good[: good.rindex("</VirtualHost>")]}),
         "empty": ("config", {"httpd.conf": ""}),
         "no config": ("config", {}),
         "pair": ("tls", {"tls.crt": (folder / "other.crt").read_bytes(), "tls.key": (folder / "ca.key").read_bytes()}),

@@ -76,6 +76,21 @@ def test_people_are_sent_to_the_public_name_and_the_door_asks_the_sites_own_serv
     assert config["ca.crt"] == "PEM"
 
 
+def test_a_door_that_has_a_url_of_its_own_to_the_identity_server_reaches_nothing_else_of_it() -> None:
+    seen = with_door(identity={**IDENTITY, "doorUrl": "https://gate.sso.svc:9444/"})
+    objects = builders.build(seen)
+    config = named(objects, "ConfigMap")["data"]["httpd.conf"]
+    own = "https://gate.sso.svc:9444/realms/bank-01234567/protocol/openid-connect"
+    assert f'OIDCProviderTokenEndpoint "{own}/token"' in config
+    assert f'OIDCProviderJwksUri "{own}/certs"' in config
+    assert 'OIDCProviderIssuer "https://sso.example/realms/bank-01234567"' in config
+    assert "192.0.2.9" not in config
+    [opening] = named(objects, "NetworkPolicy", "allow-door-identity")["spec"]["egress"]
+    assert opening == {
+        "to": [{"ipBlock": {"cidr": "192.0.2.9/32"}}], "ports": [{"port": 9444, "protocol": "TCP"}]
+    }  # fmt: skip
+
+
 def test_the_pods_hold_no_more_than_they_need_and_rest_at_the_standby() -> None:
     away = ClaimView(2, "aws-frankfurt", stands=True, opened=True, everywhere=True)
     assert named(builders.build(with_door(claim=away)), "Deployment")["spec"]["replicas"] == 0
