@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _diff(commands.add_parser("diff", help="what differs between two snapshots, or since one"))
     _restore(commands.add_parser("restore", help="restore a tenant's snapshot"))
     _sessions(commands.add_parser("sessions", help="list and end the sessions of a tenant's people"))
+    _plan(commands.add_parser("plan", help="what tenants would become and who could talk to whom, without a cluster"))
     _gate(commands.add_parser("gate", help="write the config of the gate before an identity server"))
     _admit(
         commands.add_parser("admit", help="make the operator's account at a Keycloak, or bring it to what it should be")
@@ -84,6 +85,22 @@ def _sessions(command: argparse.ArgumentParser) -> None:
             "--url", help="the identity server's base URL for administrators (default: the zone's adminUrl)"
         )
         each.add_argument("--certificate", type=Path, help="your certificate and its key (PEM), if its gate wants one")
+
+
+def _plan(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-f",
+        "--file",
+        action="append",
+        required=True,
+        type=Path,
+        help="YAML of tenants and their zones; may be repeated",
+    )
+    command.add_argument(
+        "--against", action="append", default=[], type=Path, metavar="FILE", help="what there is now: show what changes"
+    )
+    command.add_argument("--site", help="where it would run (default: the tenant's home site)")
+    command.add_argument("-o", "--output", choices=("text", "yaml"), default="text")
 
 
 def _admit(command: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from domicile.api.common import FINALIZER
 from domicile.api.sites import ServedZone
+from domicile.api.tenant import AssistantTenantSpec
 from domicile.api.zone import Site, Subject
 from domicile.backup import claims, mirror
 from domicile.backup.kek import KeyRing, generate
@@ -21,6 +22,7 @@ from domicile.controllers import sites as sites_module
 from domicile.controllers.mirrors import MirrorController
 from domicile.controllers.registry import Controllers
 from domicile.controllers.sites import SiteStores
+from domicile.controllers.tenant.plan import plan
 from domicile.controllers.tenant.storage import TenantStorage
 from domicile.controllers.tenant.view import Platform
 from domicile.controllers.zones import Zones
@@ -34,6 +36,10 @@ from tests.integration.stores_fixture import StoreSites, fake_gcs, make_site
 API = "domicile.dev/v1alpha1"
 Object = dict[str, Any]
 _numbers = itertools.count()
+
+PLATFORM = Platform(
+    "domicile-system", "domicile.dev/domicile:0.1.0", "IfNotPresent", ("gcp-frankfurt",), "domicile.dev/frontdoor:0.1.0"
+)
 
 
 class World:
@@ -65,17 +71,10 @@ class World:
 
     def operator(self) -> Controllers:
         """A fresh operator, as after a restart."""
-        platform = Platform(
-            "domicile-system",
-            "domicile.dev/domicile:0.1.0",
-            "IfNotPresent",
-            ("gcp-frankfurt",),
-            "domicile.dev/frontdoor:0.1.0",
-        )
         return Controllers(
             self.kube,
             Events(self.kube, "test"),
-            platform,
+            PLATFORM,
             credentials=self.credentials,
             keys=self.keys,
             identity=self.identity,
@@ -138,6 +137,20 @@ class World:
         """One look at the mirror, as a site's operator."""
         zones = Zones(self.kube, SiteStores(self.credentials, self.keys), (site,))
         await MirrorController(self.kube, zones).follow(self.served().model_copy(update={"site": site}))
+
+    def made(self) -> set[tuple[str, str]]:
+        """Kind and name of all in the tenant's namespace that is not of Kubernetes' own controllers."""
+        kinds = "deployment,service,poddisruptionbudget,serviceaccount,networkpolicy,secret,configmap"
+        listed = self.apiserver.get(kinds, "-n", self.tenant)["items"]
+        own = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")}
+        return {(o["kind"], o["metadata"]["name"]) for o in listed} - own
+
+    async def planned(self) -> set[tuple[str, str]]:
+        """Kind and name of all that a plan says of that namespace."""
+        found = await self.kube.read(API, "AssistantTenant", self.tenant)
+        spec = AssistantTenantSpec.model_validate((found or {})["spec"])
+        told = plan(self.tenant, spec, self.served(), PLATFORM)
+        return {(o["kind"], o["metadata"]["name"]) for o in told.objects if o["kind"] != "Namespace"}
 
     async def status(self) -> Object:
         found = await self.kube.read(API, "AssistantTenant", self.tenant)
@@ -229,6 +242,13 @@ async def test_drift_is_repaired(world: World) -> None:
     assert world.apiserver.get("service", "helpdesk", "-n", world.tenant)["spec"]["ports"][0]["port"] == 80
     assert not world.apiserver.get("networkpolicy", "default-deny", "-n", world.tenant)["spec"].get("ingress")
     assert world.apiserver.get("networkpolicy", "allow-dns", "-n", world.tenant)
+
+
+async def test_a_plan_names_what_the_operator_makes(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    assert world.made() == await world.planned()
 
 
 async def test_an_assistant_that_leaves_the_spec_runs_no_more_and_another_gets_its_certificate(world: World) -> None:

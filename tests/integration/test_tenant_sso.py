@@ -113,6 +113,7 @@ async def test_a_tenants_people_log_in_by_a_realm_of_its_own(door: Door) -> None
     sso = conditions["SSOConfigured"]
     assert (sso["status"], sso["reason"]) == ("True", "Configured")
     assert f"{door.keycloak.url}/realms/{await door.realm()}" in sso["message"]
+    assert door.world.made() == await door.world.planned()
     await door.add_user("ann", "owner")
     claims = await door.log_in("ann")
     assert (claims["acr"], claims["roles"], claims["aud"]) == ("mfa", ["owner"], CLIENT)
