@@ -63,7 +63,7 @@ check: $(EDITABLE) ## The inner loop: lint, types, layers, unit tests (below 60 
 	@$(MAKE) --jobs=2 --output-sync=target lint unit
 
 # The line that counts all tests comes last, after the coverage that is counted from their run.
-test: ## Set up, build, check and run every test (warm about 40 min on 2 cores; the first time `build` comes on top)
+test: ## Set up, build, check and run every test (warm about 31 min on 2 cores; the first time `build` comes on top)
 	@$(MAKE) setup
 	@$(MAKE) build lint
 	@echo "test: integration and unit tests side by side, then end-to-end tests alone"
@@ -79,7 +79,7 @@ demo: setup ## Show the main job on two clouds on this machine (root), or on tho
 bench-replication: setup ## Measure replication against rclone on a quiet machine (5 h; minutes with BENCH=--quick)
 	@$(BIN)/python -m tests.bench $(BENCH)
 
-bench-frontdoor: setup ## Measure the front door: what it adds, takes and costs (10 min; 2 min with BENCH=--quick)
+bench-frontdoor: setup ## Measure the front door: what it adds, takes and costs (3 min on a quiet machine; less with BENCH=--quick)
 	@$(BIN)/python -m tests.bench.frontdoor $(BENCH)
 
 crds: $(EDITABLE) ## Write crds/ from the models; the chart takes them from there
