@@ -87,7 +87,7 @@ crds: $(EDITABLE) ## Write crds/ from the models; the chart takes them from ther
 	@echo "crds: wrote $$(ls crds | tr '\n' ' ')"
 
 lock: $(EDITABLE) ## Pin every dependency of pyproject.toml with hashes, keeping the pins that still fit
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-header \
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra gateway --generate-hashes --no-header \
 		--output-file requirements.lock pyproject.toml
 
 clean: ## Remove what was made in this checkout; the cache in the home directory stays

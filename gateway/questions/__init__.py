@@ -1,0 +1,1 @@
+"""Questions to models, on their way out and back."""
