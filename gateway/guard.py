@@ -6,7 +6,9 @@
     anything else           to the assistant, or 503 without a lease
 
 Where the tenant has a front door, nobody but its pods is served, over TLS on a port of its own; the other one then has
-the guard's own pages only. It fails closed, logs no path, header or body, and reads no store and no Kubernetes.
+the guard's own pages only. What the assistant asks the model goes through here, too: from a port of the pod's own
+loopback to the tenant's gateway, with the pod's certificate, and not without a lease. It fails closed, logs no path,
+header or body, and reads no store and no Kubernetes.
 """
 
 from __future__ import annotations
@@ -56,6 +58,10 @@ class Settings(NamedTuple):
     """SPIFFE ID of whom alone it serves, over TLS; None for whoever reaches ``port``."""
     tls_port: int
     """For that client; 0 picks a free one."""
+    model_url: str | None
+    """The tenant's gateway; None where the assistant asks no model through here."""
+    model_port: int
+    """On loopback, for the assistant's questions to it; 0 picks a free one."""
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Settings:
@@ -76,6 +82,8 @@ class Settings(NamedTuple):
             tls=Path(env.get("DOMICILE_TLS", "/etc/domicile/tls")),
             client=client,
             tls_port=_number(env, "DOMICILE_TLS_PORT", 8443, 65535),
+            model_url=_url(env, "DOMICILE_MODEL_URL", None) if "DOMICILE_MODEL_URL" in env else None,
+            model_port=_number(env, "DOMICILE_MODEL_PORT", 8082, 65535),
         )
 
 
@@ -166,12 +174,22 @@ async def _served(handler: _Handler) -> AsyncIterator[web.ServerRunner]:
         await runner.cleanup()
 
 
+def _model(settings: Settings, holder: Holder, keeper: Keeper) -> Proxy | None:
+    if (url := settings.model_url) is None:
+        return None
+    return Proxy(url, holder, keeper, settings.body_limit, _asking(settings, url), whom="gateway")
+
+
+def _asking(settings: Settings, url: str) -> Credentials | None:
+    return Credentials(settings.tls, _AUTHORITIES, connects=True) if url.startswith("https:") else None
+
+
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until ``stop``; requests under way then have 10 seconds. Raises OSError where the port is taken."""
     holder = Holder()
-    asking = Credentials(settings.tls, _AUTHORITIES, connects=True) if settings.lease_url.startswith("https:") else None
-    keeper = Keeper(holder, settings.lease_url, settings.tenant_id, asking)
+    keeper = Keeper(holder, settings.lease_url, settings.tenant_id, _asking(settings, settings.lease_url))
     proxy = Proxy(settings.upstream, holder, keeper, settings.body_limit)
+    model = _model(settings, holder, keeper)
     guard = Guard(settings.tenant_id, holder, proxy, settings.client)
     keeping = asyncio.create_task(keeper.run())
     keeping.add_done_callback(lambda _: stop.set())
@@ -185,10 +203,16 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 files = Credentials(settings.tls, _AUTHORITIES)
                 port = await stack.enter_async_context(receiving(door, settings.tls_port, files, ANYWHERE))
                 log.info("the front door is served on port %d", port)
+            if model is not None:
+                questions = await stack.enter_async_context(_served(model.forward))
+                await web.TCPSite(questions, "127.0.0.1", settings.model_port).start()
+                log.info("questions to the model are taken on port %d", questions.addresses[0][1])
             await stop.wait()
     finally:
         keeping.cancel()
         await proxy.close()
+        if model is not None:
+            await model.close()
         with contextlib.suppress(asyncio.CancelledError):
             await keeping
 

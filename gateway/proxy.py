@@ -1,4 +1,4 @@
-"""The guard's reverse proxy: one request to the assistant and its answer back, streamed both ways.
+"""The guard's proxy: one request to the assistant, or from it, and its answer back, streamed both ways.
 
 What it refuses and removes follows RFC 9110 (7.6.1 hop-by-hop fields, 10.1.1 Expect) and RFC 9112 (6.1, 6.3 framing).
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 
@@ -16,6 +17,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from domicile.credentials import Credentials
 from domicile.gateway.holder import Holder, Keeper, LeaseEndedError
 
 LINE_LIMIT = 16384
@@ -161,8 +163,20 @@ def _waiting_below(transport: asyncio.BaseTransport) -> int:
 class Proxy:
     """Passes requests to ``upstream`` (http://host:port) while the lease lasts."""
 
-    def __init__(self, upstream: str, holder: Holder, keeper: Keeper, body_limit: int) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        holder: Holder,
+        keeper: Keeper,
+        body_limit: int,
+        files: Credentials | None = None,
+        *,
+        whom: str = "assistant",
+    ) -> None:
+        """``files``: by which an upstream at an https URL is asked; ``whom``: what messages call it."""
         self._upstream = upstream.rstrip("/")
+        self._files = files
+        self._whom = whom
         self._holder = holder
         self._keeper = keeper
         self._body_limit = body_limit
@@ -194,7 +208,7 @@ class Proxy:
             return False
 
     async def forward(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The assistant's answer, or the guard's own where it may not or can't be passed on."""
+        """The upstream's answer, or the guard's own where it may not or can't be passed on."""
         if (fault := framing_fault(request)) is not None:
             return answer(400, "BadRequest", fault, close=True)
         expectations = [value for value in _values(request, "Expect") if value]
@@ -205,10 +219,14 @@ class Proxy:
         term = self._holder.term()
         if term is None:
             return self._closed()
+        tls = self._files.context() if self._files else True
+        if tls is None:
+            message = f"This pod has no certificate to ask the {self._whom} by."
+            return answer(503, "NoCertificate", message, close=True)
         upload = _Upload(request, self._holder, term, self._body_limit)
         exchange = _Exchange(request, self._holder, term)
         try:
-            async with self._keeper.during(term), self._ask(request, upload) as upstream:
+            async with self._keeper.during(term), self._ask(request, upload, tls) as upstream:
                 return await exchange.relay(upstream)
         except LeaseEndedError:
             fallback = self._closed()
@@ -216,13 +234,15 @@ class Proxy:
             if upload.too_large:
                 fallback = self._too_large()
             elif isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
-                fallback = answer(504, "UpstreamTimeout", "The assistant did not answer in time.", close=True)
+                fallback = answer(504, "UpstreamTimeout", f"The {self._whom} did not answer in time.", close=True)
             else:
-                fallback = answer(502, "UpstreamFailed", "The assistant did not answer properly.", close=True)
+                fallback = answer(502, "UpstreamFailed", f"The {self._whom} did not answer properly.", close=True)
         return exchange.abort() or fallback
 
     @contextlib.asynccontextmanager
-    async def _ask(self, request: web.BaseRequest, upload: _Upload) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _ask(
+        self, request: web.BaseRequest, upload: _Upload, tls: ssl.SSLContext | bool
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         length = request.headers.get("Content-Length", "0")
         has_body = int(length) > 0 or "Transfer-Encoding" in request.headers
         target = request.raw_path if request.raw_path != "*" else "/*"
@@ -232,6 +252,7 @@ class Proxy:
             headers=request_headers(request),
             data=upload if has_body else None,
             allow_redirects=False,
+            ssl=tls,
         ) as upstream:
             yield upstream
 

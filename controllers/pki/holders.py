@@ -24,13 +24,18 @@ def operator(namespace: str) -> Holder:
 
 
 def assistant(tenant: str, name: str) -> Holder:
-    """The guards of an assistant: the door calls them, they call the lease agents."""
+    """The guards of an assistant: the door calls them, they call the lease agents and the gateway."""
     return Holder(tenant, name, secret_of(name), (f"{name}.{tenant}.svc",))
 
 
 def door(tenant: str) -> Holder:
     """A tenant's front door, as who calls its guards; browsers see another certificate."""
     return Holder(tenant, "front-door", secret_of("front-door"))
+
+
+def gateway(tenant: str) -> Holder:
+    """A tenant's gateway: the guards call it, it calls the session store and the site's way out."""
+    return Holder(tenant, "gateway", secret_of("gateway"), (f"gateway.{tenant}.svc",))
 
 
 def secret_of(workload: str) -> str:

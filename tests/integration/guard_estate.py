@@ -155,7 +155,11 @@ async def start_guard(lease_url: str, upstream_port: int, **env: str) -> tuple[P
         | env,
     )
     assert guard.stderr is not None
-    last = b"the front door is served on port" if "DOMICILE_CLIENT" in env else b"listening on port"
+    announced = {
+        "DOMICILE_MODEL_URL": b"questions to the model are taken on port",
+        "DOMICILE_CLIENT": b"the front door is served on port",
+    }
+    last = next((line for name, line in announced.items() if name in env), b"listening on port")
     async with asyncio.timeout(20):
         while last not in (line := await guard.stderr.readline()):
             assert line, "the guard ended early"

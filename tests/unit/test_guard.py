@@ -242,7 +242,7 @@ def test_settings_have_defaults_and_name_the_wrong_variable() -> None:
     settings = Settings.read(env)
     assert settings == (
         TENANT, "http://lease.system.svc:8080", "http://127.0.0.1:8081", "0.0.0.0", 8080, 2**25,
-        Path("/etc/domicile/tls"), None, 8443,
+        Path("/etc/domicile/tls"), None, 8443, None, 8082,
     )  # fmt: skip
     for name, value in [
         ("DOMICILE_TENANT_ID", TENANT.upper()),
@@ -254,6 +254,9 @@ def test_settings_have_defaults_and_name_the_wrong_variable() -> None:
         ("DOMICILE_CLIENT", ""),
         ("DOMICILE_CLIENT", "spiffe://elsewhere/ns/bank/sa/front-door"),
         ("DOMICILE_TLS_PORT", "65536"),
+        ("DOMICILE_MODEL_URL", ""),
+        ("DOMICILE_MODEL_URL", "gateway:443"),
+        ("DOMICILE_MODEL_PORT", "65536"),
     ]:
         with pytest.raises(ValueError, match=name):
             Settings.read(env | {name: value})
