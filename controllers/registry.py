@@ -34,6 +34,7 @@ class Controllers:
         credentials: Path,
         keys: Path,
         identity: Path,
+        models: Path,
         resync_seconds: float,
         wake: Callable[[str, str], None],
         metrics: Metrics,
@@ -44,7 +45,7 @@ class Controllers:
         sessions = SessionStore(kube, platform.namespace)
         pki = Keeper(kube, platform.namespace)
         self._tenants = TenantController(
-            kube, events, zones, Realms(identity), Issuers(), sessions, pki, metrics, platform, resync_seconds
+            kube, events, zones, Realms(identity), Issuers(), sessions, pki, metrics, platform, resync_seconds, models
         )
         self._failovers = FailoverController(kube, events, zones, lambda name: wake("AssistantTenant", name))
         self._restores = RestoreController(kube, events, zones, lambda name: wake("AssistantTenant", name))

@@ -70,10 +70,9 @@ class ZoneController:
         await patch_status(self._kube, zone, status.to_wire())
         if served is not None:
             await self._certify(holders.lease(self._namespace))
-            if spec.identity is not None or spec.external_issuers:
-                await self._certify(holders.sessions(self._namespace))
-                # The session store waits for its account before the first tenant logs anybody in.
-                await self._sessions.password()
+            await self._certify(holders.sessions(self._namespace))
+            # The session store waits for its accounts before the first tenant is there.
+            await self._sessions.passwords()
             await self._mirrors.follow(served)
         return self._resync
 

@@ -38,6 +38,9 @@ _IN_USE_SECONDS = 3600.0
 _SLEEP = "import signal as s; s.pthread_sigmask(s.SIG_BLOCK, {s.SIGTERM}); s.sigwait({s.SIGTERM})"
 _PYTHON_ENV = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp"}  # noqa: S108
 
+# What the gateway needs beside its own extra: nothing of the clouds or of Kubernetes.
+_SERVING = ("aiohttp", "cryptography", "prometheus-client", "pydantic")
+
 # By package, the oldest version without known holes that matter here (security updates of Debian 12).
 _DOOR_PACKAGES = {
     "apache2-bin": "2.4.71-1~deb12u1",
@@ -113,6 +116,12 @@ def _domicile() -> list[Path]:
     return [base(), packages, _files_layer("domicile", files, executable)]
 
 
+def _gateway() -> list[Path]:
+    packages = distributions("gateway", lock_subset(direct=[*project()["optional-dependencies"]["gateway"], *_SERVING]))
+    files, executable = product_sources()
+    return [base(), packages, _files_layer("domicile", files, executable)]
+
+
 def _assistant() -> list[Path]:
     requirements, files = example_sources()
     return [base(), distributions("assistant", requirements), _files_layer("assistant", files)]
@@ -168,6 +177,7 @@ IMAGES = {
         Config(("python3", "-c", _SLEEP), (), _PYTHON_ENV),
     ),
     "domicile": Image(_version(), _domicile, Config(("/usr/local/bin/domicile",), ("--help",), _PYTHON_ENV)),
+    "gateway": Image(_version(), _gateway, Config(("/usr/local/bin/domicile",), ("gateway",), _PYTHON_ENV)),
     "assistant": Image(_version(), _assistant, Config(("python3", "-P", "-m", "assistant"), (), _PYTHON_ENV)),
     "frontdoor": Image(
         _version(), _frontdoor, Config(("python3", "-P", "-m", "domicile.gateway.door"), (), _PYTHON_ENV)

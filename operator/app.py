@@ -75,7 +75,12 @@ def build_controllers(kube: Kube, settings: Settings, wake: Callable[[str, str],
     from domicile.controllers.tenant.view import Platform
 
     platform = Platform(
-        settings.namespace, settings.image, settings.image_pull_policy, settings.sites, settings.door_image
+        settings.namespace,
+        settings.image,
+        settings.image_pull_policy,
+        settings.sites,
+        settings.door_image,
+        settings.gateway_image,
     )
     return Controllers(
         kube,
@@ -84,6 +89,7 @@ def build_controllers(kube: Kube, settings: Settings, wake: Callable[[str, str],
         credentials=settings.credentials_dir,
         keys=settings.keys_dir,
         identity=settings.identity_dir,
+        models=settings.models_dir,
         resync_seconds=settings.resync_seconds,
         wake=wake,
         metrics=metrics,

@@ -34,6 +34,9 @@ class Settings(ScrapeSettings):
     door_image: Annotated[str, Field(description="Image of the tenants' front doors.", min_length=1)] = (
         "domicile.dev/frontdoor:0.1.0"
     )
+    gateway_image: Annotated[str, Field(description="Image of the tenants' gateways to models.", min_length=1)] = (
+        "domicile.dev/gateway:0.1.0"
+    )
     credentials_dir: Annotated[
         Path, Field(description="Folder of <site>.json store credentials; a missing file means workload identity.")
     ] = Path("/etc/domicile/credentials")
@@ -43,6 +46,9 @@ class Settings(ScrapeSettings):
     identity_dir: Annotated[
         Path, Field(description="Folder of <zone>.json accounts at identity servers, and <zone>.pem CA bundles.")
     ] = Path("/etc/domicile/identity")
+    models_dir: Annotated[Path, Field(description="Folder of <key>.key, by which model providers are asked.")] = Path(
+        "/etc/domicile/models"
+    )
     resync_seconds: Annotated[
         float, Field(description="Every object is looked at again within this time (seconds).", ge=1, le=3600)
     ] = 30.0

@@ -91,7 +91,7 @@ def _play(estate: Watch, first: GivenSite, others: list[GivenSite], zone: Object
             TENANT,
             zone["metadata"]["name"],
             assistants=[{"name": "helpdesk", "image": IMAGE}],
-            model={"provider": provider["name"], "model": provider["models"][0]},
+            model={"providers": [{"name": provider["name"]}], "model": provider["models"][0]},
             access={"clients": [{"namespace": CLIENTS}]},
         )
     )

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from domicile.controllers.door.words import label, quoted_secret
 
 # All that mod_auth_openidc 2.4 sends. Keys are hashes over each door's own passphrase: whoever can't list them can't
 # name another tenant's.
-_COMMANDS = ("auth", "select", "ping", "get", "set", "setex", "expire", "del")
+_OF_DOORS = "~* -@all +auth +select +ping +get +set +setex +expire +del"
+# Keys of gateways name the tenant's random id, and what lies there is sealed.
+_OF_GATEWAYS = (
+    "~vault:* ~budget:* -@all +auth +client|setinfo +client|setname +hello +ping +get +incrby +expire +hset +hget"
+    " +hmget +hgetall +hlen +multi +exec"
+)
 
 
-def render_users(user: str, password: str) -> str:
-    """The file ``users.acl``: one user for all doors, and nobody else. Raises ValueError, not showing the password.
+def render_users(doors: Mapping[str, str], gateways: Mapping[str, str]) -> str:
+    """The file ``users.acl``: users by their passwords, and nobody else. Raises ValueError, not showing a password.
 
-    The store learns a SHA-256 digest of the password only.
+    The store learns SHA-256 digests of the passwords only.
     """
-    quoted_secret(password, "the session store's password")
-    digest = hashlib.sha256(password.encode()).hexdigest()
-    allowed = " ".join(f"+{command}" for command in _COMMANDS)
-    name = label(user, "the session store's user")
-    return f"user default off\nuser {name} on #{digest} resetchannels ~* -@all {allowed}\n"
+    lines = ["user default off"]
+    for users, allowed in ((doors, _OF_DOORS), (gateways, _OF_GATEWAYS)):
+        for user, password in users.items():
+            quoted_secret(password, "the session store's password")
+            digest = hashlib.sha256(password.encode()).hexdigest()
+            name = label(user, "the session store's user")
+            lines.append(f"user {name} on #{digest} resetchannels {allowed}")
+    return "".join(f"{line}\n" for line in lines)

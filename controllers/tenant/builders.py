@@ -15,8 +15,8 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import Assistant, Role
 from domicile.api.zone import Cloud, Site
 from domicile.controllers.pki import holders
-from domicile.controllers.tenant import front_door, identity, issuance
-from domicile.controllers.tenant.network import GUARD_PORT, GUARD_TLS_PORT, model_provider, network_policies
+from domicile.controllers.tenant import front_door, gateway, identity, issuance
+from domicile.controllers.tenant.network import GUARD_PORT, GUARD_TLS_PORT, network_policies
 from domicile.controllers.tenant.parts import (
     ASSISTANTS,
     RESTRICTED,
@@ -35,6 +35,7 @@ from domicile.controllers.tenant.template import merge_template
 from domicile.controllers.tenant.view import TenantView
 
 ASSISTANT_PORT = 8081
+MODEL_PORT = 8082
 STORE_SECRET = "store-credentials"  # noqa: S105 - the name of a Secret
 STORE_MOUNT = "/etc/assistant"
 PODS_TLS = ("tls.crt", "tls.key", "ca.crt")
@@ -57,7 +58,7 @@ def build(view: TenantView) -> list[Object]:
             budget(view, assistant.name, _assistant_labels(view, assistant), _selector(assistant)),
             deployment(view, assistant, zone),
         ]
-    return [*objects, *front_door.objects(view)]
+    return [*objects, *gateway.objects(view), *front_door.objects(view)]
 
 
 def _zone(view: TenantView) -> ServedZone:
@@ -125,13 +126,6 @@ def store_url(site: Site, bucket: str) -> str:
     return f"{scheme}://{bucket}?{urlencode(query)}"
 
 
-def _model_url(view: TenantView) -> str:
-    provider = model_provider(view)
-    if provider is None or provider.service is None:
-        raise ValueError("builders need an in-cluster model provider; the policies gate on it")
-    return f"http://{provider.service.name}.{provider.service.namespace}.svc:{provider.service.port}/v1"
-
-
 def deployment(view: TenantView, assistant: Assistant, zone: ServedZone) -> Object:
     """The assistant and its guard, on nodes of the site's region only; without pods unless this site may write.
 
@@ -173,6 +167,8 @@ def _guard(view: TenantView) -> Object:
         "DOMICILE_TENANT_ID": view.tenant_id or "",
         "DOMICILE_LEASE_URL": view.platform.lease_url,
         "DOMICILE_UPSTREAM": f"http://127.0.0.1:{ASSISTANT_PORT}",
+        "DOMICILE_MODEL_URL": gateway.url(view.name),
+        "DOMICILE_MODEL_PORT": str(MODEL_PORT),
     }
     ports = {"http": GUARD_PORT}
     if view.spec.access.sso is not None:
@@ -201,7 +197,7 @@ def _assistant(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
         "PORT": str(ASSISTANT_PORT),
         "ASSISTANT_NAME": assistant.name,
         "ASSISTANT_STORE_URL": store_url(zone.own, view.live_bucket or ""),
-        "ASSISTANT_BASE_URL": _model_url(view),
+        "ASSISTANT_BASE_URL": f"http://127.0.0.1:{MODEL_PORT}/v1",
         "ASSISTANT_MODEL": view.spec.model.model,
         "ASSISTANT_LEASE_URL": f"http://127.0.0.1:{GUARD_PORT}/domicile/lease",
     }

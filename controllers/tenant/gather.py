@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from domicile.api.common import (
@@ -23,7 +24,7 @@ from domicile.api.restore import RestoreStatus
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role
 from domicile.controllers.door import words
-from domicile.controllers.tenant import certificate, front_door, issuance
+from domicile.controllers.tenant import certificate, front_door, gateway, issuance, model_keys
 from domicile.controllers.tenant.leases import Leases
 from domicile.controllers.tenant.network import network_policies
 from domicile.controllers.tenant.rules.door import NO_DOOR
@@ -58,11 +59,13 @@ _TRANSIENT = {"emptyDir", "ephemeral", "configMap", "secret", "downwardAPI", "pr
 class Gatherer:
     """Builds views. Reads only."""
 
-    def __init__(self, kube: Kube, zones: Zones, leases: Leases, platform: Platform) -> None:
+    def __init__(self, kube: Kube, zones: Zones, leases: Leases, platform: Platform, models: Path) -> None:
+        """``models``: folder of the providers' keys."""
         self._kube = kube
         self._zones = zones
         self._leases = leases
         self._platform = platform
+        self._models = models
 
     async def gather(self, tenant: Object) -> TenantView:
         """The view of one AssistantTenant. Raises only what the API server itself refuses."""
@@ -123,6 +126,8 @@ class Gatherer:
             view,
             missing_secrets=tuple(n for n in secrets if n not in own),
             door=await self._door_secrets(view),
+            vault_key=await self._vault_key(view),
+            model_keys=model_keys.read(self._models, served.spec.model_providers),
             certificate=_certificate(view, own),
             issuance=await self._issuance(view),
             provider_secrets=_provider_secrets(view, own),
@@ -159,6 +164,14 @@ class Gatherer:
         # One that no config can hold is made anew.
         usable = [value for value in found if value is not None and words.is_secret(value)]
         return DoorSecrets(*usable) if len(usable) == len(found) else None
+
+    async def _vault_key(self, view: TenantView) -> bytes | None:
+        """What the gateway seals with, if it has anything and that is this tenant's."""
+        secret = await self._kube.read("v1", "Secret", gateway.NAME, view.name)
+        if secret is None or _owner(secret) != view.tenant_id:
+            return None
+        found = base64.b64decode(secret.get("data", {}).get(gateway.VAULT_KEY, ""))
+        return found if len(found) == gateway.VAULT_KEY_BYTES else None
 
     async def _issuance(self, view: TenantView) -> Issuance | None:
         """What cert-manager says; None for a tenant without a certificate."""
@@ -288,7 +301,7 @@ def _volumes(claims: list[Object], owners: list[Object]) -> tuple[str, ...]:
 def _workload(deployment: Object, pods: list[Object]) -> Workload:
     status = deployment.get("status", {})
     name = deployment["metadata"]["name"]
-    own = [p for p in pods if _labels(p).items() >= {LABEL_COMPONENT: "assistant", LABEL_INSTANCE: name}.items()]
+    own = [p for p in pods if _labels(p).get(LABEL_INSTANCE) == name]
     wanted = deployment["spec"].get("replicas", 1)
     return Workload(
         ready=status.get("readyReplicas", 0),

@@ -11,24 +11,20 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from domicile.api.common import FIELD_MANAGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_ZONE
-from domicile.api.zone import ModelProvider, Profile, Site
+from domicile.api.zone import Profile, Site
 from domicile.controllers.door.door import HTTPS_PORT
-from domicile.controllers.tenant.parts import ASSISTANTS, DOORS, Object, named
+from domicile.controllers.tenant import pool
+from domicile.controllers.tenant.parts import ASSISTANTS, DOORS, GATEWAYS, Object, named
 from domicile.controllers.tenant.view import TenantView
 
 DENY_ALL = "default-deny"
 GUARD_PORT = 8080
 # Of the guards of a tenant with a front door, for the door alone; the other port then has the guard's own pages only.
 GUARD_TLS_PORT = 8443
+GATEWAY_PORT = 8443
 LEASE_PORT = 8444
 SESSIONS_PORT = 6379
 DOOR_POLICIES = tuple(f"allow-door-{to}" for to in ("clients", "assistants", "dns", "identity", "sessions"))
-
-
-def model_provider(view: TenantView) -> ModelProvider | None:
-    """The provider that the tenant chose, if its zone has it."""
-    providers = view.zone.spec.model_providers if view.zone else []
-    return next((p for p in providers if p.name == view.spec.model.provider), None)
 
 
 def isolation(tenant: str, zone: str) -> Object:
@@ -38,17 +34,14 @@ def isolation(tenant: str, zone: str) -> Object:
 
 def network_policies(view: TenantView) -> list[Object]:
     """Default deny and the named openings, each of one kind of pod."""
-    return [isolation(view.name, view.spec.zone), *_of_assistants(view), *_of_door(view)]
+    return [isolation(view.name, view.spec.zone), *_of_assistants(view), *_of_gateway(view), *_of_door(view)]
 
 
 def _of_assistants(view: TenantView) -> list[Object]:
     if view.zone is None:
         raise ValueError("builders need a served zone; the policies gate on it")
-    provider = model_provider(view)
-    ref = provider.service if provider else None
-    model = [_pods(ref.namespace, ref.pod_labels)] if ref else []
     # Where there is a door, no way leads around it.
-    door = [{"podSelector": {"matchLabels": dict(DOORS)}}]
+    door, gateway = [_own(DOORS)], [_own(GATEWAYS)]
     inside = _rules("from", _client_namespaces(view), GUARD_PORT)
     clients = _rules("from", door, GUARD_TLS_PORT) if view.spec.access.sso else inside
 
@@ -58,9 +51,27 @@ def _of_assistants(view: TenantView) -> list[Object]:
     return [
         opening("allow-clients", ingress=clients),
         opening("allow-dns", egress=_DNS),
+        opening("allow-gateway", egress=_rules("to", gateway, GATEWAY_PORT)),
         opening("allow-lease", egress=_rules("to", [_ours(view, "lease-agent")], LEASE_PORT)),
-        opening("allow-model", egress=_rules("to", model, (ref.target_port or ref.port) if ref else 0)),
         opening("allow-store", egress=_store_rule(view.zone.own)),
+    ]
+
+
+def _of_gateway(view: TenantView) -> list[Object]:
+    services = [m.provider.service for m in pool.usable(view) if m.provider.service is not None]
+
+    def opening(name: str, **rules: list[Object]) -> Object:
+        pods = {"matchLabels": dict(GATEWAYS)}
+        return _policy(view.name, view.spec.zone, f"allow-gateway-{name}", pods, **rules)
+
+    return [
+        opening("assistants", ingress=_rules("from", [_own(ASSISTANTS)], GATEWAY_PORT)),
+        opening("dns", egress=_DNS),
+        opening(
+            "models",
+            egress=[r for s in services for r in _rules("to", [_pods(s.namespace, s.pod_labels)], s.pod_port)],
+        ),
+        opening("vault", egress=_rules("to", [_ours(view, "sessions")], SESSIONS_PORT)),
     ]
 
 
@@ -70,11 +81,9 @@ def _of_door(view: TenantView) -> list[Object]:
         return []
     edge = [{"ipBlock": {"cidr": c}} for c in sorted(access.edge.cidrs)] if access.edge else []
     outside = [{"ipBlock": {"cidr": c}} for c in sorted(access.sources)]
-    guards = [{"podSelector": {"matchLabels": dict(ASSISTANTS)}}]
-
     rules: tuple[dict[str, list[Object]], ...] = (
         {"ingress": _rules("from", edge or [*_client_namespaces(view), *outside], HTTPS_PORT)},
-        {"egress": _rules("to", guards, GUARD_TLS_PORT)},
+        {"egress": _rules("to", [_own(ASSISTANTS)], GUARD_TLS_PORT)},
         {"egress": _DNS},
         {"egress": _identity_rule(view)},
         {"egress": _rules("to", [_ours(view, "sessions")], SESSIONS_PORT)},
@@ -125,6 +134,10 @@ def _client_namespaces(view: TenantView) -> list[Object]:
 
 def _ours(view: TenantView, component: str) -> Object:
     return _pods(view.platform.namespace, {LABEL_COMPONENT: component})
+
+
+def _own(labels: Mapping[str, str]) -> Object:
+    return {"podSelector": {"matchLabels": dict(labels)}}
 
 
 def _namespace(name: str) -> Object:

@@ -22,6 +22,7 @@ RESTRICTED: Object = {
 }
 ASSISTANTS = {LABEL_COMPONENT: "assistant"}
 DOORS = {LABEL_COMPONENT: "front-door"}
+GATEWAYS = {LABEL_COMPONENT: "gateway"}
 
 
 def labels_of(view: TenantView) -> dict[str, str]:

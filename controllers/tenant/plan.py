@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from domicile.api.sites import ServedZone
@@ -18,7 +18,7 @@ from domicile.controllers.pki import holders
 from domicile.controllers.pki.leaf import BUNDLE, CERTIFICATE, KEY, PAIR
 from domicile.controllers.realm.desired import realm_name
 from domicile.controllers.realm.state import RealmState
-from domicile.controllers.tenant import builders, front_door, identity, policies
+from domicile.controllers.tenant import builders, front_door, gateway, identity, policies
 from domicile.controllers.tenant.flows import Flow, flows
 from domicile.controllers.tenant.parts import labels_of, named
 from domicile.controllers.tenant.rules.verdict import Verdict
@@ -39,7 +39,6 @@ LATER = "made-by-the-operator"
 """Stands for what is random or secret."""
 _ID = "0" * 32
 _KEYS = ({"kid": LATER},)
-_MOMENT = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,12 @@ class Plan:
     flows: tuple[Flow, ...] = ()
 
 
-def plan(name: str, spec: AssistantTenantSpec, zone: ServedZone | None, platform: Platform) -> Plan:
-    """The plan of a tenant at its active site; ``zone`` is None where the tenant names none that is known."""
-    view = _assumed(name, spec, zone, platform)
+def plan(name: str, spec: AssistantTenantSpec, zone: ServedZone | None, platform: Platform, now: datetime) -> Plan:
+    """The plan of a tenant at its active site; ``zone`` is None where the tenant names none that is known.
+
+    ``now`` (UTC) is when contracts and attestations must count.
+    """
+    view = _assumed(name, spec, zone, platform, now)
     refusal = policies.blocking(policies.judge(view))
     if refusal is not None:
         return Plan(refusal)
@@ -70,7 +72,7 @@ def _of(objects: tuple[Object, ...], kind: str) -> list[Object]:
 
 def _beside(view: TenantView) -> list[Object]:
     """What other parts of the operator make in the tenant's namespace."""
-    workloads = [a.name for a in view.spec.assistants]
+    workloads = [gateway.NAME, *(a.name for a in view.spec.assistants)]
     if view.spec.access.sso is not None:
         workloads.append(front_door.NAME)
     leaves = [
@@ -88,7 +90,9 @@ def _without_secrets(made: Object) -> Object:
     return copy.deepcopy(made) | {"data": dict.fromkeys(sorted(made["data"]), LATER)}
 
 
-def _assumed(name: str, spec: AssistantTenantSpec, zone: ServedZone | None, platform: Platform) -> TenantView:
+def _assumed(
+    name: str, spec: AssistantTenantSpec, zone: ServedZone | None, platform: Platform, now: datetime
+) -> TenantView:
     site = zone.site if zone else ""
     sso = spec.access.sso
     return TenantView(
@@ -97,8 +101,8 @@ def _assumed(name: str, spec: AssistantTenantSpec, zone: ServedZone | None, plat
         spec=spec,
         status=AssistantTenantStatus(),
         platform=platform,
-        now=_MOMENT,
-        created=_MOMENT,
+        now=now,
+        created=now,
         known_zones=(zone.name,) if zone else (),
         zone=zone,
         zone_sites=tuple(s.name for s in zone.spec.sites) if zone else (),
@@ -114,6 +118,9 @@ def _assumed(name: str, spec: AssistantTenantSpec, zone: ServedZone | None, plat
         sessions_password=LATER if sso else None,
         identity_authorities="the site's bundle" if sso else "",
         provider_secrets={p.name: LATER for p in sso.sources} if sso else {},
+        vault_key=LATER.encode(),
+        vault_password=LATER,
+        model_keys=dict.fromkeys((p.name for p in zone.spec.model_providers), LATER) if zone else {},
         issuer=_issuer(sso.external) if sso and sso.external else None,
         realm=_realm(name, zone) if sso and not sso.external else None,
     )

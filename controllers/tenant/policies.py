@@ -5,7 +5,18 @@ from __future__ import annotations
 from domicile.api.conditions import ConditionType
 from domicile.api.tenant import Role
 from domicile.controllers.issuer.metadata import UNREACHABLE
-from domicile.controllers.tenant.rules import door, login, mail, network, replication, residency, storage, workload
+from domicile.controllers.tenant.rules import (
+    door,
+    gateway,
+    login,
+    mail,
+    model,
+    network,
+    replication,
+    residency,
+    storage,
+    workload,
+)
 from domicile.controllers.tenant.rules.external import AWAITING
 from domicile.controllers.tenant.rules.login import PROVIDER_FAILED
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict
@@ -16,7 +27,9 @@ CHAINS: tuple[tuple[Rule, ...], ...] = (
     storage.STORAGE,
     storage.ENCRYPTION,
     network.RULES,
+    model.RULES,
     workload.RULES,
+    gateway.RULES,
     replication.RULES,
     login.LOGINS,
     login.DIRECTORIES,
@@ -28,7 +41,9 @@ _NOT_LOOKED = {
     ConditionType.STORAGE_READY,
     ConditionType.ENCRYPTION_READY,
     ConditionType.NETWORK_ISOLATED,
+    ConditionType.MODEL_APPROVED,
     ConditionType.WORKLOAD_READY,
+    ConditionType.GATEWAY_READY,
     ConditionType.REPLICATION_HEALTHY,
     ConditionType.SSO_CONFIGURED,
     ConditionType.DIRECTORY_REACHABLE,
@@ -64,7 +79,9 @@ _READY_NEEDS = (
     ConditionType.STORAGE_READY,
     ConditionType.ENCRYPTION_READY,
     ConditionType.NETWORK_ISOLATED,
+    ConditionType.MODEL_APPROVED,
     ConditionType.WORKLOAD_READY,
+    ConditionType.GATEWAY_READY,
     ConditionType.SSO_CONFIGURED,
     ConditionType.FRONT_DOOR_READY,
 )

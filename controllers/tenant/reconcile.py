@@ -7,6 +7,7 @@ import logging
 import secrets
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from domicile.api.common import API_VERSION, FINALIZER, LABEL_COMPONENT, LABEL_TENANT
@@ -23,7 +24,7 @@ from domicile.controllers.realm.desired import Subject, realm_name
 from domicile.controllers.realm.realms import Realms
 from domicile.controllers.realm.server import IdentityError
 from domicile.controllers.realm.state import RealmState
-from domicile.controllers.tenant import builders, front_door, identity, issuance, network, policies, status
+from domicile.controllers.tenant import builders, front_door, gateway, identity, issuance, network, policies, status
 from domicile.controllers.tenant.gather import Gatherer, had_door, with_storage
 from domicile.controllers.tenant.leases import Leases
 from domicile.controllers.tenant.parts import labels_of
@@ -72,7 +73,9 @@ class TenantController:
         metrics: Metrics,
         platform: Platform,
         resync_seconds: float,
+        models: Path,
     ) -> None:
+        """``models``: folder of the model providers' keys."""
         self._kube = kube
         self._events = events
         self._zones = zones
@@ -80,7 +83,7 @@ class TenantController:
         self._issuers = issuers
         self._platform = platform
         self._resync = resync_seconds
-        self._gatherer = Gatherer(kube, zones, Leases(pki, platform), platform)
+        self._gatherer = Gatherer(kube, zones, Leases(pki, platform), platform, models)
         self._sessions = sessions
         self._pki = pki
         self._metrics = metrics
@@ -102,7 +105,7 @@ class TenantController:
             view = await self._provision(tenant, view)
             blocked = policies.blocking(policies.judge(view))
         if blocked is None:
-            view = await self._apply(await self._with_door(view))
+            view = await self._apply(await self._with_door(await self._with_vault(view)))
             view = await self._see_to_realm(tenant, view)
             view = await end_sessions(self._kube, self._realms, self._events, tenant, view, _annotations(tenant))
             view = await request_replication(self._kube, view, _annotations(tenant))
@@ -182,6 +185,7 @@ class TenantController:
     async def _certify(self, view: TenantView) -> str | None:
         """Give the pods the certificates that they show to each other; what keeps one from them, if anything."""
         held = [holders.assistant(view.name, a.name) for a in view.spec.assistants]
+        held.append(holders.gateway(view.name))
         if view.spec.access.sso is not None:
             held.append(holders.door(view.name))
         standings = [await self._pki.see_to(holder, labels_of(view)) for holder in held]
@@ -190,10 +194,17 @@ class TenantController:
 
     async def _remove_assistants(self, view: TenantView) -> None:
         """An assistant that the spec no longer has runs no more; what it wrote stays in the live bucket."""
-        for name in view.workloads.keys() - {front_door.NAME, *(a.name for a in view.spec.assistants)}:
+        for name in view.workloads.keys() - {front_door.NAME, gateway.NAME, *(a.name for a in view.spec.assistants)}:
             # The Deployment last: by it the others are found again.
             for api_version, kind in reversed(_OF_ASSISTANTS):
                 await self._kube.delete(api_version, kind, name, view.name)
+
+    async def _with_vault(self, view: TenantView) -> TenantView:
+        """The view with what the gateway seals by and where, minted where it is missing."""
+        if view.tenant_id is None:
+            return view
+        key = view.vault_key or secrets.token_bytes(gateway.VAULT_KEY_BYTES)
+        return replace(view, vault_key=key, vault_password=(await self._sessions.passwords()).gateways)
 
     async def _with_door(self, view: TenantView) -> TenantView:
         """The view with what the front door needs beyond the spec, minted where it is missing."""
@@ -203,7 +214,7 @@ class TenantController:
         return replace(
             view,
             door=view.door or DoorSecrets(secrets.token_urlsafe(32), secrets.token_urlsafe(32)),
-            sessions_password=await self._sessions.password(),
+            sessions_password=(await self._sessions.passwords()).doors,
             identity_authorities=authorities,
             issuer=await self._look_at_issuer(view, authorities),
         )
@@ -329,10 +340,10 @@ class TenantController:
                 for child in await self._kube.list(api_version, kind, name, labels=f"{LABEL_TENANT}={name}"):
                     if child["metadata"]["name"] != network.DENY_ALL:
                         await self._kube.delete(api_version, kind, child["metadata"]["name"], name)
-            for config in (identity.CONFIG, front_door.NAME):
+            for config in (identity.CONFIG, front_door.NAME, gateway.NAME):
                 await self._kube.delete("v1", "ConfigMap", config, name)
             await self._ask_no_more(name)
-            if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT} in (assistant,front-door)"):
+            if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT} in (assistant,front-door,gateway)"):
                 return _WHILE_PROGRESSING
         known = AssistantTenantStatus.model_validate(tenant.get("status") or {})
         zone = await self._zones.served(tenant["spec"]["zone"])

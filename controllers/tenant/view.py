@@ -40,6 +40,7 @@ class Platform:
     image_pull_policy: str
     sites: tuple[str, ...]
     door_image: str
+    gateway_image: str
 
     @property
     def lease_url(self) -> str:
@@ -163,6 +164,9 @@ class TenantView:
     secret_versions: Mapping[str, str] = field(default_factory=dict)
     realm: RealmState | None = None
     issuer: IssuerState | None = None
+    model_keys: Mapping[str, str | None] = field(default_factory=dict)
+    vault_key: bytes | None = None
+    vault_password: str | None = None
 
     @property
     def external(self) -> ExternalIssuer | None:

@@ -31,6 +31,8 @@ class ConditionType(StrEnum):
     DIRECTORY_REACHABLE = "DirectoryReachable"
     EMAIL_VERIFIABLE = "EmailVerifiable"
     FRONT_DOOR_READY = "FrontDoorReady"
+    MODEL_APPROVED = "ModelApproved"
+    GATEWAY_READY = "GatewayReady"
 
 
 class Condition(Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
 from typing import Annotated
 
@@ -65,6 +66,8 @@ class Endpoint(Model):
     """Share of the questions; 0: only where the others fail."""
     keyed: bool = False
     through_egress: bool = False
+    until: date | None = None
+    """First day (UTC) on which it is not asked any more, whoever is there to change this file."""
 
 
 class Limits(Model):

@@ -11,6 +11,8 @@ from pydantic import ConfigDict, Field
 from domicile.api.access import Access, PathRule
 from domicile.api.common import IMMUTABLE, LIST_SET, NONE_OF_OURS, DnsLabel, Model, cel, list_map, validations
 from domicile.api.conditions import Conditions
+from domicile.api.privacy import PrivacyPolicy
+from domicile.api.providers import Need
 
 
 class Role(StrEnum):
@@ -28,7 +30,10 @@ class Assistant(Model):
         Field(
             description="Name of the assistant; people open it as https://<access.host>/<name>/.",
             json_schema_extra=validations(
-                cel("!(self in ['front-door', 'oauth2'])", "front-door and oauth2 are the front door's own names")
+                cel(
+                    "!(self in ['front-door', 'gateway', 'oauth2'])",
+                    "front-door, gateway and oauth2 are the operator's own names",
+                )
             ),
         ),
     ]
@@ -66,11 +71,42 @@ class Assistant(Model):
     ] = {}
 
 
-class ModelChoice(Model):
-    """Which model answers."""
+class ProviderShare(Model):
+    """One provider of the tenant's pool."""
 
-    provider: Annotated[DnsLabel, Field(description="Name of a provider in the zone's modelProviders.")]
-    model: Annotated[str, Field(description="Model id, one of the provider's.", min_length=1, max_length=128)]
+    name: Annotated[DnsLabel, Field(description="Name of a provider in the zone's modelProviders.")]
+    weight: Annotated[
+        int, Field(description="Its share of the questions; 0: only where the others fail.", ge=0, le=100)
+    ] = 1
+
+
+class Budget(Model):
+    """What the tenant may ask for in a day (UTC)."""
+
+    requests_per_day: Annotated[int | None, Field(description="Questions.", ge=1)] = None
+    tokens_per_day: Annotated[int | None, Field(description="Tokens, as the providers count them.", ge=1)] = None
+
+
+class ModelChoice(Model):
+    """Which model answers, and who runs it."""
+
+    model: Annotated[str, Field(description="Model id, one of each provider's.", min_length=1, max_length=128)]
+    providers: Annotated[
+        list[ProviderShare],
+        Field(
+            description="Who may be asked: by weight, and where one fails the next.",
+            min_length=1,
+            max_length=8,
+            json_schema_extra=list_map("name")
+            | validations(
+                cel(
+                    "self.exists(p, !has(p.weight) || p.weight > 0)",
+                    "one provider at least needs a weight above 0",
+                )
+            ),
+        ),
+    ]
+    budget: Annotated[Budget, Field(description="What may be asked for in a day.")] = Budget()
 
 
 class SnapshotRetention(Model):
@@ -131,6 +167,15 @@ class AssistantTenantSpec(Model):
         Field(description="The tenant's assistants.", min_length=1, max_length=16, json_schema_extra=list_map("name")),
     ]
     model: Annotated[ModelChoice, Field(description="The model that the assistants ask.")]
+    privacy: Annotated[PrivacyPolicy, Field(description="How questions are anonymised.")] = PrivacyPolicy()
+    compliance: Annotated[
+        list[Need],
+        Field(
+            description="What every provider of the pool must offer; one elsewhere that doesn't is not asked.",
+            max_length=8,
+            json_schema_extra=LIST_SET,
+        ),
+    ] = []
     access: Annotated[Access, Field(description="Who reaches the assistants.")] = Access()
     replication: Annotated[Replication, Field(description="Copy at the peer site.")] = Replication()
     suspend: Annotated[bool, Field(description="Stop reconciling: what runs goes on, nothing is changed.")] = False

@@ -22,6 +22,7 @@ from domicile.api.common import (
     validations,
 )
 from domicile.api.conditions import Conditions
+from domicile.api.providers import ModelProvider, RegionOfProvider
 
 
 class Cloud(StrEnum):
@@ -285,21 +286,6 @@ class Site(Model):
     key: Annotated[SiteKey, Field(description="Key-encryption key of the site.")]
 
 
-class ServiceRef(Model):
-    """A Service in the site's own cluster."""
-
-    namespace: Annotated[DnsLabel, Field(description="Namespace of the Service.")]
-    name: Annotated[DnsLabel, Field(description="Name of the Service.")]
-    port: Annotated[int, Field(description="TCP port of the Service.", ge=1, le=65535)]
-    target_port: Annotated[
-        int | None, Field(description="TCP port of its pods, where it differs from port.", ge=1, le=65535)
-    ] = None
-    pod_labels: Annotated[
-        dict[str, str],
-        Field(description="Labels of the pods behind the Service; network policies open exactly these.", min_length=1),
-    ]
-
-
 _HTTPS = rf"^https://[A-Za-z0-9.-]+{PORT}(/[A-Za-z0-9._~/-]*)?$"
 
 
@@ -442,31 +428,6 @@ class ApprovedIssuer(Model):
     expires_on: Annotated[date, Field(description="First day on which it no longer counts (YYYY-MM-DD).")]
 
 
-class ModelProvider(Model):
-    """A model server that assistants of the zone may ask (OpenAI-compatible)."""
-
-    model_config = ConfigDict(
-        json_schema_extra=validations(
-            cel("has(self.service) != has(self.baseUrl)", "set exactly one of service and baseUrl")
-        ),
-    )
-
-    name: Annotated[DnsLabel, Field(description="Name of the provider.")]
-    service: Annotated[ServiceRef | None, Field(description="A model server inside each site's cluster.")] = None
-    base_url: Annotated[
-        str | None,
-        Field(
-            description="A provider outside the cluster. Refused until the anonymising gateway stands before it.",
-            pattern=r"^https://",
-            max_length=253,
-        ),
-    ] = None
-    models: Annotated[
-        list[str],
-        Field(description="Model ids that may be asked for.", min_length=1, max_length=64, json_schema_extra=LIST_SET),
-    ]
-
-
 class Attestation(Model):
     """A person's dated word on what no API shows. Reported as Attested, never as Verified."""
 
@@ -552,6 +513,15 @@ class ResidencyZoneSpec(Model):
         OnPartition,
         Field(description="serve: the holder goes on on its own store's word; stop: it needs the peer's, too."),
     ] = OnPartition.SERVE
+    model_regions: Annotated[
+        list[RegionOfProvider],
+        Field(
+            description="Where model providers outside the cluster may process the zone's questions, by their own names"
+            " for it. What isn't listed is outside.",
+            max_length=64,
+            json_schema_extra=LIST_SET,
+        ),
+    ] = []
     model_providers: Annotated[
         list[ModelProvider],
         Field(description="Model servers of the zone.", max_length=32, json_schema_extra=list_map("name")),

@@ -180,7 +180,7 @@ def session_store(folder: Path) -> Iterator[Store]:
     signer = authority()
     password = secrets.token_hex(16)
     users, tls = (Volume(folder / "mounts" / name) for name in ("sessions", "tls"))
-    users.put({"users.acl": render_users("doors", password)})
+    users.put({"users.acl": render_users({"doors": password}, {})})
     tls.put(certificates(STORE, signer))
     with ExitStack() as stack:
         made = Store(folder, None, free_port(), free_port(), password, signer, tls, users, stack)  # type: ignore[arg-type]

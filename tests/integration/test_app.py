@@ -133,7 +133,7 @@ def tenant(name: str, **annotations: str) -> Object:
     spec = {
         "zone": "eu",
         "assistants": [{"name": "a", "image": "i"}],
-        "model": {"provider": "p", "model": "m"},
+        "model": {"providers": [{"name": "p"}], "model": "m"},
     }
     return {
         "apiVersion": "domicile.dev/v1alpha1",

@@ -131,7 +131,7 @@ def test_every_pod_meets_pod_security_restricted() -> None:
 
 def test_only_the_operator_has_an_api_token() -> None:
     tokens = {name: pod["spec"]["automountServiceAccountToken"] for name, pod in pods(render(*EU)).items()}
-    assert tokens == {"domicile-operator": True, "domicile-lease": False, REPLICATOR: False}
+    assert tokens == {"domicile-operator": True, "domicile-lease": False, "domicile-sessions": False, REPLICATOR: False}
 
 
 def regions(pod: Object) -> list[str]:
@@ -162,7 +162,7 @@ def test_accounts_at_identity_servers_reach_the_operator_alone() -> None:
 
 def test_pods_stay_in_the_region_of_the_served_site() -> None:
     found = pods(render(*EU))
-    assert set(found) == {"domicile-operator", "domicile-lease", REPLICATOR}
+    assert set(found) == {"domicile-operator", "domicile-lease", "domicile-sessions", REPLICATOR}
     assert all(regions(pod) == ["europe-west3"] for pod in found.values())
 
 
@@ -239,6 +239,7 @@ def test_network_policies_deny_all_but_the_named_openings() -> None:
     assert blocks == {
         "domicile-operator": {"10.0.0.1/32", *stores},
         "domicile-lease": stores,
+        "domicile-sessions": set(),
         REPLICATOR: stores,
     }
     assert "ingress" not in only(objects, "NetworkPolicy", "domicile-operator")["spec"]
@@ -300,8 +301,8 @@ def test_stores_of_zones_that_the_cluster_does_not_serve_stay_closed() -> None:
     assert kept[0] == kept[1]
 
 
-def test_where_people_log_in_there_is_a_session_store_that_only_front_doors_reach() -> None:
-    objects = render(*EU, "--set=identitySecret=logins")
+def test_there_is_a_session_store_that_only_front_doors_and_gateways_reach() -> None:
+    objects = render(*EU)
     store = only(objects, "Deployment", "domicile-sessions")["spec"]
     assert store["replicas"] == 1
     [volume] = [v for v in store["template"]["spec"]["volumes"] if v["name"] == "users"]
@@ -315,11 +316,20 @@ def test_where_people_log_in_there_is_a_session_store_that_only_front_doors_reac
     assert "egress" not in policy
     assert "Egress" in policy["policyTypes"]
     [peer] = policy["ingress"][0]["from"]
-    assert peer["podSelector"] == {"matchLabels": {"app.kubernetes.io/component": "front-door"}}
+    [components] = peer["podSelector"]["matchExpressions"]
+    assert (components["operator"], components["values"]) == ("In", ["front-door", "gateway"])
     assert peer["namespaceSelector"]["matchExpressions"] == [{"key": "domicile.dev/tenant", "operator": "Exists"}]
     env = only(objects, "Deployment", "domicile-operator")["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {"name": "DOMICILE_DOOR_IMAGE", "value": "domicile.dev/frontdoor:0.1.0"} in env
-    assert not [o for o in render(*EU) if o["metadata"]["name"] == "domicile-sessions"]
+    assert {"name": "DOMICILE_GATEWAY_IMAGE", "value": "domicile.dev/gateway:0.1.0"} in env
+
+
+def test_keys_of_model_providers_reach_the_operator_alone() -> None:
+    found = pods(render(*EU, "--set=modelsSecret=model-keys"))
+    assert {name for name, pod in found.items() if "model-keys" in secrets(pod)} == {"domicile-operator"}
+    [container] = found["domicile-operator"]["spec"]["containers"]
+    assert {"name": "models", "mountPath": "/etc/domicile/models", "readOnly": True} in container["volumeMounts"]
+    assert not any("model-keys" in secrets(pod) for pod in pods(render(*EU)).values())
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def tenant() -> Object:
         "apiVersion": "domicile.dev/v1alpha1",
         "kind": "AssistantTenant",
         "metadata": {"name": unique("tenant")},
-        "spec": {"zone": "eu", "assistants": assistants, "model": {"provider": "local", "model": "m"}},
+        "spec": {"zone": "eu", "assistants": assistants, "model": {"providers": [{"name": "local"}], "model": "m"}},
     }
 
 
@@ -145,6 +145,7 @@ _IDENTITY = {"url": "https://sso.example", "adminUrl": "https://own.sso.example"
 _SITE = "spec/sites/0"
 _STORES = f"{_SITE}/stores"
 _PROVIDER = {"name": "p", "models": ["m"]}
+_URL = "https://api.example.org/v1"
 _SERVICE = {"namespace": "models", "name": "p", "port": 8080, "podLabels": {"app": "p"}}
 _ATTESTATION = {
     "site": "one", "subject": "location", "statement": "in hall A of our data centre",
@@ -156,6 +157,17 @@ _MULTI = "arn:aws:kms:eu-central-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234
 _RESOURCE = "projects/p/locations/europe-west3/keyRings/r/cryptoKeys/k"
 _KEY, _PEER_KEY = f"{_SITE}/key", "spec/sites/1/key"
 _AT_HOME = "must lie in the site's own cloud and region"
+
+_CONTRACT = {
+    "processor": "Models Ltd", "regions": ["germanywestcentral"], "dataProcessing": True, "noTraining": True,
+    "retentionDays": 30, "statement": "Contract 17, looked at in the yearly review.",
+    "attestedOn": "2026-01-01", "expiresOn": "2027-01-01",
+}  # fmt: skip
+
+
+def _contracted(**changes: Any) -> Object:
+    return {**_PROVIDER, "baseUrl": _URL, "contract": _CONTRACT | changes}
+
 
 ZONE_REFUSALS = [
     ("spec/identity", {"url": "https://sso.example"}, "identity.adminUrl is required"),
@@ -227,6 +239,15 @@ ZONE_REFUSALS = [
     ("spec/modelProviders", [{**_PROVIDER, "baseUrl": "http://api.example.org"}], "spec.modelProviders[0].baseUrl"),
     ("spec/modelProviders", [{**_PROVIDER, "service": {**_SERVICE, "port": 0}}], "greater than or equal to 1"),
     ("spec/modelProviders", [{**_PROVIDER, "service": {**_SERVICE, "podLabels": {}}}], "podLabels"),
+    ("spec/modelProviders", [{**_PROVIDER, "baseUrl": _URL}], "a provider outside the cluster needs a contract"),
+    ("spec/modelProviders", [_contracted(regions=[])], "contract.regions"),
+    ("spec/modelProviders", [_contracted(regions=["EU"])], "contract.regions[0]"),
+    ("spec/modelProviders", [_contracted(retentionDays=-1)], "greater than or equal to 0"),
+    ("spec/modelProviders", [_contracted(attestations=["seen it"])], "Unsupported value"),
+    ("spec/modelProviders", [_contracted(expiresOn="2026-01-01")], "expiresOn must be after attestedOn"),
+    ("spec/modelProviders", [_contracted() | {"deployments": {"n": "x"}}], "a model that is not in models"),
+    ("spec/modelProviders", [_contracted() | {"type": "other"}], "Unsupported value"),
+    ("spec/modelRegions", ["Europe"], "spec.modelRegions[0]"),
     ("spec/sites/1/stores/accountId", DELETED, "stores.accountId is required with cloud aws and profile cloud"),
     ("spec/sites/1/stores/accountId", "12345678901", "accountId"),
     (f"{_STORES}/accountId", "111122223333", "unknown to other clouds"),
@@ -289,7 +310,17 @@ TENANT_REFUSALS = [
     ("spec/assistants/0/image", "", "spec.assistants[0].image"),
     ("spec/assistants/0/envSecrets", ["a", "a"], "Duplicate value"),
     ("spec/assistants/0/podTemplate", "no", "must be of type object"),
-    ("spec/model", {"provider": "p"}, "spec.model.model: Required value"),
+    ("spec/model", {"providers": [{"name": "p"}]}, "spec.model.model: Required value"),
+    ("spec/model", {"providers": [], "model": "m"}, "spec.model.providers"),
+    ("spec/model", {"providers": [{"name": "p"}] * 2, "model": "m"}, "Duplicate value"),
+    ("spec/model", {"providers": [{"name": "p", "weight": 0}], "model": "m"}, "needs a weight above 0"),
+    ("spec/model/budget", {"requestsPerDay": 0}, "greater than or equal to 1"),
+    ("spec/privacy", {"placeholders": "maybe"}, "Unsupported value"),
+    ("spec/privacy", {"vaultHours": 0}, "greater than or equal to 1"),
+    ("spec/privacy", {"thresholds": [{"kind": "PERSON", "score": 1.5}]}, "less than or equal to 1"),
+    ("spec/privacy", {"patterns": [{"name": "m", "regex": "M-[0-9]+"}]}, "spec.privacy.patterns[0].name"),
+    ("spec/privacy", {"refuse": ["HEALTH", "HEALTH"]}, "Duplicate value"),
+    ("spec/compliance", ["PCI"], "Unsupported value"),
     ("spec/access", {"clients": [{"namespace": "Not"}]}, "spec.access.clients[0].namespace"),
     ("spec/access", {"host": "bank.example"}, "host, sso and tls come together"),
     ("spec/access", {"sso": {}}, "host, sso and tls come together"),
@@ -311,7 +342,8 @@ TENANT_REFUSALS = [
     ("spec/assistants/0/paths", [{"prefix": "/forms"}], "a path is public, or it names the roles"),
     ("spec/assistants/0/paths", [{"prefix": "/a", "public": True, "roles": ["owner"]}], "a path is public, or"),
     ("spec/assistants/0/paths", [{"prefix": "/../x", "public": True}], "prefix"),
-    ("spec/assistants/0/name", "front-door", "the front door's own names"),
+    ("spec/assistants/0/name", "front-door", "the operator's own names"),
+    ("spec/assistants/0/name", "gateway", "the operator's own names"),
     ("spec/access", {**_DOOR, "sso": {"identityProviders": [_CORP, _CORP]}}, "Duplicate value"),
     ("spec/access", {**_DOOR, "sso": {"session": {"idleSeconds": 10}}}, "greater than or equal to 300"),
     (
@@ -437,6 +469,16 @@ def test_well_known_providers_are_accepted_as_documented(apiserver: ApiServer) -
     apiserver.kubectl("create", "--validate=strict", "-f", "-", stdin=obj)
     stored = apiserver.get("assistanttenant", obj["metadata"]["name"])["spec"]["access"]["sso"]["identityProviders"]
     assert [p["entra"]["groupsClaim"] for p in stored if "entra" in p] == ["groups", "groups"]
+
+
+def test_a_provider_with_all_that_was_agreed_is_accepted(apiserver: ApiServer) -> None:
+    made = zone()
+    full = _contracted(attestations=["SOC2", "CSA-STAR"], useCase="case 17", subProcessors=["Racks GmbH"])
+    made["spec"] |= {
+        "modelProviders": [full | {"type": "azure", "deployments": {"m": "m-de"}, "key": "azure"}],
+        "modelRegions": ["germanywestcentral"],
+    }
+    apiserver.apply(made)
 
 
 def test_two_sites_of_one_cloud_need_buckets_of_their_own(apiserver: ApiServer) -> None:

@@ -43,7 +43,7 @@ async def tenant(kube: Kube) -> Object:
     spec = {
         "zone": "eu",
         "assistants": [{"name": "a", "image": "i"}],
-        "model": {"provider": "p", "model": "m"},
+        "model": {"providers": [{"name": "p"}], "model": "m"},
     }
     meta = {"name": f"client-{next(_names)}"}
     return await kube.create({"apiVersion": API, "kind": "AssistantTenant", "metadata": meta, "spec": spec})

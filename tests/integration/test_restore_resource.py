@@ -275,6 +275,7 @@ async def test_a_site_that_does_not_hold_the_tenant_refuses(estate: Estate) -> N
         "IfNotPresent",
         ("aws-frankfurt",),
         "domicile.dev/frontdoor:0.1.0",
+        "domicile.dev/gateway:0.1.0",
     )
     peer = Controllers(
         estate.kube,
@@ -282,6 +283,7 @@ async def test_a_site_that_does_not_hold_the_tenant_refuses(estate: Estate) -> N
         platform,
         credentials=estate.credentials,
         identity=estate.identity,
+        models=estate.identity,
         keys=estate.keys,
         resync_seconds=30,
         wake=lambda kind, name: None,

@@ -154,7 +154,7 @@ def test_broken_certificates_are_told_and_the_old_keep_serving(store: Store, end
 def test_a_new_password_is_taken_without_a_lost_session(store: Store) -> None:
     assert known(store, store.way).say("SETEX", "s:older", "600", "sealed") == "+OK"
     old, store.password = store.password, "n" * 32
-    store.mount(store.users, {"users.acl": render_users("doors", store.password).encode()})
+    store.mount(store.users, {"users.acl": render_users({"doors": store.password}, {}).encode()})
     assert known(store, store.way).say("GET", "s:older") == "sealed"
     assert "WRONGPASS" in store.way.open().say("AUTH", "doors", old)
 
@@ -166,7 +166,7 @@ def test_accounts_that_redis_can_not_read_are_told_until_they_are_mended(store: 
     assert "redis answers to ACL LOAD: -ERR" in store.events("refused")[-1]["message"]
     assert "nonsense" not in store.err
     assert known(store, store.way).say("PING") == "+PONG"
-    store.users.put({"users.acl": render_users("doors", store.password).encode()})
+    store.users.put({"users.acl": render_users({"doors": store.password}, {}).encode()})
     until("all is well", lambda: len(store.events("reloaded")) > before)
     assert known(store, store.way).say("PING") == "+PONG"
 

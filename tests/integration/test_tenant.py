@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,19 @@ from domicile.kube.status import remove_finalizer
 from domicile.metrics import Metrics
 from tests.integration.apiserver import ApiServer
 from tests.integration.stores_fixture import StoreSites, fake_gcs, make_site
+from tests.unit.views import OUTSIDE
 
 API = "domicile.dev/v1alpha1"
 Object = dict[str, Any]
 _numbers = itertools.count()
 
 PLATFORM = Platform(
-    "domicile-system", "domicile.dev/domicile:0.1.0", "IfNotPresent", ("gcp-frankfurt",), "domicile.dev/frontdoor:0.1.0"
+    "domicile-system",
+    "domicile.dev/domicile:0.1.0",
+    "IfNotPresent",
+    ("gcp-frankfurt",),
+    "domicile.dev/frontdoor:0.1.0",
+    "domicile.dev/gateway:0.1.0",
 )
 
 
@@ -78,6 +85,7 @@ class World:
             credentials=self.credentials,
             keys=self.keys,
             identity=self.identity,
+            models=self.identity,
             resync_seconds=30,
             wake=lambda kind, name: None,
             metrics=Metrics(),
@@ -97,7 +105,7 @@ class World:
                     "service": {"namespace": "models", "name": "m", "port": 8080, "podLabels": {"app": "m"}},
                     "models": ["small"],
                 },
-                {"name": "outside", "baseUrl": "https://models.example", "models": ["big"]},
+                OUTSIDE,
             ],
             "attestations": [
                 {
@@ -119,7 +127,7 @@ class World:
         spec = {
             "zone": self.zone_name,
             "assistants": [{"name": "helpdesk", "image": "registry.example/helpdesk:1"}],
-            "model": {"provider": "local", "model": "small"},
+            "model": {"providers": [{"name": "local"}], "model": "small"},
             **changes,
         }
         meta = {"name": self.tenant}
@@ -149,7 +157,7 @@ class World:
         """Kind and name of all that a plan says of that namespace."""
         found = await self.kube.read(API, "AssistantTenant", self.tenant)
         spec = AssistantTenantSpec.model_validate((found or {})["spec"])
-        told = plan(self.tenant, spec, self.served(), PLATFORM)
+        told = plan(self.tenant, spec, self.served(), PLATFORM, datetime.now(UTC))
         return {(o["kind"], o["metadata"]["name"]) for o in told.objects if o["kind"] != "Namespace"}
 
     async def status(self) -> Object:
@@ -273,7 +281,12 @@ async def test_an_assistant_that_leaves_the_spec_runs_no_more_and_another_gets_i
 REFUSALS: list[tuple[str, Object, str, str]] = [
     ("zone", {"zone": "atlantis"}, "ResidencyCompliant", "ZoneNotFound"),
     ("home", {"homeSite": "gcp-iowa"}, "ResidencyCompliant", "HomeSiteUnknown"),
-    ("provider", {"model": {"provider": "outside", "model": "big"}}, "ResidencyCompliant", "ModelProviderOutside"),
+    (
+        "provider",
+        {"model": {"providers": [{"name": "outside"}], "model": "big"}},
+        "ResidencyCompliant",
+        "ModelProviderOutside",
+    ),
 ]
 
 

@@ -313,7 +313,7 @@ async def test_a_tenant_that_is_held_up_elsewhere_still_has_its_realm_seen_to(do
     door.apply_zone()
     door.apply(localUsers=True)
     await door.world.reconcile()
-    door.without_sso(model={"provider": "outside", "model": "big"})
+    door.without_sso(model={"providers": [{"name": "outside"}], "model": "big"})
     assert (await door.world.reconcile())["ResidencyCompliant"]["status"] == "False"
     assert (await door.settings())["enabled"] is False
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domicile.api.common import LABEL_REGION
-from domicile.controllers.tenant import builders
-from domicile.controllers.tenant.view import ClaimView
+from domicile.controllers.tenant import builders, gateway
+from domicile.controllers.tenant.view import ClaimView, TenantView
 from tests.unit.views import tenant_spec, view
 
 
@@ -21,9 +21,15 @@ def only(objects: list[dict[str, Any]], kind: str, name: str | None = None) -> d
     return found[0]
 
 
+def secrets(seen: TenantView) -> list[str]:
+    """Names of the Secrets beside the gateway's."""
+    made = [o["metadata"]["name"] for o in builders.build(seen) if o["kind"] == "Secret"]
+    return [name for name in made if name != gateway.NAME]
+
+
 def with_template(template: dict[str, Any]) -> dict[str, Any]:
     spec = tenant_spec(assistants=[{"name": "helpdesk", "image": "i:1", "podTemplate": template}])
-    pod: dict[str, Any] = only(builders.build(view(spec)), "Deployment")["spec"]["template"]
+    pod: dict[str, Any] = only(builders.build(view(spec)), "Deployment", "helpdesk")["spec"]["template"]
     return pod
 
 
@@ -43,7 +49,9 @@ def test_the_namespace_is_restricted_and_labelled() -> None:
 
 def test_openings_name_exactly_the_chain() -> None:
     policies = {o["metadata"]["name"]: o["spec"] for o in builders.build(view()) if o["kind"] == "NetworkPolicy"}
-    assert set(policies) == {"default-deny", "allow-clients", "allow-dns", "allow-lease", "allow-model", "allow-store"}
+    openings = {"clients", "dns", "gateway", "lease", "store"}
+    of_gateway = {f"gateway-{to}" for to in ("assistants", "dns", "models", "vault")}
+    assert set(policies) == {"default-deny", *(f"allow-{to}" for to in openings | of_gateway)}
     clients = policies["allow-clients"]
     assert clients["ingress"] == [
         {
@@ -57,8 +65,8 @@ def test_openings_name_exactly_the_chain() -> None:
 
 
 def test_nothing_runs_while_a_restore_writes() -> None:
-    assert only(builders.build(view()), "Deployment")["spec"]["replicas"] == 2
-    assert only(builders.build(view(restoring="bank-1")), "Deployment")["spec"]["replicas"] == 0
+    assert only(builders.build(view()), "Deployment", "helpdesk")["spec"]["replicas"] == 2
+    assert only(builders.build(view(restoring="bank-1")), "Deployment", "helpdesk")["spec"]["replicas"] == 0
 
 
 def test_without_clients_nobody_is_admitted() -> None:
@@ -82,11 +90,11 @@ def test_no_rule_has_an_empty_peer_list() -> None:
     ],
 )
 def test_no_pods_without_an_opened_claim(claim: ClaimView | None) -> None:
-    assert only(builders.build(view(claim=claim)), "Deployment")["spec"]["replicas"] == 0
+    assert only(builders.build(view(claim=claim)), "Deployment", "helpdesk")["spec"]["replicas"] == 0
 
 
 def test_two_pods_where_the_claim_is_held() -> None:
-    assert only(builders.build(view()), "Deployment")["spec"]["replicas"] == 2
+    assert only(builders.build(view()), "Deployment", "helpdesk")["spec"]["replicas"] == 2
 
 
 def pinned(pod: dict[str, Any]) -> bool:
@@ -226,18 +234,18 @@ def test_a_template_gets_no_secret_by_which_our_pods_prove_themselves(name: str)
 
 def test_static_credentials_reach_only_their_own_bucket_secret() -> None:
     objects = builders.build(view(live_credentials=b"{}"))
-    assert only(objects, "Secret")["data"] == {"store.json": "e30="}
-    assert not [o for o in builders.build(view()) if o["kind"] == "Secret"]
+    assert only(objects, "Secret", "store-credentials")["data"] == {"store.json": "e30="}
+    assert secrets(view()) == []
 
 
 def test_a_mirrored_secret_is_put_down_only_where_it_is_missing() -> None:
     seen = view(missing_secrets=("crm", "erp"), mirrored_secrets={"crm": {"k": "dg=="}, "other": {"k": "dg=="}})
-    secret = only(builders.build(seen), "Secret")
-    assert (secret["metadata"]["name"], secret["data"]) == ("crm", {"k": "dg=="})
+    assert secrets(seen) == ["crm"]
+    assert only(builders.build(seen), "Secret", "crm")["data"] == {"k": "dg=="}
 
 
 @pytest.mark.parametrize(("holder", "written"), [("aws-frankfurt", ["crm"]), ("gcp-frankfurt", [])])
 def test_a_mirrored_secret_follows_the_active_site(holder: str, written: list[str]) -> None:
     claim = ClaimView(1, holder, stands=True, opened=True, everywhere=True)
     seen = view(claim=claim, copied_secrets=("crm",), mirrored_secrets={"crm": {"k": "bmV3"}})
-    assert [o["metadata"]["name"] for o in builders.build(seen) if o["kind"] == "Secret"] == written
+    assert secrets(seen) == written

@@ -205,13 +205,13 @@ def test_exclusions_come_after_the_rules_and_in_order() -> None:
 
 
 def test_the_session_store_learns_a_digest_and_allows_what_a_door_does() -> None:
-    users = render_users("doors", "s" * 32)
+    users = render_users({"doors": "s" * 32}, {})
     assert "s" * 32 not in users
     assert users.splitlines()[0] == "user default off"
     assert re.search(r"on #[0-9a-f]{64} resetchannels ~\* -@all \+auth", users)
     for user, password in (("a b", "s" * 32), ("a", "hidden hidden hidden"), ("a", "hidden")):
         with pytest.raises(ValueError, match="session store's") as refused:
-            render_users(user, password)
+            render_users({user: password}, {})
         assert "hidden" not in str(refused.value)
 
 

@@ -42,9 +42,10 @@ def test_a_good_tenant_is_ready_and_nothing_blocks() -> None:
 
 
 def model(provider: str, name: str) -> dict[str, Any]:
-    return {"spec": tenant_spec(model={"provider": provider, "model": name})}
+    return {"spec": tenant_spec(model={"providers": [{"name": provider}], "model": name})}
 
 
+RUNS = Workload(ready=2, updated=True)
 CORP = {
     "name": "corp",
     "oidc": {"issuer": "https://login.example", "clientId": "c", "clientSecret": "corp-login"},
@@ -86,7 +87,7 @@ def sso(
         "provider_secrets": {"corp": "s", "staff": "s"},
         "realm": RealmState(ISSUER),
         "certificate": Certificate(NOW + timedelta(days=30)),
-        "workloads": {name: Workload(ready=2, updated=True) for name in ("helpdesk", "front-door")},
+        "workloads": {name: Workload(ready=2, updated=True) for name in ("helpdesk", "gateway", "front-door")},
     }
     return {"spec": tenant_spec(access=access)} | good | changes
 
@@ -104,7 +105,7 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
         "gcp-frankfurt, aws-frankfurt",
     ),
     (model("nobody", "x"), "ResidencyCompliant", "False", "ModelProviderUnknown", True, "local, outside"),
-    (model("outside", "big"), "ResidencyCompliant", "False", "ModelProviderOutside", True, "anonymising gateway"),
+    (model("outside", "big"), "ResidencyCompliant", "False", "ModelProviderOutside", True, "germanywestcentral"),
     (model("local", "big"), "ResidencyCompliant", "False", "ModelNotAllowed", True, "small"),
     (
         {"residency": Residency(Standing.VIOLATED, ("the live bucket is in US-EAST1",))},
@@ -177,6 +178,31 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
     ),
     ({"nodes_in_region": 0}, "WorkloadReady", "False", "NoNodeInRegion", False, "europe-west3"),
     ({"workloads": {}}, "WorkloadReady", "False", "Progressing", False, "helpdesk"),
+    ({"workloads": {"helpdesk": RUNS}}, "GatewayReady", "Unknown", "AwaitingPods", False, "gateway"),
+    (
+        {"workloads": {"helpdesk": RUNS, "gateway": Workload(0, True)}},
+        "GatewayReady",
+        "False",
+        "AwaitingPods",
+        False,
+        "",
+    ),
+    (
+        {"workloads": {"helpdesk": RUNS, "gateway": Workload(1, False)}},
+        "GatewayReady",
+        "False",
+        "AwaitingPods",
+        False,
+        "",
+    ),
+    (
+        {"workloads": {"helpdesk": RUNS, "gateway": Workload(0, True, ("ErrImagePull", "no image."))}},
+        "GatewayReady",
+        "False",
+        "ErrImagePull",
+        False,
+        "no image",
+    ),
     ({"workloads": {"helpdesk": Workload(1, True)}}, "WorkloadReady", "False", "Progressing", False, "starting"),
     (
         {"workloads": {"helpdesk": Workload(0, True, ("ErrImagePull", "its image can't be pulled."))}},
@@ -323,7 +349,7 @@ def test_every_condition_has_a_verdict_whatever_is_wrong() -> None:
     for changes, *_ in CASES:
         verdicts = policies.judge(view(**changes))
         kinds = [v.type for v in verdicts]
-        assert len(kinds) == len(set(kinds)) == 10
+        assert len(kinds) == len(set(kinds)) == 12
 
 
 @pytest.mark.parametrize(

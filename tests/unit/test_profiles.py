@@ -85,7 +85,7 @@ def test_the_secrets_of_profiles_are_named_for_the_peer_as_well() -> None:
         {
             "zone": "eu",
             "assistants": [{"name": "a", "image": "i"}],
-            "model": {"provider": "p", "model": "m"},
+            "model": {"providers": [{"name": "p"}], "model": "m"},
             "access": {"host": "bank.example", "sso": {"identityProviders": providers}},
         }
     )

@@ -22,6 +22,23 @@ from domicile.controllers.tenant.view import (
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TENANT_ID = "0123456789abcdef0123456789abcdef"
+CONTRACT = {
+    "processor": "Models Ltd",
+    "regions": ["germanywestcentral"],
+    "dataProcessing": True,
+    "noTraining": True,
+    "retentionDays": 30,
+    "statement": "Contract 17, looked at in the yearly review.",
+    "attestedOn": "2026-01-01",
+    "expiresOn": "2027-01-01",
+}
+OUTSIDE: dict[str, Any] = {
+    "name": "outside",
+    "baseUrl": "https://models.example/v1",
+    "models": ["big"],
+    "contract": CONTRACT,
+}
+"""A provider that may process where no zone of the tests lets it, unless its modelRegions say so."""
 
 
 def site(name: str, cloud: str, region: str, address: str) -> dict[str, Any]:
@@ -60,7 +77,7 @@ def zone_spec(**changes: Any) -> ResidencyZoneSpec:
                 "service": {"namespace": "models", "name": "provider", "port": 8080, "podLabels": {"app": "model"}},
                 "models": ["small"],
             },
-            {"name": "outside", "baseUrl": "https://models.example", "models": ["big"]},
+            OUTSIDE,
         ],
     }
     return ResidencyZoneSpec.model_validate(wire | changes)
@@ -71,7 +88,7 @@ def tenant_spec(**changes: Any) -> AssistantTenantSpec:
     wire: dict[str, Any] = {
         "zone": "eu",
         "assistants": [{"name": "helpdesk", "image": "registry.example/helpdesk:1"}],
-        "model": {"provider": "local", "model": "small"},
+        "model": {"providers": [{"name": "local"}], "model": "small"},
         "access": {"clients": [{"namespace": "clients"}]},
     }
     return AssistantTenantSpec.model_validate(wire | changes)
@@ -91,6 +108,7 @@ def view(spec: AssistantTenantSpec | None = None, **changes: Any) -> TenantView:
             "Always",
             ("gcp-frankfurt",),
             "domicile.dev/frontdoor:0.1.0",
+            "domicile.dev/gateway:0.1.0",
         ),
         now=NOW,
         created=NOW - timedelta(days=30),
@@ -104,7 +122,9 @@ def view(spec: AssistantTenantSpec | None = None, **changes: Any) -> TenantView:
         claim=ClaimView(1, "gcp-frankfurt", stands=True, opened=True, everywhere=True),
         live_bucket="gcp-frankfurt-live-1",
         key_id="k1",
-        workloads={"helpdesk": Workload(ready=2, updated=True)},
+        workloads={"helpdesk": Workload(ready=2, updated=True), "gateway": Workload(ready=2, updated=True)},
+        vault_key=b"k" * 32,
+        vault_password="vault-password-0123456789",
         peer_proof=Proof(until=NOW + timedelta(days=1)),
         last_commit=CommitStatus(seq=4, epoch=1, cut_time=NOW - timedelta(minutes=30), target="aws-frankfurt"),
     )

@@ -172,8 +172,8 @@ readinessProbe:
 {{- end }}{{ end -}}
 {{- end -}}
 
-{{/* Mounts and volumes; dict "sites" bool, "credentials", "keys" and "identity" lists of Secrets, "metrics" name of a
-Secret or "", "tls" name of a Secret of the operator's making, "tmp" size. */}}
+{{/* Mounts and volumes; dict "sites" bool, "credentials", "keys", "identity" and "models" lists of Secrets, "metrics" name
+of a Secret or "", "tls" name of a Secret of the operator's making, "tmp" size. */}}
 {{- define "domicile.mounts" -}}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
@@ -188,6 +188,9 @@ volumeMounts:
   {{- end }}
   {{- if .identity }}
   - {name: identity, mountPath: /etc/domicile/identity, readOnly: true}
+  {{- end }}
+  {{- if .models }}
+  - {name: models, mountPath: /etc/domicile/models, readOnly: true}
   {{- end }}
   {{- if .tls }}
   - {name: tls, mountPath: /etc/domicile/tls, readOnly: true}
@@ -206,7 +209,7 @@ volumes:
     configMap: {name: domicile-sites}
   {{- end }}
   {{- $files := . }}
-  {{- range $name := list "credentials" "keys" "identity" }}
+  {{- range $name := list "credentials" "keys" "identity" "models" }}
   {{- with index $files $name }}
   - name: {{ $name }}
     projected:

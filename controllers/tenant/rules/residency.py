@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from domicile.api.conditions import ConditionType
-from domicile.controllers.tenant.network import model_provider
+from domicile.controllers.tenant import pool
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
 from domicile.controllers.tenant.view import Standing, TenantView
 
@@ -52,34 +52,35 @@ def home_site_known(view: TenantView) -> Verdict | None:
 
 
 def model_in_zone(view: TenantView) -> Verdict | None:
-    """Questions go to model servers of the zone's own clusters only."""
-    provider = model_provider(view)
-    choice = view.spec.model
-    if provider is None:
-        known = ", ".join(p.name for p in view.zone.spec.model_providers) if view.zone else ""
-        return no(
-            ConditionType.RESIDENCY_COMPLIANT,
-            "ModelProviderUnknown",
-            f"Zone {view.spec.zone} has no model provider {choice.provider} (it has: {known or 'none'})."
-            " Correct spec.model.provider.",
-            blocks=True,
-        )
-    if provider.service is None:
-        return no(
-            ConditionType.RESIDENCY_COMPLIANT,
-            "ModelProviderOutside",
-            f"Model provider {choice.provider} is outside the cluster. It is refused because no anonymising gateway"
-            " stands before it yet: choose a provider with a service.",
-            blocks=True,
-        )
-    if choice.model not in provider.models:
-        return no(
-            ConditionType.RESIDENCY_COMPLIANT,
-            "ModelNotAllowed",
-            f"Model {choice.model} is not allowed at provider {choice.provider} ({', '.join(provider.models)})."
-            " Correct spec.model.model.",
-            blocks=True,
-        )
+    """Questions go to providers of the zone only, for models that it lists, and nowhere else than in its regions."""
+    known = {p.name: p for p in view.zone.spec.model_providers} if view.zone else {}
+    model = view.spec.model.model
+    for share in view.spec.model.providers:
+        provider = known.get(share.name)
+        if provider is None:
+            return no(
+                ConditionType.RESIDENCY_COMPLIANT,
+                "ModelProviderUnknown",
+                f"Zone {view.spec.zone} has no model provider {share.name} (it has:"
+                f" {', '.join(known) or 'none'}). Correct spec.model.providers.",
+                blocks=True,
+            )
+        if model not in provider.models:
+            return no(
+                ConditionType.RESIDENCY_COMPLIANT,
+                "ModelNotAllowed",
+                f"Model {model} is not allowed at provider {share.name} ({', '.join(provider.models)})."
+                " Correct spec.model.model.",
+                blocks=True,
+            )
+        if provider.contract is not None and (outside := pool.outside(view, provider.contract)):
+            return no(
+                ConditionType.RESIDENCY_COMPLIANT,
+                "ModelProviderOutside",
+                f"Model provider {share.name} may process in {', '.join(outside)}, which zone {view.spec.zone} does not"
+                " list in modelRegions. Choose another provider, or agree with it on regions of the zone.",
+                blocks=True,
+            )
     return None
 
 

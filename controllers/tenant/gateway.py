@@ -1,0 +1,205 @@
+"""The tenant's gateway to its models as objects of the cluster, as pure functions of the view.
+
+It alone holds the providers' keys, and what the values of questions are sealed with.
+"""
+
+from __future__ import annotations
+
+import base64
+
+from domicile.api.common import LABEL_INSTANCE, LABEL_NAME, LABEL_TENANT_ID, LABEL_TOPOLOGY_ZONE
+from domicile.api.gateway import Endpoint, GatewayConfig, Limits, Privacy
+from domicile.api.privacy import PrivacyPolicy
+from domicile.api.providers import ModelProvider
+from domicile.api.tenant import Role
+from domicile.controllers.pki import holders
+from domicile.controllers.tenant import pool
+from domicile.controllers.tenant.network import GATEWAY_PORT, SESSIONS_PORT
+from domicile.controllers.tenant.parts import (
+    GATEWAYS,
+    RESTRICTED,
+    Object,
+    account,
+    budget,
+    labels_of,
+    named,
+    of_secret,
+    pod_security,
+    probe,
+    resources,
+    spread,
+)
+from domicile.controllers.tenant.template import merge_template
+from domicile.controllers.tenant.view import TenantView
+
+NAME = "gateway"
+VAULT_KEY = "vault-key"
+"""Key of the Secret: 32 random bytes that seal what placeholders stand for."""
+VAULT_KEY_BYTES = 32
+VAULT_USER = "gateways"
+_REDIS_PASSWORD = "redis-password"  # noqa: S105 - a key of the Secret
+_FILE = "gateway.json"
+_MOUNTS = "/etc/domicile/gateway"
+_HEALTH_PORT = 8080
+_REPLICAS = 2
+
+
+def url(tenant: str) -> str:
+    """Where the guards of the tenant's assistants reach it."""
+    return f"https://{NAME}.{tenant}.svc"
+
+
+def objects(view: TenantView) -> list[Object]:
+    """All objects of the gateway; none before everything that it needs is known."""
+    if view.vault_key is None or view.vault_password is None or view.tenant_id is None:
+        return []
+    return [
+        secret(view, view.vault_key, view.vault_password),
+        _config_map(view),
+        account(view, NAME, _labels(view)),
+        _service(view),
+        budget(view, NAME, _labels(view), GATEWAYS),
+        _deployment(view),
+    ]
+
+
+def config(view: TenantView) -> GatewayConfig:
+    """What the gateway is told. Raises ValueError where the tenant has no id."""
+    asked, model = view.spec.model.budget, view.spec.model.model
+    return GatewayConfig(
+        tenant_id=view.tenant_id or "",
+        callers=sorted(holders.assistant(view.name, a.name).id for a in view.spec.assistants),
+        endpoints=[_endpoint(m.provider, model, m.share.weight) for m in pool.usable(view)],
+        privacy=_privacy(view.spec.privacy),
+        limits=Limits(requests_per_day=asked.requests_per_day, tokens_per_day=asked.tokens_per_day),
+        redis=f"domicile-sessions.{view.platform.namespace}.svc:{SESSIONS_PORT}",
+    )
+
+
+def _endpoint(provider: ModelProvider, model: str, weight: int) -> Endpoint:
+    service = provider.service
+    inside = f"http://{service.name}.{service.namespace}.svc:{service.port}/v1" if service else ""
+    return Endpoint(
+        name=provider.name,
+        kind=provider.type,
+        base_url=(provider.base_url or inside).rstrip("/"),
+        models={model: provider.deployments.get(model, model)},
+        weight=weight,
+        keyed=provider.key is not None,
+        through_egress=service is None,
+        until=provider.contract.expires_on if provider.contract else None,
+    )
+
+
+def _privacy(asked: PrivacyPolicy) -> Privacy:
+    return Privacy(
+        placeholders=asked.placeholders,
+        vault_seconds=asked.vault_hours * 3600,
+        thresholds={t.kind: t.score for t in asked.thresholds},
+        patterns=asked.patterns,
+        refuse=sorted(asked.refuse),
+        images=asked.images,
+    )
+
+
+def _labels(view: TenantView) -> dict[str, str]:
+    return labels_of(view) | {LABEL_NAME: NAME, LABEL_INSTANCE: NAME, **GATEWAYS}
+
+
+def _key_of(provider: str) -> str:
+    return f"{provider}.model-key"
+
+
+def _keyed(view: TenantView) -> list[str]:
+    return [m.provider.name for m in pool.usable(view) if m.provider.key is not None]
+
+
+def secret(view: TenantView, vault_key: bytes, password: str) -> Object:
+    """What only the gateway knows; of this site and this tenant only."""
+    data = {VAULT_KEY: vault_key, _REDIS_PASSWORD: password.encode()}
+    data |= {_key_of(name): (view.model_keys.get(name) or "").encode() for name in _keyed(view)}
+    labels = labels_of(view) | {LABEL_TENANT_ID: view.tenant_id or ""}
+    return named("v1", "Secret", view.name, NAME, labels) | {
+        "type": "Opaque",
+        "data": {k: base64.b64encode(v).decode() for k, v in data.items()},
+    }
+
+
+def _config_map(view: TenantView) -> Object:
+    text = config(view).model_dump_json(by_alias=True, exclude_none=True, indent=1)
+    return named("v1", "ConfigMap", view.name, NAME, _labels(view)) | {"data": {_FILE: text}}
+
+
+def _service(view: TenantView) -> Object:
+    return named("v1", "Service", view.name, NAME, _labels(view)) | {
+        "spec": {
+            "type": "ClusterIP",
+            "selector": dict(GATEWAYS),
+            "ports": [{"name": "https", "port": 443, "targetPort": GATEWAY_PORT, "protocol": "TCP"}],
+        }
+    }
+
+
+def _deployment(view: TenantView) -> Object:
+    """Its pods, on nodes of the site's region only; where the tenant doesn't serve there are none."""
+    if view.zone is None:
+        raise ValueError("builders need a served zone; the policies gate on it")
+    template: Object = {
+        "metadata": {"labels": _labels(view) | {LABEL_TENANT_ID: view.tenant_id or ""}},
+        "spec": {
+            "serviceAccountName": NAME,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 40,
+            "securityContext": pod_security(),
+            "topologySpreadConstraints": [spread(k, GATEWAYS) for k in (LABEL_TOPOLOGY_ZONE, "kubernetes.io/hostname")],
+            "containers": [_container(view)],
+            "volumes": _volumes(view),
+        },
+    }
+    return named("apps/v1", "Deployment", view.name, NAME, _labels(view)) | {
+        "spec": {
+            "replicas": _REPLICAS if view.role is Role.ACTIVE else 0,
+            "revisionHistoryLimit": 3,
+            "selector": {"matchLabels": dict(GATEWAYS)},
+            "template": merge_template({}, {}, template, view.zone.own.region),
+        }
+    }
+
+
+def _container(view: TenantView) -> Object:
+    mounts = [{"name": v, "mountPath": f"{_MOUNTS}/{v}", "readOnly": True} for v in ("config", "secrets", "keys")]
+    return {
+        "name": NAME,
+        "image": view.platform.gateway_image,
+        "imagePullPolicy": view.platform.image_pull_policy,
+        "args": ["gateway"],
+        "ports": [
+            {"name": "https", "containerPort": GATEWAY_PORT, "protocol": "TCP"},
+            {"name": "health", "containerPort": _HEALTH_PORT, "protocol": "TCP"},
+        ],
+        "startupProbe": probe("/healthz", _HEALTH_PORT, period=1, failures=120),
+        "readinessProbe": probe("/readyz", _HEALTH_PORT, period=2),
+        "livenessProbe": probe("/healthz", _HEALTH_PORT, failures=6),
+        "resources": resources("50m", "2", "768Mi"),
+        "securityContext": dict(RESTRICTED),
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the container
+            {"name": "pods-tls", "mountPath": holders.MOUNT, "readOnly": True},
+            *mounts,
+        ],
+    }
+
+
+def _volumes(view: TenantView) -> list[Object]:
+    items = [{"key": _key_of(name), "path": name} for name in _keyed(view)]
+    keys: Object = {"name": "keys", "secret": {"secretName": NAME, "items": items, "defaultMode": 0o440}}
+    config = {"name": NAME, "items": [{"key": _FILE, "path": _FILE}], "defaultMode": 0o444}
+    return [
+        {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+        of_secret("pods-tls", holders.secret_of(NAME), "tls.crt", "tls.key", "ca.crt"),
+        of_secret("secrets", NAME, VAULT_KEY, _REDIS_PASSWORD),
+        # Without items a volume holds every key.
+        keys if items else {"name": "keys", "emptyDir": {"sizeLimit": "1Mi"}},
+        {"name": "config", "configMap": config},
+    ]

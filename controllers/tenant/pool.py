@@ -1,0 +1,79 @@
+"""Which model providers a tenant's questions may go to, and why not to others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple
+
+from domicile.api.providers import Contract, ModelProvider
+from domicile.api.tenant import ProviderShare
+from domicile.controllers.tenant.view import TenantView
+
+WARNED = timedelta(days=30)
+"""How long before its end a contract is told of."""
+
+
+class Fault(NamedTuple):
+    """Why a provider is not asked, as reason and in words."""
+
+    reason: str
+    message: str
+
+
+class Member(NamedTuple):
+    """One provider of the tenant's pool that its zone has."""
+
+    share: ProviderShare
+    provider: ModelProvider
+
+
+def members(view: TenantView) -> list[Member]:
+    """The pool, in its order; without those that the zone doesn't know."""
+    known = {p.name: p for p in view.zone.spec.model_providers} if view.zone else {}
+    return [Member(s, known[s.name]) for s in view.spec.model.providers if s.name in known]
+
+
+def usable(view: TenantView) -> list[Member]:
+    """Those that may be asked now."""
+    return [m for m in members(view) if fault(view, m.provider) is None]
+
+
+def fault(view: TenantView, provider: ModelProvider) -> Fault | None:
+    """What speaks against asking a provider today; None where nothing does."""
+    return next(_faults(view, provider), None)
+
+
+def outside(view: TenantView, contract: Contract) -> list[str]:
+    """Regions of a contract that the zone doesn't list."""
+    inside = view.zone.spec.model_regions if view.zone else []
+    return sorted(set(contract.regions) - set(inside))
+
+
+def _faults(view: TenantView, provider: ModelProvider) -> Iterator[Fault]:
+    name, contract, today = provider.name, provider.contract, view.now.date()
+    if contract is not None:
+        if not contract.attested_on <= today < contract.expires_on:
+            yield Fault(
+                "ContractExpired",
+                f"The contract with {name} in zone {view.spec.zone} does not count today: nothing is sent there. Look"
+                " at it again, and renew its dates.",
+            )
+        if not contract.data_processing:
+            yield Fault("NoDataProcessingAgreement", f"There is no data processing agreement with {name}: make one.")
+        if not contract.no_training:
+            yield Fault("TrainsOnQuestions", f"{name} may train on what it is sent: agree that it doesn't.")
+    # What runs in the site's own cluster is nobody else's.
+    if provider.base_url is not None:
+        unmet = sorted(n.value for n in view.spec.compliance if contract is None or not contract.meets(n))
+        if unmet:
+            yield Fault(
+                "ComplianceUnmet",
+                f"The contract with {name} lacks what spec.compliance asks for ({', '.join(unmet)}): it is not asked."
+                " Take it out of spec.model.providers, or agree on it.",
+            )
+    if provider.key is not None and not view.model_keys.get(provider.name):
+        yield Fault(
+            "ModelKeyMissing",
+            f"The operator's Secret of model keys lacks {provider.key}.key, by which {name} is asked: add it.",
+        )

@@ -1,0 +1,220 @@
+"""A tenant's gateway: whom it may ask, why not others, and the objects that it is made of."""
+
+from __future__ import annotations
+
+import base64
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domicile.api.gateway import GatewayConfig
+from domicile.api.providers import Contract, ModelProvider
+from domicile.api.sites import ServedZone
+from domicile.api.tenant import Role
+from domicile.controllers.tenant import builders, gateway, model_keys, policies, pool
+from domicile.controllers.tenant.flows import flows
+from domicile.controllers.tenant.view import ClaimView, TenantView
+from tests.unit.views import CONTRACT, NOW, OUTSIDE, tenant_spec, view, zone_spec
+
+Object = dict[str, Any]
+LOCAL = {
+    "name": "local",
+    "service": {"namespace": "models", "name": "m", "port": 80, "targetPort": 8000, "podLabels": {"app": "m"}},
+    "models": ["big"],
+}
+KEY = "sk-0123456789abcdef"
+
+
+def pooled(
+    *providers: Object, needs: tuple[str, ...] = (), weights: dict[str, int] | None = None, **changes: Any
+) -> TenantView:
+    """A tenant that may ask ``providers`` for the model big."""
+    zone = zone_spec(modelProviders=list(providers), modelRegions=["germanywestcentral"])
+    shares = [{"name": p["name"], "weight": (weights or {}).get(p["name"], 1)} for p in providers]
+    model = {"model": "big", "providers": shares, **changes.pop("model", {})}
+    spec = tenant_spec(model=model, compliance=list(needs), privacy=changes.pop("privacy", {}))
+    return view(spec, zone=ServedZone(name="eu", site="gcp-frankfurt", spec=zone), **changes)
+
+
+def outside(**contract: Any) -> Object:
+    return OUTSIDE | {"contract": CONTRACT | contract}
+
+
+def approved(seen: TenantView) -> tuple[str, str, str]:
+    [found] = [v for v in policies.judge(seen) if v.type == "ModelApproved"]
+    return found.status, found.reason, found.message
+
+
+def named(objects: list[Object], kind: str, name: str = gateway.NAME) -> Object:
+    [found] = [o for o in objects if (o["kind"], o["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def told(seen: TenantView) -> GatewayConfig:
+    """What the gateway reads."""
+    return GatewayConfig.model_validate_json(named(builders.build(seen), "ConfigMap")["data"]["gateway.json"])
+
+
+REFUSED: dict[str, tuple[Object, str]] = {
+    "not yet": (outside(attestedOn="2026-01-03"), "ContractExpired"),
+    "over": (outside(attestedOn="2025-01-01", expiresOn="2026-01-02"), "ContractExpired"),
+    "no agreement": (outside(dataProcessing=False), "NoDataProcessingAgreement"),
+    "training": (outside(noTraining=False), "TrainsOnQuestions"),
+    "no key": (OUTSIDE | {"key": "models"}, "ModelKeyMissing"),
+}
+
+
+@pytest.mark.parametrize(("provider", "reason"), REFUSED.values(), ids=REFUSED)
+def test_who_lacks_something_is_not_asked_and_the_others_are(provider: Object, reason: str) -> None:
+    seen = pooled(provider, LOCAL)
+    status, found, message = approved(seen)
+    assert (status, found) == ("False", reason)
+    assert provider["name"] in message
+    assert policies.blocking(policies.judge(seen)) is None
+    assert policies.ready(seen, policies.judge(seen)).reason == reason
+    assert [e.name for e in told(seen).endpoints] == ["local"]
+
+
+NEEDS: dict[str, tuple[str, Object]] = {
+    "HIPAA": ("HIPAA", {"businessAssociate": True}),
+    "retention": ("ZeroRetention", {"retentionDays": 0}),
+    "SOC 2": ("SOC2", {"attestations": ["SOC2"]}),
+    "STAR": ("CSA-STAR", {"attestations": ["CSA-STAR"]}),
+    "ISO 27001": ("ISO27001", {"attestations": ["ISO27001"]}),
+    "ISO 42001": ("ISO42001", {"attestations": ["ISO42001"]}),
+    "registered": ("RegisteredUse", {"useCase": "case-17"}),
+}
+
+
+@pytest.mark.parametrize(("need", "met"), NEEDS.values(), ids=NEEDS)
+def test_what_a_tenant_needs_every_provider_must_offer(need: str, met: Object) -> None:
+    other = outside(**met) | {"name": "second"}
+    both = pooled(outside(), other, needs=(need,))
+    status, reason, message = approved(both)
+    assert (status, reason) == ("False", "ComplianceUnmet")
+    assert need in message
+    assert "outside" in message
+    assert [e.name for e in told(both).endpoints] == ["second"]
+    assert approved(pooled(other, LOCAL, needs=(need,)))[0] == "True"
+
+
+def test_a_contract_warns_for_thirty_days_and_stops_on_its_last() -> None:
+    for ends, said in {
+        "2026-02-02": "Approved",
+        "2026-02-01": "ContractExpiring",
+        "2026-01-03": "ContractExpiring",
+    }.items():
+        status, reason, message = approved(pooled(outside(attestedOn="2025-01-01", expiresOn=ends)))
+        assert (status, reason) == ("True", said)
+        assert (ends in message) == (said == "ContractExpiring")
+    [endpoint] = told(pooled(outside(expiresOn="2026-02-01"))).endpoints
+    assert endpoint.until == date(2026, 2, 1)
+    assert NOW.date() == date(2026, 1, 2)
+
+
+def test_a_provider_that_may_process_elsewhere_ends_everything() -> None:
+    seen = pooled(outside(regions=["germanywestcentral", "swedencentral"]))
+    blocked = policies.blocking(policies.judge(seen))
+    assert blocked is not None
+    assert blocked.reason == "ModelProviderOutside"
+    assert "swedencentral" in blocked.message
+    assert "germanywestcentral," not in blocked.message
+
+
+def test_a_gateway_is_told_whom_to_ask_and_what_to_look_for() -> None:
+    privacy = {
+        "placeholders": "irreversible",
+        "vaultHours": 2,
+        "thresholds": [{"kind": "PERSON", "score": 0.3}],
+        "patterns": [{"name": "MEMBER_ID", "regex": "M-[0-9]{6}"}],
+        "refuse": ["HEALTH", "CREDIT_CARD"],
+        "images": True,
+    }
+    azure = outside() | {"type": "azure", "deployments": {"big": "big-de"}, "key": "azure"}
+    asked = {"budget": {"requestsPerDay": 10, "tokensPerDay": 2000}}
+    seen = pooled(azure, LOCAL, weights={"local": 0}, model=asked, privacy=privacy, model_keys={"outside": KEY})
+    assert told(seen).to_wire() == {
+        "tenantId": seen.tenant_id,
+        "callers": ["spiffe://domicile/ns/bank/sa/helpdesk"],
+        "endpoints": [
+            {
+                "name": "outside", "kind": "azure", "baseUrl": "https://models.example/v1", "models": {"big": "big-de"},
+                "weight": 1, "keyed": True, "throughEgress": True, "until": "2027-01-01",
+            },
+            {
+                "name": "local", "kind": "compatible", "baseUrl": "http://m.models.svc:80/v1", "models": {"big": "big"},
+                "weight": 0, "keyed": False, "throughEgress": False,
+            },
+        ],
+        "privacy": {
+            "placeholders": "irreversible", "vaultSeconds": 7200, "thresholds": {"PERSON": 0.3}, "images": True,
+            "patterns": [{"name": "MEMBER_ID", "regex": "M-[0-9]{6}"}], "refuse": ["CREDIT_CARD", "HEALTH"],
+        },
+        "limits": told(seen).limits.to_wire() | {"requestsPerDay": 10, "tokensPerDay": 2000},
+        "redis": "domicile-sessions.domicile-system.svc:6379",
+    }  # fmt: skip
+
+
+def test_keys_lie_in_the_gateways_secret_and_nowhere_else() -> None:
+    seen = pooled(OUTSIDE | {"key": "models"}, model_keys={"outside": KEY})
+    objects = builders.build(seen)
+    secret = {k: base64.b64decode(v) for k, v in named(objects, "Secret")["data"].items()}
+    assert secret == {
+        "vault-key": b"k" * 32,
+        "redis-password": b"vault-password-0123456789",
+        "outside.model-key": KEY.encode(),
+    }
+    rest = repr([o for o in objects if o["kind"] != "Secret"])
+    for value in secret.values():
+        assert value.decode() not in rest
+        assert base64.b64encode(value).decode() not in rest
+
+
+def test_the_pods_hold_only_what_they_need() -> None:
+    seen = pooled(OUTSIDE | {"key": "models"}, LOCAL, model_keys={"outside": KEY})
+    pod = named(builders.build(seen), "Deployment")["spec"]["template"]["spec"]
+    volumes = {v["name"]: v for v in pod["volumes"]}
+    assert [i["key"] for i in volumes["keys"]["secret"]["items"]] == ["outside.model-key"]
+    assert [i["key"] for i in volumes["secrets"]["secret"]["items"]] == ["vault-key", "redis-password"]
+    assert pod["automountServiceAccountToken"] is False
+    unkeyed = named(builders.build(pooled(LOCAL)), "Deployment")["spec"]["template"]["spec"]
+    # A volume of a Secret without items would hold all of it.
+    assert all(v.get("secret", {}).get("items") != [] for v in unkeyed["volumes"])
+
+
+def test_no_gateway_before_it_has_its_secrets_and_no_pods_at_the_standby() -> None:
+    for missing in ({"vault_key": None}, {"vault_password": None}):
+        assert not [o for o in builders.build(view(**missing)) if o["metadata"]["name"] == gateway.NAME]
+    standby = view(claim=ClaimView(2, "aws-frankfurt", stands=True, opened=True, everywhere=True))
+    assert standby.role is Role.STANDBY
+    assert named(builders.build(standby), "Deployment")["spec"]["replicas"] == 0
+
+
+def test_only_the_gateway_reaches_a_model_and_only_assistants_reach_it() -> None:
+    objects = builders.build(pooled(LOCAL))
+    rules = [o for o in objects if o["kind"] == "NetworkPolicy"]
+    pods = {
+        o["metadata"]["name"]: o["spec"]["template"]["metadata"]["labels"] for o in objects if o["kind"] == "Deployment"
+    }
+    found = flows(rules, pods)
+    assert [f.source for f in found if f.target.startswith("models/")] == ["gateway"]
+    assert [(f.source, f.port) for f in found if f.target == "gateway"] == [("helpdesk", "8443/TCP")]
+    assert {f.port for f in found if f.target.startswith("models/")} == {"8000/TCP"}
+
+
+def test_keys_are_read_as_they_can_be_sent(tmp_path: Path) -> None:
+    contents = {"good": f"{KEY}\n".encode(), "empty": b" \n", "split": b"a\r\nX-Evil: 1", "odd": "schlüssel".encode()}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.key").write_bytes(content)
+    keyed = [ModelProvider.model_validate(OUTSIDE | {"name": n, "key": n}) for n in (*contents, "absent")]
+    plain = ModelProvider.model_validate(LOCAL)
+    found = model_keys.read(tmp_path, [*keyed, plain])
+    assert found == {"good": KEY, "empty": None, "split": None, "odd": None, "absent": None}
+
+
+def test_needs_are_met_by_what_the_contract_says() -> None:
+    bare = Contract.model_validate(CONTRACT)
+    assert pool.outside(pooled(OUTSIDE), bare) == []
+    assert pool.outside(view(), bare) == ["germanywestcentral"]
