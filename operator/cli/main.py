@@ -32,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from domicile.gateway import guard
 
             return guard.main()
+        case "gateway":
+            from domicile.gateway.questions import process
+
+            return process.main()
     code: int = import_module(f"domicile.cli.{args.command}").run(args)
     return code
 
@@ -43,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("operator", help="run the operator (in its pod)")
     commands.add_parser("lease-agent", help="run the lease agent (in its pod)")
     commands.add_parser("guard", help="run the guard (in an assistant's pod)")
+    commands.add_parser("gateway", help="run a tenant's gateway to model providers (in its pod)")
     _replicate(commands.add_parser("replicate", help="replicate tenants that this site holds"))
     _keys(commands.add_parser("keys", help="make a site's key pair; prove, rewrap and shred tenants' keys"))
     _failover(commands.add_parser("failover", help="take tenants over to a site, because their site is down"))

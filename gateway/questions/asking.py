@@ -1,0 +1,195 @@
+"""One question to a model, out and back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+
+from domicile.api.gateway import Endpoint
+from domicile.gateway.questions.answers import Answer, BrokenAnswerError, ChatAnswer, ResponsesAnswer
+from domicile.gateway.questions.chat import CHAT
+from domicile.gateway.questions.embeddings import EMBEDDINGS
+from domicile.gateway.questions.intake import Share
+from domicile.gateway.questions.providers import body_for, order
+from domicile.gateway.questions.record import Record
+from domicile.gateway.questions.refusal import RefusedError
+from domicile.gateway.questions.responses import RESPONSES
+from domicile.gateway.questions.restoring import Restorer
+from domicile.gateway.questions.rules import Fields
+from domicile.gateway.questions.sse import ALIVE, BrokenStreamError, Event, Reader
+from domicile.gateway.questions.strict import encode
+from domicile.gateway.questions.tenant import Phase, Tenant
+from domicile.gateway.questions.upstream import Elsewhere, Reply, Upstream
+
+log = logging.getLogger(__name__)
+
+_CLIENT_SECONDS: Final = 60.0
+# What a token has of JSON at least, on average: for answers whose provider didn't come to tell.
+_BYTES_A_TOKEN: Final = 4
+
+FIELDS: Final[dict[str, Fields]] = {
+    "/chat/completions": CHAT,
+    "/responses": RESPONSES,
+    "/embeddings": EMBEDDINGS,
+}
+"""What may be asked, by the path after a provider's base URL."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request with a body."""
+
+    request: web.BaseRequest
+    path: str
+    body: dict[str, Any]
+    conversation: str | None
+    phase: Phase
+    share: Share
+    record: Record
+    began: float
+    headers: dict[str, str]
+
+
+class Desk:
+    """Asks providers."""
+
+    def __init__(self, tenant: Tenant, upstream: Upstream, draw: Callable[[], float] = random.random) -> None:
+        self._tenant = tenant
+        self._upstream = upstream
+        self._draw = draw
+        self._later: set[asyncio.Task[None]] = set()
+
+    async def ask(self, call: Call) -> web.StreamResponse:
+        """The answer. Raises RefusedError."""
+        endpoints = self._endpoints(call)
+        conversation = self._tenant.conversation(call.phase, call.conversation)
+        call.record.found = conversation.question.found
+        body = await conversation.question.body(FIELDS[call.path], call.body)
+        values = await conversation.values()
+        await self._tenant.budgets.take(call.phase.config.limits)
+        call.record.added = time.monotonic() - call.began
+        refused = RefusedError(502, "provider_unreachable", "No provider can be reached.")
+        for endpoint in endpoints:
+            try:
+                return await self._ask(call, endpoint, body, Restorer(values))
+            except Elsewhere as error:
+                log.warning("%s: %s", endpoint.name, error.code)
+                refused = error
+        raise refused
+
+    async def end(self) -> None:
+        """Wait for what is still being counted."""
+        if self._later:
+            await asyncio.wait(self._later)
+
+    def _endpoints(self, call: Call) -> list[Endpoint]:
+        model = call.body.get("model")
+        endpoints = call.phase.config.endpoints
+        if not isinstance(model, str) or not any(model in each.models for each in endpoints):
+            raise RefusedError(404, "model_not_found", "The tenant has no such model.")
+        if not (ordered := order(endpoints, model, call.path, self._draw)):
+            raise RefusedError(404, "route_not_served", "No provider of that model answers this route.")
+        return ordered
+
+    async def _ask(
+        self, call: Call, endpoint: Endpoint, body: dict[str, Any], restorer: Restorer
+    ) -> web.StreamResponse:
+        config, stream = call.phase.config, body.get("stream") is True
+        answer = _answer(call.path, body, restorer)
+        sent = encode(body_for(endpoint, call.path, body)).encode()
+        async with self._upstream.asked(config, endpoint, call.path, sent, stream=stream) as reply:
+            call.record.provider = endpoint.name
+            try:
+                if stream:
+                    return await self._relay(call, reply, answer)
+                return await self._whole(call, reply, answer)
+            finally:
+                # Also where the client has gone, which cancels this.
+                tokens = (len(sent) + reply.size) // _BYTES_A_TOKEN if answer.tokens is None else answer.tokens
+                call.record.tokens = tokens
+                counting = asyncio.create_task(self._count(call.phase, tokens))
+                self._later.add(counting)
+                counting.add_done_callback(self._later.discard)
+
+    async def _count(self, phase: Phase, tokens: int) -> None:
+        try:
+            await self._tenant.budgets.used(phase.config.limits, tokens)
+        except RefusedError:
+            log.error("tokens were not counted: the store does not answer")  # noqa: TRY400 - the message says all
+
+    async def _whole(self, call: Call, reply: Reply, answer: Answer) -> web.Response:
+        pieces = []
+        async for piece in reply.pieces():
+            call.share.take(len(piece))
+            pieces.append(piece)
+        try:
+            body = answer.whole(b"".join(pieces))
+        except BrokenAnswerError:
+            raise _broken() from None
+        return web.Response(body=body, content_type="application/json", headers=call.headers)
+
+    async def _relay(self, call: Call, reply: Reply, answer: Answer) -> web.StreamResponse:
+        # What was sent and received so far is not needed any more.
+        call.share.give_back()
+        call.body.clear()
+        reader = Reader(call.phase.config.limits.answer_bytes)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **call.headers})
+        try:
+            async for piece in reply.pieces():
+                said = reader.comments
+                out = b"".join(made.encode() for event in reader.feed(piece) for made in answer.event(event))
+                if out or reader.comments > said:
+                    await _write(call.request, response, out or ALIVE)
+                if answer.ended:
+                    break
+            if not answer.ended:
+                raise RefusedError(502, "provider_failed", "The provider's answer broke off.")
+            await response.write_eof()
+        except (RefusedError, BrokenAnswerError, BrokenStreamError) as error:
+            refused = error if isinstance(error, RefusedError) else _broken()
+            if not response.prepared:
+                raise refused from None
+            call.record.code = refused.code
+            await _write(call.request, response, Event("error", encode(refused.body())).encode())
+            _break(call.request, response)
+        return response
+
+
+def _answer(path: str, body: dict[str, Any], restorer: Restorer) -> Answer:
+    model = body["model"]
+    if path == "/responses":
+        wanted = (body.get("text") or {}).get("format") or {}
+        return ResponsesAnswer(restorer, model, json_answer=wanted.get("type", "text") != "text")
+    wanted = body.get("response_format") or {}
+    usage = (body.get("stream_options") or {}).get("include_usage") is True
+    return ChatAnswer(restorer, model, json_answer=wanted.get("type", "text") != "text", usage=usage)
+
+
+def _broken() -> RefusedError:
+    return RefusedError(502, "provider_broken", "The provider's answer is not what was asked for.")
+
+
+async def _write(request: web.BaseRequest, response: web.StreamResponse, data: bytes) -> None:
+    """Write, beginning with the headers. Raises ConnectionError where the client does not take it."""
+    if not response.prepared:
+        await response.prepare(request)
+    try:
+        async with asyncio.timeout(_CLIENT_SECONDS):
+            await response.write(data)
+    except TimeoutError:
+        _break(request, response)
+        raise ConnectionResetError("the client takes nothing") from None
+
+
+def _break(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """End the connection without the end of the body, so that no client takes it for a whole one."""
+    response.force_close()
+    if request.transport is not None:
+        request.transport.close()

@@ -1,0 +1,153 @@
+"""The way to model providers: one question to one endpoint, with bounds on time and size."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from domicile.api.gateway import Endpoint, GatewayConfig, Limits
+from domicile.gateway.proxy import HEADERS_LIMIT, LINE_LIMIT
+from domicile.gateway.questions.providers import KINDS
+from domicile.gateway.questions.refusal import RefusedError
+
+_EGRESS: Final = "egress"
+
+
+class Elsewhere(RefusedError):  # noqa: N818 - it is a refusal that another endpoint may mend
+    """This endpoint has not taken the question; another one may."""
+
+
+class Reply:
+    """An endpoint's answer with status 200."""
+
+    def __init__(self, response: aiohttp.ClientResponse, limits: Limits) -> None:
+        self._response = response
+        self._limits = limits
+        self.size = 0
+        """Bytes so far."""
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises RefusedError: 504 for silence, 502 where it breaks off or is too large."""
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.silence_seconds):
+                    piece = await self._response.content.readany()
+            except TimeoutError:
+                raise _silent() from None
+            except (aiohttp.ClientError, OSError):
+                raise RefusedError(502, "provider_failed", "The provider's answer broke off.") from None
+            if not piece:
+                return
+            self.size += len(piece)
+            if self.size > self._limits.answer_bytes:
+                raise RefusedError(502, "answer_too_large", "The provider's answer is larger than the tenant lets it.")
+            yield piece
+
+    async def whole(self) -> bytes:
+        """The body. Raises as ``pieces``."""
+        return b"".join([piece async for piece in self.pieces()])
+
+
+class Upstream:
+    """The client of all endpoints."""
+
+    def __init__(self, keys: Path) -> None:
+        """``keys``: folder of a file for each endpoint with a key, perhaps ``egress`` (the proxy's user:password)."""
+        self._keys = keys
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context()),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            max_line_size=LINE_LIMIT,
+            max_field_size=LINE_LIMIT,
+            max_headers=HEADERS_LIMIT,
+            skip_auto_headers=("User-Agent",),
+        )
+
+    async def close(self) -> None:
+        """Drop all connections."""
+        await self._session.close()
+
+    @asynccontextmanager
+    async def asked(
+        self, config: GatewayConfig, endpoint: Endpoint, path: str, body: bytes, *, stream: bool
+    ) -> AsyncIterator[Reply]:
+        """The answer to a body that may be sent. Raises Elsewhere and RefusedError."""
+        limits = config.limits
+        kind = "text/event-stream" if stream else "application/json"
+        headers = {"Content-Type": "application/json", "Accept": kind, "Accept-Encoding": "identity"}
+        if endpoint.keyed:
+            key = KINDS[endpoint.kind]
+            headers[key.header] = key.prefix + self._secret(endpoint.name)
+        proxy: dict[str, Any] = {}
+        if endpoint.through_egress:
+            proxy["proxy"] = config.egress
+            if (self._keys / _EGRESS).exists():
+                user, _, password = self._secret(_EGRESS).partition(":")
+                proxy["proxy_auth"] = aiohttp.BasicAuth(user, password)
+        # Only what comes before the answer: the answer has a clock of its own.
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=limits.connect_seconds, sock_read=limits.silence_seconds
+        )
+        try:
+            async with asyncio.timeout(limits.connect_seconds + limits.silence_seconds):
+                response = await self._session.post(
+                    endpoint.base_url + path,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=timeout,
+                    **proxy,
+                )
+        except aiohttp.ConnectionTimeoutError:
+            raise Elsewhere(504, "provider_timeout", "The provider can't be reached.") from None
+        except TimeoutError:
+            raise _silent() from None
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, ssl.SSLError):
+            raise Elsewhere(502, "provider_unreachable", "The provider can't be reached.") from None
+        except (aiohttp.ClientError, OSError, ValueError):
+            raise Elsewhere(502, "provider_failed", "The provider did not answer properly.") from None
+        try:
+            _check(response, kind)
+            yield Reply(response, limits)
+        finally:
+            # Whatever of the answer is not read is never read: the connection is not used again.
+            if not response.content.at_eof():
+                response.close()
+            response.release()
+
+    def _secret(self, name: str) -> str:
+        """A mounted secret, as it is now. Raises Elsewhere."""
+        try:
+            secret = (self._keys / name).read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            secret = ""
+        if not secret or not secret.isprintable():
+            raise Elsewhere(502, "provider_misconfigured", "The key of the provider is missing.")
+        return secret
+
+
+def _silent() -> RefusedError:
+    return RefusedError(504, "provider_timeout", "The provider was silent for too long.")
+
+
+def _check(response: aiohttp.ClientResponse, kind: str) -> None:
+    """Whether it is an answer of the kind that was asked for; nothing of what it says otherwise is passed on."""
+    status = response.status
+    if status == 429:
+        raise Elsewhere(429, "provider_rate_limit", "The provider takes no more questions for now.", retry_after=5)
+    if status >= 500:
+        raise Elsewhere(502, "provider_failed", "The provider has failed.")
+    if status in {401, 403}:
+        raise RefusedError(502, "provider_refused_key", "The provider does not take the tenant's key.")
+    if 400 <= status < 500:
+        raise RefusedError(400, "provider_refused", f"The provider does not take the question (status {status}).")
+    if status != 200 or response.content_type != kind or "Content-Encoding" in response.headers:
+        raise RefusedError(502, "provider_broken", "The provider's answer is not what was asked for.")
