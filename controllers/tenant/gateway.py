@@ -6,6 +6,7 @@ It alone holds the providers' keys, and what the values of questions are sealed 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 
 from domicile.api.common import LABEL_INSTANCE, LABEL_NAME, LABEL_TENANT_ID, LABEL_TOPOLOGY_ZONE
 from domicile.api.gateway import Endpoint, GatewayConfig, Limits, Privacy
@@ -33,13 +34,19 @@ from domicile.controllers.tenant.template import merge_template
 from domicile.controllers.tenant.view import TenantView
 
 NAME = "gateway"
-VAULT_KEY = "vault-key"
+VAULT_KEY = "vault.key"
 """Key of the Secret: 32 random bytes that seal what placeholders stand for."""
 VAULT_KEY_BYTES = 32
 VAULT_USER = "gateways"
-_REDIS_PASSWORD = "redis-password"  # noqa: S105 - a key of the Secret
+_ACCOUNT = {"user": "vault.user", "password": "vault.password"}
+"""Keys of the Secret, by the names that they are mounted under."""
 _FILE = "gateway.json"
-_MOUNTS = "/etc/domicile/gateway"
+_MOUNTS = {
+    "config": "/etc/domicile/gateway",
+    "providers": "/etc/domicile/providers",
+    "vault": "/etc/domicile/vault",
+    "pods-tls": holders.MOUNT,
+}
 _HEALTH_PORT = 8080
 _REPLICAS = 2
 
@@ -116,7 +123,7 @@ def _keyed(view: TenantView) -> list[str]:
 
 def secret(view: TenantView, vault_key: bytes, password: str) -> Object:
     """What only the gateway knows; of this site and this tenant only."""
-    data = {VAULT_KEY: vault_key, _REDIS_PASSWORD: password.encode()}
+    data = {VAULT_KEY: vault_key, _ACCOUNT["user"]: VAULT_USER.encode(), _ACCOUNT["password"]: password.encode()}
     data |= {_key_of(name): (view.model_keys.get(name) or "").encode() for name in _keyed(view)}
     labels = labels_of(view) | {LABEL_TENANT_ID: view.tenant_id or ""}
     return named("v1", "Secret", view.name, NAME, labels) | {
@@ -168,7 +175,6 @@ def _deployment(view: TenantView) -> Object:
 
 
 def _container(view: TenantView) -> Object:
-    mounts = [{"name": v, "mountPath": f"{_MOUNTS}/{v}", "readOnly": True} for v in ("config", "secrets", "keys")]
     return {
         "name": NAME,
         "image": view.platform.gateway_image,
@@ -185,21 +191,24 @@ def _container(view: TenantView) -> Object:
         "securityContext": dict(RESTRICTED),
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the container
-            {"name": "pods-tls", "mountPath": holders.MOUNT, "readOnly": True},
-            *mounts,
+            *({"name": volume, "mountPath": path, "readOnly": True} for volume, path in _MOUNTS.items()),
         ],
     }
 
 
 def _volumes(view: TenantView) -> list[Object]:
-    items = [{"key": _key_of(name), "path": name} for name in _keyed(view)]
-    keys: Object = {"name": "keys", "secret": {"secretName": NAME, "items": items, "defaultMode": 0o440}}
+    keys = {name: _key_of(name) for name in _keyed(view)}
     config = {"name": NAME, "items": [{"key": _FILE, "path": _FILE}], "defaultMode": 0o444}
     return [
         {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
         of_secret("pods-tls", holders.secret_of(NAME), "tls.crt", "tls.key", "ca.crt"),
-        of_secret("secrets", NAME, VAULT_KEY, _REDIS_PASSWORD),
+        _secret_volume("vault", {"key": VAULT_KEY, **_ACCOUNT}),
         # Without items a volume holds every key.
-        keys if items else {"name": "keys", "emptyDir": {"sizeLimit": "1Mi"}},
+        _secret_volume("providers", keys) if keys else {"name": "providers", "emptyDir": {"sizeLimit": "1Mi"}},
         {"name": "config", "configMap": config},
     ]
+
+
+def _secret_volume(name: str, files: Mapping[str, str]) -> Object:
+    items = [{"key": key, "path": path} for path, key in files.items()]
+    return {"name": name, "secret": {"secretName": NAME, "items": items, "defaultMode": 0o440}}

@@ -57,7 +57,7 @@ def _tasks(texts: Sequence[str], wanted: Sequence[int]) -> list[list[_Piece]]:
 
 
 class Pool:
-    """Finder with ``processes`` workers, each of which loads ``model``, the folder of a spaCy pipeline, if there is one.
+    """Finder with ``processes`` workers, each of which loads ``model``, the folder of a spaCy pipeline, if any.
 
     A task that runs for more than ``timeout_seconds`` is ended with its worker, and another worker takes the place.
     Raises ValueError as Analyzer does. Use it as a context manager: workers end with it.
@@ -85,6 +85,10 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers; what they are being asked fails."""
         self._pool.stop()
         self._pool.join()
 
@@ -102,7 +106,7 @@ class Pool:
         wanted = {key: i for i, key in enumerate(keys) if key not in found}
         gathered: dict[int, list[Finding]] = {i: [] for i in wanted.values()}
         for piece, findings in await self._run(_tasks(texts, list(wanted.values()))):
-X
+            gathered[piece.text] += [f._replace(start=piece.start + f.start, end=piece.start + f.end) for f in findings]
         for key, i in wanted.items():
             found[key] = resolved(gathered[i])
             self._memory.put(key, found[key])

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiohttp import web
@@ -91,7 +92,9 @@ class Desk:
 
     def _endpoints(self, call: Call) -> list[Endpoint]:
         model = call.body.get("model")
-        endpoints = call.phase.config.endpoints
+        # The operator takes them out of the config, too, where it can.
+        today = datetime.now(UTC).date()
+        endpoints = [e for e in call.phase.config.endpoints if e.until is None or today < e.until]
         if not isinstance(model, str) or not any(model in each.models for each in endpoints):
             raise RefusedError(404, "model_not_found", "The tenant has no such model.")
         if not (ordered := order(endpoints, model, call.path, self._draw)):

@@ -162,8 +162,9 @@ def test_keys_lie_in_the_gateways_secret_and_nowhere_else() -> None:
     objects = builders.build(seen)
     secret = {k: base64.b64decode(v) for k, v in named(objects, "Secret")["data"].items()}
     assert secret == {
-        "vault-key": b"k" * 32,
-        "redis-password": b"vault-password-0123456789",
+        "vault.key": b"k" * 32,
+        "vault.user": b"gateways",
+        "vault.password": b"vault-password-0123456789",
         "outside.model-key": KEY.encode(),
     }
     rest = repr([o for o in objects if o["kind"] != "Secret"])
@@ -176,8 +177,8 @@ def test_the_pods_hold_only_what_they_need() -> None:
     seen = pooled(OUTSIDE | {"key": "models"}, LOCAL, model_keys={"outside": KEY})
     pod = named(builders.build(seen), "Deployment")["spec"]["template"]["spec"]
     volumes = {v["name"]: v for v in pod["volumes"]}
-    assert [i["key"] for i in volumes["keys"]["secret"]["items"]] == ["outside.model-key"]
-    assert [i["key"] for i in volumes["secrets"]["secret"]["items"]] == ["vault-key", "redis-password"]
+    assert [i["key"] for i in volumes["providers"]["secret"]["items"]] == ["outside.model-key"]
+    assert [i["key"] for i in volumes["vault"]["secret"]["items"]] == ["vault.key", "vault.user", "vault.password"]
     assert pod["automountServiceAccountToken"] is False
     unkeyed = named(builders.build(pooled(LOCAL)), "Deployment")["spec"]["template"]["spec"]
     # A volume of a Secret without items would hold all of it.
