@@ -39,7 +39,7 @@ _SLEEP = "import signal as s; s.pthread_sigmask(s.SIG_BLOCK, {s.SIGTERM}); s.sig
 _PYTHON_ENV = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp"}  # noqa: S108
 
 # What the gateway needs beside its own extra: nothing of the clouds or of Kubernetes.
-_SERVING = ("aiohttp", "cryptography", "prometheus-client", "pydantic")
+_SERVING = ("aiohttp", "cryptography", "prometheus-client", "pydantic", "pydantic-settings")
 
 # By package, the oldest version without known holes that matter here (security updates of Debian 12).
 _DOOR_PACKAGES = {
@@ -116,8 +116,13 @@ def _domicile() -> list[Path]:
     return [base(), packages, _files_layer("domicile", files, executable)]
 
 
+def gateway_requirements() -> str:
+    """The pinned requirements of the gateway's image."""
+    return lock_subset(direct=[*project()["optional-dependencies"]["gateway"], *_SERVING])
+
+
 def _gateway() -> list[Path]:
-    packages = distributions("gateway", lock_subset(direct=[*project()["optional-dependencies"]["gateway"], *_SERVING]))
+    packages = distributions("gateway", gateway_requirements())
     files, executable = product_sources()
     return [base(), packages, _files_layer("domicile", files, executable)]
 

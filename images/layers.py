@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import importlib.util
 import py_compile
+import re
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from packaging.markers import Marker
+
 from images.archive import NON_ROOT, replacing, scratch_prefix, write_layer
 from tests.testbed.build import cache_dir
 
 SUITE = "bookworm"
 PYTHON = "3.11"
+_DEBIANS_PYTHON = "3.11.2"
 PACKAGES = "dist-packages"
 SITE = f"usr/local/lib/python{PYTHON}/{PACKAGES}"
 
@@ -181,8 +185,20 @@ def compiled(files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
     return out
 
 
+def without_markers(requirements: str) -> str:
+    """A requirements text as the images' Python sees it; pip would ask the one that it runs in."""
+    kept = []
+    for block in re.split(r"\n(?=[A-Za-z0-9])", requirements):
+        pin, *rest = block.split("\n")
+        named, _, marker = pin.removesuffix("\\").partition(" ; ")
+        if not marker or Marker(marker.strip()).evaluate({"python_full_version": _DEBIANS_PYTHON}):
+            kept.append("\n".join([f"{named.rstrip()} \\", *rest]) if rest else block)
+    return "\n".join(kept)
+
+
 def distributions(name: str, requirements: str) -> Path:
     """The distributions of a requirements text with hashes, installed from wheels."""
+    requirements = without_markers(requirements)
 
     def make(path: Path) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:

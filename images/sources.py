@@ -16,7 +16,9 @@ import sys
 
 from domicile.cli.main import main
 
-sys.exit(main())
+# Processes that the gateway starts read this, too.
+if __name__ == "__main__":
+    sys.exit(main())
 """
 
 

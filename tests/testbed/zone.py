@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from domicile.api.common import API_VERSION
+from domicile.api.providers import ModelProvider, ServiceRef
 from domicile.api.zone import (
     AllowedRegions,
     Attestation,
     Cloud,
     IdentityServer,
     LiveBuckets,
-    ModelProvider,
     OnPartition,
     Profile,
     ResidencyZoneSpec,
-    ServiceRef,
     SiteKey,
     Stores,
     Subject,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from images import layers, sources
 from images.archive import Config, write_image, write_layer
-from images.build import IMAGES, image
+from images.build import IMAGES, gateway_requirements, image
 
 LOCK = """\
 aiohttp==1.0 \\
@@ -122,3 +124,27 @@ def test_sources_are_compiled_for_read_only_containers() -> None:
 def test_an_unknown_image_is_refused_with_the_known_names() -> None:
     with pytest.raises(SystemExit, match=f"no image 'nope'; there are {', '.join(IMAGES)}"):
         image("nope")
+
+
+def test_the_gateways_image_has_all_that_its_process_imports() -> None:
+    probe = (
+        "import sys, domicile.gateway.questions.process, domicile.gateway.privacy.pool\n"
+        "from importlib.metadata import packages_distributions\n"
+        "known = packages_distributions()\n"
+        "print(*{d for m in sys.modules for d in known.get(m.partition('.')[0], ())})"
+    )
+    loaded = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout.split()
+    held = {line.partition("==")[0] for line in gateway_requirements().splitlines() if "==" in line}
+    # redis-py looks whether it is there.
+    optional = {"domicile", "opentelemetry-api"}
+    assert {re.sub(r"[-_.]+", "-", name).lower() for name in loaded} - held <= optional
+    assert not held & {"boto3", "google-cloud-storage", "kopf", "kubernetes"}
+
+
+def test_markers_are_those_of_the_images_python() -> None:
+    lock = (
+        "a==1 ; python_full_version < '3.11.3' \\\n    --hash=sha256:aa\n"
+        "b==1 ; sys_platform == 'win32' \\\n    --hash=sha256:bb\n"
+        "c==1 \\\n    --hash=sha256:cc\n"
+    )
+    assert layers.without_markers(lock) == "a==1 \\\n    --hash=sha256:aa\nc==1 \\\n    --hash=sha256:cc\n"
