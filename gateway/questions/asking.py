@@ -143,10 +143,7 @@ class Desk:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **call.headers})
         try:
             async for piece in reply.pieces():
-                said = reader.comments
-                out = b"".join(made.encode() for event in reader.feed(piece) for made in answer.event(event))
-                if out or reader.comments > said:
-                    await _write(call.request, response, out or ALIVE)
+                await _pass(call.request, response, answer, reader, piece)
                 if answer.ended:
                     break
             if not answer.ended:
@@ -174,6 +171,20 @@ def _answer(path: str, body: dict[str, Any], restorer: Restorer) -> Answer:
 
 def _broken() -> RefusedError:
     return RefusedError(502, "provider_broken", "The provider's answer is not what was asked for.")
+
+
+async def _pass(
+    request: web.BaseRequest, response: web.StreamResponse, answer: Answer, reader: Reader, piece: bytes
+) -> None:
+    """Send on what a piece has, also where it breaks off within. Raises as its parts."""
+    out, said = bytearray(), reader.comments
+    try:
+        for event in reader.feed(piece):
+            for made in answer.event(event):
+                out += made.encode()
+    finally:
+        if out or reader.comments > said:
+            await _write(request, response, bytes(out) or ALIVE)
 
 
 async def _write(request: web.BaseRequest, response: web.StreamResponse, data: bytes) -> None:

@@ -1,0 +1,279 @@
+"""The gateway before providers that hang, lie, drop and fail: nobody takes half an answer for a whole one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from tests.integration.gateway_estate import ASSISTANT, Estate, estate
+from tests.integration.gateway_provider import Provider, chat, chunks, provider
+from tests.pods import calling
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SAY: Any = [{"role": "user", "content": "Guten Tag"}]
+GOOD: dict[str, Any] = {"model": "small", "messages": SAY}
+STREAM = GOOD | {"stream": True}
+EVENTS = {"Content-Type": "text/event-stream"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Estate]:
+    async with estate(tmp_path_factory.mktemp("gateway"), limits=LIMITS) as made:
+        yield made
+
+
+LIMITS = {"silenceSeconds": 1.0, "connectSeconds": 2.0, "answerBytes": 200_000, "streams": 200}
+
+
+@pytest.fixture(autouse=True)
+def fresh(request: pytest.FixtureRequest) -> None:
+    if "house" in request.fixturenames:
+        house: Estate = request.getfixturevalue("house")
+        house.provider.forget()
+
+
+def answering(body: bytes, status: int = 200, **headers: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(body=body, status=status, headers=headers)
+
+    return handler
+
+
+def streaming(
+    *pieces: bytes, hang: bool = False, drop: bool = False
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers=EVENTS)
+        await answer.prepare(request)
+        for piece in pieces:
+            await answer.write(piece)
+        if hang:
+            await asyncio.Event().wait()
+        if drop:
+            assert request.transport is not None
+            request.transport.close()
+        return answer
+
+    return handler
+
+
+async def hang(_: web.Request) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def data(*chunks: str) -> bytes:
+    return "".join(f"data: {chunk}\n\n" for chunk in chunks).encode()
+
+
+HALF = data(*chunks("Guten Tag")[:4])
+JSON = {"Content-Type": "application/json"}
+LEAK = b"the key sk-123 of Erika"
+BROKEN: dict[str, tuple[Any, dict[str, Any], int, str]] = {
+    "hangs": (hang, GOOD, 504, "provider_timeout"),
+    "hangs before a stream": (hang, STREAM, 504, "provider_timeout"),
+    "says no": (answering(LEAK, 400), GOOD, 400, "provider_refused"),
+    "does not take the key": (answering(LEAK, 401), GOOD, 502, "provider_refused_key"),
+    "has enough": (answering(LEAK, 429), GOOD, 429, "provider_rate_limit"),
+    "fails": (answering(LEAK, 500), GOOD, 502, "provider_failed"),
+    "leads elsewhere": (answering(b"", 302, Location="/v1/elsewhere"), GOOD, 502, "provider_broken"),
+    "HTML": (answering(LEAK, **{"Content-Type": "text/html"}), GOOD, 502, "provider_broken"),
+    "JSON for a stream": (answering(json.dumps(chat("x")).encode(), **JSON), STREAM, 502, "provider_broken"),
+    "a stream for JSON": (streaming(HALF), GOOD, 502, "provider_broken"),
+    "no JSON": (answering(LEAK, **JSON), GOOD, 502, "provider_broken"),
+    "an error with 200": (answering(b'{"error": {"message": "Erika"}}', **JSON), GOOD, 502, "provider_broken"),
+    "huge": (answering(b'"' + b"x" * 300_000 + b'"', **JSON), GOOD, 502, "answer_too_large"),
+    "deep": (answering(b'{"a":' + b"[" * 90_000 + b"]" * 90_000 + b"}", **JSON), GOOD, 502, "provider_broken"),
+    "half of a pair": (answering(b'{"choices": ["\\ud800"]}', **JSON), GOOD, 502, "provider_broken"),
+    "no events": (streaming(b"<html>\n\n"), STREAM, 502, "provider_failed"),
+    "an event that is no JSON": (streaming(data("Erika")), STREAM, 502, "provider_broken"),
+    "no UTF-8": (streaming(b"data: \xff\n\n"), STREAM, 502, "provider_broken"),
+    "a long line": (streaming(b"data: " + b"x" * 300_000), STREAM, 502, "answer_too_large"),
+    "compressed": (answering(b"x", **JSON, **{"Content-Encoding": "br"}), GOOD, 502, "provider_broken"),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+async def test_a_provider_that(house: Estate, how: str) -> None:
+    house.provider.handler, body, status, code = BROKEN[how]
+    answer = await house.http.post(f"{house.url}/chat/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert "Erika" not in answer.text
+    assert "sk-123" not in answer.text
+    assert len(house.provider.seen) == 1
+
+
+WITHIN = {
+    "hangs": (streaming(HALF, hang=True), "provider_timeout"),
+    "drops": (streaming(HALF, drop=True), "provider_failed"),
+    "ends early": (streaming(HALF), "provider_failed"),
+    "reports an error": (streaming(HALF, data('{"error": {"message": "Erika"}}')), "provider_broken"),
+    "is huge": (streaming(HALF, *[HALF] * 400), "answer_too_large"),
+}
+
+
+@pytest.mark.parametrize("how", WITHIN)
+async def test_a_stream_that_breaks_off_says_so_and_has_no_end(house: Estate, how: str) -> None:
+    house.provider.handler, code = WITHIN[how]
+    got = b""
+    async with house.http.stream("POST", f"{house.url}/chat/completions", json=STREAM) as answer:
+        assert answer.status_code == 200
+        broken = False
+        try:
+            async for piece in answer.aiter_bytes():
+                got += piece
+        except httpx2.RemoteProtocolError:
+            broken = True
+    assert broken
+    assert b"[DONE]" not in got
+    last = got.rstrip().rpartition(b"\n\n")[2]
+    assert last.startswith(b"event: error\ndata: ")
+    assert json.loads(last.partition(b"data: ")[2])["error"]["code"] == code
+    assert b"Erika" not in got
+    line = await house.line()
+    assert (line["status"], line["code"]) == (200, code)
+
+
+async def test_the_real_client_raises_where_a_stream_breaks_off(house: Estate) -> None:
+    house.provider.handler = streaming(HALF, drop=True)
+    stream = await house.client.chat.completions.create(model="small", messages=SAY, stream=True)
+    with pytest.raises(openai.APIError):
+        _ = [chunk async for chunk in stream]
+
+
+async def test_comments_keep_a_connection_open(house: Estate) -> None:
+    house.provider.handler = streaming(b": erika\n\n", data(*chunks("Tag"), "[DONE]"))
+    answer = await house.http.post(f"{house.url}/chat/completions", json=STREAM)
+    assert "erika" not in answer.text
+    assert answer.text.endswith("data: [DONE]\n\n")
+
+
+async def test_when_the_client_goes_the_provider_is_left(house: Estate) -> None:
+    house.provider.handler = streaming(HALF, hang=True)
+    async with house.http.stream("POST", f"{house.url}/chat/completions", json=STREAM) as answer:
+        await anext(answer.aiter_bytes())
+    async with asyncio.timeout(10):
+        await house.provider.gone.wait()
+
+
+async def test_more_streams_than_there_may_be_get_429_and_memory_stays(house: Estate) -> None:
+    assert house.process is not None
+    status = f"/proc/{house.process.pid}/status"
+    before = _resident(status)
+    go = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers=EVENTS)
+        await answer.prepare(request)
+        await answer.write(HALF)
+        await go.wait()
+        await answer.write(data(*chunks("")[-2:], "[DONE]"))
+        return answer
+
+    house.provider.handler = slow
+    house.write(limits=LIMITS | {"silenceSeconds": 30.0})
+    await house.until_told("a new config is taken")
+    limits = httpx2.Limits(max_connections=300)
+    async with httpx2.AsyncClient(verify=calling(ASSISTANT), timeout=60, limits=limits) as many:
+
+        async def one() -> tuple[int, bytes]:
+            async with many.stream("POST", f"{house.url}/chat/completions", json=STREAM) as answer:
+                return answer.status_code, b"".join([piece async for piece in answer.aiter_bytes()])
+
+        asked = [asyncio.create_task(one()) for _ in range(230)]
+        async with asyncio.timeout(60):
+            while len(house.provider.seen) < 200 or sum(task.done() for task in asked) < 30:
+                await asyncio.sleep(0.05)
+        grown = _resident(status) - before
+        go.set()
+        answers = await asyncio.gather(*asked)
+    assert sorted(status for status, _ in answers) == [200] * 200 + [429] * 30
+    assert all(body.endswith(b"data: [DONE]\n\n") for status, body in answers if status == 200)
+    assert grown < 200 * 300
+    house.write(limits=LIMITS)
+    house.told.clear()
+    await house.until_told("a new config is taken")
+
+
+def _resident(status: str) -> int:
+    """KiB."""
+    lines = Path(status).read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+async def test_the_next_endpoint_is_asked_where_one_fails(tmp_path_factory: pytest.TempPathFactory) -> None:
+    async with provider(None) as second, estate(tmp_path_factory.mktemp("two"), start=False) as house:
+        other = {"name": "second", "kind": "compatible", "baseUrl": second.url, "models": {"small": "s"}, "weight": 0}
+        first = house.config()["endpoints"][0]
+        house.write(endpoints=[first, other])
+        await house.start()
+        for broken in (answering(LEAK, 500), answering(LEAK, 429)):
+            house.provider.handler = broken
+            answer = await house.client.chat.completions.create(model="small", messages=SAY)
+            assert answer.choices[0].message.content == "Guten Tag"
+            assert second.seen.pop().body["model"] == "s"
+        house.provider.handler = answering(LEAK, 400)
+        with pytest.raises(openai.BadRequestError):
+            await house.client.chat.completions.create(model="small", messages=SAY)
+        assert second.seen == []
+        # Nobody listens there.
+        house.write(endpoints=[first | {"baseUrl": "https://localhost:1/v1"}, other])
+        await house.until_told("a new config is taken")
+        await house.client.chat.completions.create(model="small", messages=SAY)
+        assert len(second.seen) == 1
+        assert "Authorization" not in second.seen[0].headers
+
+
+async def test_config_and_keys_are_followed_and_broken_ones_are_not_taken(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    async with estate(tmp_path_factory.mktemp("followed")) as house:
+        (house.folder / "gateway.json").write_text('{"tenantId": "x"}')
+        await house.until_told("stays as it was")
+        assert (await house.post("/chat/completions", GOOD))[0] == 200
+        (house.folder / "keys" / "first").write_text("another")
+        await house.post("/chat/completions", GOOD)
+        assert house.provider.seen[-1].headers["Authorization"] == "Bearer another"
+        (house.folder / "keys" / "first").unlink()
+        assert (await house.post("/chat/completions", GOOD))[1]["error"]["code"] == "provider_misconfigured"
+        house.write(callers=["spiffe://domicile/ns/clinic/sa/helpdesk"])
+        await house.until_told("a new config is taken")
+        assert (await house.post("/chat/completions", GOOD))[0] == 403
+
+
+async def test_it_ends_on_sigterm_after_what_runs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    async with estate(tmp_path_factory.mktemp("ends")) as house:
+        assert house.process is not None
+        for page in ("healthz", "readyz"):
+            assert (await house.http.get(f"{house.health}/{page}")).status_code == 200
+        go = asyncio.Event()
+
+        async def slow(request: web.Request) -> web.StreamResponse:
+            await go.wait()
+            return await Provider.repeat(house.provider, request)
+
+        house.provider.handler = slow
+        asked = asyncio.create_task(house.post("/chat/completions", GOOD))
+        async with asyncio.timeout(10):
+            while not house.provider.seen:
+                await asyncio.sleep(0.02)
+        house.process.terminate()
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await house.http.get(f"{house.health}/healthz")
+                except httpx2.ConnectError:
+                    break
+        go.set()
+        assert (await asked)[0] == 200
+        assert await house.process.wait() == 0
