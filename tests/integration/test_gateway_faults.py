@@ -234,6 +234,44 @@ async def test_the_next_endpoint_is_asked_where_one_fails(tmp_path_factory: pyte
         assert "Authorization" not in second.seen[0].headers
 
 
+async def test_endpoints_behind_the_egress_proxy_are_reached_through_a_tunnel(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    heads: list[bytes] = []
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        host, _, port = heads[-1].split()[1].decode().partition(":")
+        there, back = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while piece := await source.read(65536):
+                sink.write(piece)
+            sink.close()
+
+        await asyncio.gather(copy(reader, back), copy(there, writer), return_exceptions=True)
+
+    async with estate(tmp_path_factory.mktemp("egress"), start=False) as house:
+        server = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        first = house.config()["endpoints"][0]
+        house.write(endpoints=[first | {"throughEgress": True}], egress=f"http://127.0.0.1:{port}")
+        (house.folder / "keys" / "egress").write_text("bank:of the proxy\n")
+        # What the environment says of proxies does not count.
+        await house.start(HTTPS_PROXY="http://localhost:1", https_proxy="http://localhost:1")
+        assert (await house.post("/chat/completions", GOOD))[0] == 200
+        assert len(house.provider.seen) == 1
+        [head] = heads
+        assert head.startswith(b"CONNECT localhost:")
+        assert b"Proxy-Authorization: Basic YmFuazpvZiB0aGUgcHJveHk=" in head
+        assert b"Proxy-Authorization" not in repr(house.provider.seen[0].headers).encode()
+        server.close()
+        house.write(endpoints=[first | {"throughEgress": True}], egress="http://127.0.0.1:1")
+        await house.until_told("a new config is taken")
+        assert (await house.post("/chat/completions", GOOD))[1]["error"]["code"] == "provider_unreachable"
+
+
 async def test_config_and_keys_are_followed_and_broken_ones_are_not_taken(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
