@@ -149,13 +149,15 @@ class Desk:
             if not answer.ended:
                 raise RefusedError(502, "provider_failed", "The provider's answer broke off.")
             await response.write_eof()
-        except (RefusedError, BrokenAnswerError, BrokenStreamError) as error:
-            refused = error if isinstance(error, RefusedError) else _broken()
-            if not response.prepared:
-                raise refused from None
-            call.record.code = refused.code
-            await _write(call.request, response, Event("error", encode(refused.body())).encode())
-            _break(call.request, response)
+        except (BrokenAnswerError, BrokenStreamError):
+            return await _end_early(call, response, _broken())
+        except RefusedError as error:
+            return await _end_early(call, response, error)
+        except BaseException:
+            if response.prepared:
+                # Nobody may take it for a whole answer, whatever has happened.
+                _break(call.request, response)
+            raise
         return response
 
 
@@ -180,11 +182,20 @@ async def _pass(
     out, said = bytearray(), reader.comments
     try:
         for event in reader.feed(piece):
-            for made in answer.event(event):
-                out += made.encode()
+            out += b"".join(answer.event(event))
     finally:
         if out or reader.comments > said:
             await _write(request, response, bytes(out) or ALIVE)
+
+
+async def _end_early(call: Call, response: web.StreamResponse, error: RefusedError) -> web.StreamResponse:
+    """Say in a stream that it breaks off here. Raises the error where nothing was sent yet."""
+    if not response.prepared:
+        raise error from None
+    call.record.code = error.code
+    await _write(call.request, response, Event("error", encode(error.body())).encode())
+    _break(call.request, response)
+    return response
 
 
 async def _write(request: web.BaseRequest, response: web.StreamResponse, data: bytes) -> None:

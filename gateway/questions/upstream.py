@@ -60,8 +60,9 @@ class Upstream:
     def __init__(self, keys: Path) -> None:
         """``keys``: folder of a file for each endpoint with a key, perhaps ``egress`` (the proxy's user:password)."""
         self._keys = keys
+        # No connection is reused: on one that a provider is just closing, a question would be lost.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context()),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=ssl.create_default_context()),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -118,10 +119,7 @@ class Upstream:
             _check(response, kind)
             yield Reply(response, limits)
         finally:
-            # Whatever of the answer is not read is never read: the connection is not used again.
-            if not response.content.at_eof():
-                response.close()
-            response.release()
+            response.close()
 
     def _secret(self, name: str) -> str:
         """A mounted secret, as it is now. Raises Elsewhere."""

@@ -133,7 +133,9 @@ def chunk(*choices: dict[str, Any], **more: Any) -> Event:
 
 
 def run(answer: Answer, events: Iterable[Event]) -> list[dict[str, Any]]:
-    return [json.loads(out.data) for event in events for out in answer.event(event) if out.data != "[DONE]"]
+    reader = Reader(1_000_000)
+    read = [out for event in events for raw in answer.event(event) for out in reader.feed(raw)]
+    return [json.loads(out.data) for out in read if out.data != "[DONE]"]
 
 
 @given(TEXT, TEXT, st.lists(st.integers(0, 500)), st.booleans())
@@ -233,13 +235,45 @@ NO_CHUNKS = [
 @pytest.mark.parametrize("data", NO_CHUNKS)
 def test_chunks_that_are_none(data: str) -> None:
     with pytest.raises(BrokenAnswerError):
-        list(chat().event(Event("", data)))
+        chat().event(Event("", data))
 
 
 @pytest.mark.parametrize("data", ["{}", '{"type": 1}', '{"type": "error", "message": "x"}', "[]"])
 def test_events_that_are_none(data: str) -> None:
     with pytest.raises(BrokenAnswerError):
-        list(responses().event(Event("", data)))
+        responses().event(Event("", data))
+
+
+WORDS = st.sampled_from(
+    ["id", "type", "choices", "delta", "index", "usage", "total_tokens", "tool_calls", "function", "arguments",
+     "content", "finish_reason", "response.output_text.delta", "response.output_text.done", "response.completed",
+     "response", "sequence_number", "item_id", "model", "output", NAMES[0], "\ud800"]
+)  # fmt: skip
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner),
+    max_leaves=20,
+)
+CHUNKS = st.fixed_dictionaries({}, optional={
+    "choices": st.lists(st.fixed_dictionaries({}, optional={"index": ANY, "delta": ANY, "finish_reason": ANY})) | ANY,
+    "usage": ANY, "model": ANY,
+})  # fmt: skip
+STEPS = st.fixed_dictionaries(
+    {"type": WORDS}, optional={"delta": ANY, "response": ANY, "sequence_number": ANY, "item_id": ANY}
+)
+
+
+@given(st.lists(CHUNKS | STEPS | ANY))
+def test_whatever_a_provider_says_is_an_answer_or_broken(said: list[Any]) -> None:
+    for answer in (chat(), responses()):
+        try:
+            for each in said:
+                answer.event(Event("", json.dumps(each)))
+            answer.event(Event("", "[DONE]"))
+            for each in said:
+                answer.whole(json.dumps(each).encode())
+        except BrokenAnswerError:
+            pass
 
 
 NAME = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=8).filter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import typing
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ from domicile.gateway.questions.asking import FIELDS
 from domicile.gateway.questions.placeholders import Placeholders
 from domicile.gateway.questions.question import Question
 from domicile.gateway.questions.refusal import RefusedError
+from domicile.gateway.questions.rules import ByWord, Each, Either, Fields
 from domicile.gateway.questions.strict import DEPTH, decode, encode
+from domicile.gateway.questions.tools import PASSED
 
 SECRET = "Erika"
 CARD = 4111111111111111
@@ -77,6 +80,30 @@ PARAMS = {
 def test_each_field_that_the_real_client_has_is_in_the_table_and_no_other(path: str) -> None:
     known = {name for params in PARAMS[path] for name in typing.get_type_hints(params)}
     assert FIELDS[path].table.keys() == known
+
+
+def rules(rule: Any, word: str | None) -> Any:
+    """Each object's rule below one, with the field by which it was chosen."""
+    match rule:
+        case Fields(table):
+            yield table, word
+            for each in table.values():
+                yield from rules(each, None)
+        case ByWord(key, table):
+            for each in table.values():
+                yield from rules(each, key)
+        case Each(inner):
+            yield from rules(inner, None)
+        case Either(string, other):
+            yield from itertools.chain(rules(string, None), rules(other, None))
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_a_field_is_passed_unseen_only_where_it_has_chosen_the_rule(path: str) -> None:
+    found = list(rules(FIELDS[path], "model"))
+    assert found
+    for table, word in found:
+        assert {key for key, rule in table.items() if rule is PASSED} <= {word}
 
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
