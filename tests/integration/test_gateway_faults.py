@@ -14,9 +14,10 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.integration.gateway_estate import ASSISTANT, Estate, estate
+from tests.integration.apiserver import free_port
+from tests.integration.gateway_estate import ASSISTANT, GATEWAY, Estate, estate
 from tests.integration.gateway_provider import Provider, chat, chunks, provider
-from tests.pods import calling
+from tests.pods import calling, mounted
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -288,6 +289,19 @@ async def test_config_and_keys_are_followed_and_broken_ones_are_not_taken(
         house.write(callers=["spiffe://domicile/ns/clinic/sa/helpdesk"])
         await house.until_told("a new config is taken")
         assert (await house.post("/chat/completions", GOOD))[0] == 403
+
+
+async def test_metrics_are_scraped_with_a_certificate(tmp_path_factory: pytest.TempPathFactory) -> None:
+    async with estate(tmp_path_factory.mktemp("metrics"), start=False) as house:
+        folder, port = mounted(house.folder / "metrics", GATEWAY), free_port()
+        (folder / "ca.crt").rename(folder / "clients.crt")
+        env = {"DIR": str(folder), "PORT": str(port), "NETWORKS": "127.0.0.0/8,::1/128"}
+        await house.start(**{f"DOMICILE_METRICS_{name}": value for name, value in env.items()})
+        await house.post("/chat/completions", GOOD)
+        await house.line()
+        text = (await house.http.get(f"https://localhost:{port}/metrics")).text
+        assert 'domicile_gateway_requests_total{code="ok",provider="first",route="/v1/chat/completions"} 1.0' in text
+        assert "helpdesk" not in text
 
 
 async def test_it_ends_on_sigterm_after_what_runs(tmp_path_factory: pytest.TempPathFactory) -> None:

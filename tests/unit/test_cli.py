@@ -96,7 +96,7 @@ def test_what_contradicts_itself_is_wrong_usage(args: list[str], capsys: pytest.
 
 
 def test_every_command_has_its_module() -> None:
-    processes = {"operator", "lease-agent", "guard"}
+    processes = {"operator", "lease-agent", "guard", "gateway"}
     [commands] = [a.choices for a in parser()._actions if a.dest == "command"]
     for command in set(commands or ()) - processes:
         assert callable(import_module(f"domicile.cli.{command}").run)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import embedding_create_params
 from openai.types.chat import completion_create_params
@@ -372,6 +372,50 @@ def test_kinds_that_are_refused_are_named() -> None:
     error = refused("/responses", RESPOND | {"input": "hallo"}, finder=Known([[Finding(0, 2, "BANNED", 1)]]))
     assert (error.status, error.code) == (422, "forbidden_content")
     assert "BANNED" in str(error)
+
+
+FIELD_NAMES = sorted({key for path in FIELDS for table, _ in rules(FIELDS[path], None) for key in table})
+WORDS = st.sampled_from(
+    [*FIELD_NAMES, "function", "custom", "text", "message", "input_text", "object", "properties", SECRET]
+)
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | WORDS
+    | st.just(CARD),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def mutated(value: Any, draw: Any) -> Any:
+    """The value with another one at a random place."""
+    if isinstance(value, list) and value and draw(st.booleans()):
+        at = draw(st.integers(0, len(value) - 1))
+        return [*value[:at], mutated(value[at], draw), *value[at + 1 :]]
+    if isinstance(value, dict) and value and (deeper := draw(st.integers(0, 4))):
+        if deeper == 1:
+            return {**value, draw(WORDS): draw(ANY)}
+        key = draw(st.sampled_from(sorted(value)))
+        return {**value, key: mutated(value[key], draw)}
+    return draw(ANY)
+
+
+@settings(max_examples=500)
+@given(st.data())
+def test_whatever_is_asked_is_refused_or_goes_without_names(data: st.DataObject) -> None:
+    path, body = data.draw(st.sampled_from(sorted(BODIES.values(), key=str)))
+    body = mutated(body, data.draw)
+    try:
+        made = sent(path, body)
+    except RefusedError:
+        return
+    # Nobody but the config names a model.
+    left = encode({**made, "model": None})
+    assert SECRET not in left
+    assert str(CARD) not in left
 
 
 JSON = st.recursive(
