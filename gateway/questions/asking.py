@@ -103,16 +103,21 @@ class Desk:
     ) -> web.StreamResponse:
         config, stream = call.phase.config, body.get("stream") is True
         answer = _answer(call.path, body, restorer)
-        sent = encode(body_for(endpoint, call.path, body)).encode()
+        sent = [encode(body_for(endpoint, call.path, body)).encode()]
+        size = len(sent[0])
         async with self._upstream.asked(config, endpoint, call.path, sent, stream=stream) as reply:
             call.record.provider = endpoint.name
             try:
                 if stream:
+                    # A stream may last long, and the question is not needed any more.
+                    body.clear()
+                    call.body.clear()
+                    call.share.give_back()
                     return await self._relay(call, reply, answer)
                 return await self._whole(call, reply, answer)
             finally:
                 # Also where the client has gone, which cancels this.
-                tokens = (len(sent) + reply.size) // _BYTES_A_TOKEN if answer.tokens is None else answer.tokens
+                tokens = (size + reply.size) // _BYTES_A_TOKEN if answer.tokens is None else answer.tokens
                 call.record.tokens = tokens
                 counting = asyncio.create_task(self._count(call.phase, tokens))
                 self._later.add(counting)
@@ -136,9 +141,6 @@ class Desk:
         return web.Response(body=body, content_type="application/json", headers=call.headers)
 
     async def _relay(self, call: Call, reply: Reply, answer: Answer) -> web.StreamResponse:
-        # What was sent and received so far is not needed any more.
-        call.share.give_back()
-        call.body.clear()
         reader = Reader(call.phase.config.limits.answer_bytes)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **call.headers})
         try:
