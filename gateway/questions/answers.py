@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from domicile.gateway.questions.restoring import Pieces, Restorer, is_json
-from domicile.gateway.questions.sse import BrokenStreamError, Event
+from domicile.gateway.questions.sse import Event
 from domicile.gateway.questions.strict import encode
 
 _Path = tuple[str | int, ...]
@@ -33,6 +34,15 @@ def parse(text: str | bytes) -> dict[str, Any]:
     return value
 
 
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Raises BrokenAnswerError for what JSON or UTF-8 can't hold, and for what is too deep."""
+    try:
+        yield
+    except (ValueError, RecursionError):
+        raise BrokenAnswerError("the answer can't be written as JSON") from None
+
+
 class Answer(ABC):
     """One answer to one question."""
 
@@ -50,14 +60,17 @@ class Answer(ABC):
         """An answer in one piece. Raises BrokenAnswerError."""
         body = parse(raw)
         self._count(body)
-        try:
+        with _writing():
             return encode(self._named(self.restorer.tree(body, json_answer=self.json_answer))).encode()
-        except (ValueError, RecursionError):
-            raise BrokenAnswerError("the answer can't be written as JSON") from None
+
+    def event(self, event: Event) -> list[bytes]:
+        """What an event of a stream becomes. Raises BrokenAnswerError."""
+        with _writing():
+            return [made.encode() for made in self._events(event)]
 
     @abstractmethod
-    def event(self, event: Event) -> Iterator[Event]:
-        """What an event of a stream becomes. Raises BrokenAnswerError and BrokenStreamError."""
+    def _events(self, event: Event) -> Iterator[Event]:
+        """As ``event``, not written yet."""
 
     def _named(self, body: Any) -> Any:
         if "model" in body:
@@ -81,7 +94,7 @@ class ChatAnswer(Answer):
         self._pieces: dict[tuple[int, _Path], Pieces] = {}
         self._last: dict[str, Any] = {}
 
-    def event(self, event: Event) -> Iterator[Event]:
+    def _events(self, event: Event) -> Iterator[Event]:
         """As Answer's."""
         if event.data == DONE:
             yield from self._rest()
@@ -153,7 +166,7 @@ class ResponsesAnswer(Answer):
         self._pieces: dict[tuple[Any, ...], tuple[Pieces, dict[str, Any]]] = {}
         self._more = 0
 
-    def event(self, event: Event) -> Iterator[Event]:
+    def _events(self, event: Event) -> Iterator[Event]:
         """As Answer's."""
         if event.data == DONE:
             return
@@ -197,7 +210,7 @@ class ResponsesAnswer(Answer):
 def _number(body: dict[str, Any]) -> int:
     number = body.get("sequence_number", 0)
     if not isinstance(number, int):
-        raise BrokenStreamError("a number of an event is none")
+        raise BrokenAnswerError("a number of an event is none")
     return number
 
 

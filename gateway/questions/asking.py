@@ -106,16 +106,21 @@ class Desk:
     ) -> web.StreamResponse:
         config, stream = call.phase.config, body.get("stream") is True
         answer = _answer(call.path, body, restorer)
-        sent = encode(body_for(endpoint, call.path, body)).encode()
+        sent = [encode(body_for(endpoint, call.path, body)).encode()]
+        size = len(sent[0])
         async with self._upstream.asked(config, endpoint, call.path, sent, stream=stream) as reply:
             call.record.provider = endpoint.name
             try:
                 if stream:
+                    # A stream may last long, and the question is not needed any more.
+                    body.clear()
+                    call.body.clear()
+                    call.share.give_back()
                     return await self._relay(call, reply, answer)
                 return await self._whole(call, reply, answer)
             finally:
                 # Also where the client has gone, which cancels this.
-                tokens = (len(sent) + reply.size) // _BYTES_A_TOKEN if answer.tokens is None else answer.tokens
+                tokens = (size + reply.size) // _BYTES_A_TOKEN if answer.tokens is None else answer.tokens
                 call.record.tokens = tokens
                 counting = asyncio.create_task(self._count(call.phase, tokens))
                 self._later.add(counting)
@@ -139,29 +144,25 @@ class Desk:
         return web.Response(body=body, content_type="application/json", headers=call.headers)
 
     async def _relay(self, call: Call, reply: Reply, answer: Answer) -> web.StreamResponse:
-        # What was sent and received so far is not needed any more.
-        call.share.give_back()
-        call.body.clear()
         reader = Reader(call.phase.config.limits.answer_bytes)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **call.headers})
         try:
             async for piece in reply.pieces():
-                said = reader.comments
-                out = b"".join(made.encode() for event in reader.feed(piece) for made in answer.event(event))
-                if out or reader.comments > said:
-                    await _write(call.request, response, out or ALIVE)
+                await _pass(call.request, response, answer, reader, piece)
                 if answer.ended:
                     break
             if not answer.ended:
                 raise RefusedError(502, "provider_failed", "The provider's answer broke off.")
             await response.write_eof()
-        except (RefusedError, BrokenAnswerError, BrokenStreamError) as error:
-            refused = error if isinstance(error, RefusedError) else _broken()
-            if not response.prepared:
-                raise refused from None
-            call.record.code = refused.code
-            await _write(call.request, response, Event("error", encode(refused.body())).encode())
-            _break(call.request, response)
+        except (BrokenAnswerError, BrokenStreamError):
+            return await _end_early(call, response, _broken())
+        except RefusedError as error:
+            return await _end_early(call, response, error)
+        except BaseException:
+            if response.prepared:
+                # Nobody may take it for a whole answer, whatever has happened.
+                _break(call.request, response)
+            raise
         return response
 
 
@@ -177,6 +178,29 @@ def _answer(path: str, body: dict[str, Any], restorer: Restorer) -> Answer:
 
 def _broken() -> RefusedError:
     return RefusedError(502, "provider_broken", "The provider's answer is not what was asked for.")
+
+
+async def _pass(
+    request: web.BaseRequest, response: web.StreamResponse, answer: Answer, reader: Reader, piece: bytes
+) -> None:
+    """Send on what a piece has, also where it breaks off within. Raises as its parts."""
+    out, said = bytearray(), reader.comments
+    try:
+        for event in reader.feed(piece):
+            out += b"".join(answer.event(event))
+    finally:
+        if out or reader.comments > said:
+            await _write(request, response, bytes(out) or ALIVE)
+
+
+async def _end_early(call: Call, response: web.StreamResponse, error: RefusedError) -> web.StreamResponse:
+    """Say in a stream that it breaks off here. Raises the error where nothing was sent yet."""
+    if not response.prepared:
+        raise error from None
+    call.record.code = error.code
+    await _write(call.request, response, Event("error", encode(error.body())).encode())
+    _break(call.request, response)
+    return response
 
 
 async def _write(request: web.BaseRequest, response: web.StreamResponse, data: bytes) -> None:

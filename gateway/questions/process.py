@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import sys
+from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 from pathlib import Path
@@ -40,6 +41,7 @@ _KEY_BYTES: Final = 32
 _LOOK_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 20.0
 _SILENCE_SECONDS: Final = 60.0
+_RECORD_BYTES: Final = 2**14 + 512
 
 
 class Settings(ScrapeSettings):
@@ -172,6 +174,8 @@ async def until_signalled(settings: Settings, analyser: Callable[[GatewayConfig]
 def run(make: Callable[[Settings], Callable[[GatewayConfig], Analyser]]) -> int:
     """Serve until SIGTERM; returns the exit code: 0, 1 where it can't serve, 2 for wrong settings."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    # Two connections a stream, each of which would hold 256 KiB for what it reads; a record of TLS has 16.
+    SSLProtocol.max_size = _RECORD_BYTES
     # A library's warnings may quote what was asked or answered.
     for name in ("aiohttp", "asyncio", "redis", "presidio-analyzer"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -37,11 +37,12 @@ class Question:
     async def texts(self, texts: Sequence[str]) -> list[str]:
         """Each text with placeholders for what was found in it. Raises RefusedError."""
         parts = [list(self._placeholders.split(text)) for text in texts]
-        asked = [part for split in parts for part, ours in split if not ours and not part.isspace()]
+        # Many are the same, such as keys.
+        asked = list(dict.fromkeys(p for split in parts for p, ours in split if not ours and not p.isspace()))
+        findings = dict(zip(asked, await self._ask(asked), strict=True))
         self.earlier |= {canonical(part) for split in parts for part, ours in split if ours}
-        answers = iter(await self._ask(asked))
         return [
-            "".join(part if ours or part.isspace() else self._replace(part, next(answers)) for part, ours in split)
+            "".join(part if ours else self._replace(part, findings.get(part, [])) for part, ours in split)
             for split in parts
         ]
 

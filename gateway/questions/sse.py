@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -42,8 +43,8 @@ class Reader:
         self.comments = 0
         """How many there were."""
 
-    def feed(self, chunk: bytes) -> list[Event]:
-        """The events that ``chunk`` ends. Raises BrokenStreamError."""
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """The events that ``chunk`` ends, to be taken before the next one. Raises BrokenStreamError."""
         try:
             text = self._decoder.decode(chunk)
         except UnicodeDecodeError:
@@ -54,7 +55,6 @@ class Reader:
             self._after_return = False
         self._after_return = self._after_return or text.endswith("\r")
         lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        events: list[Event] = []
         for at, line in enumerate(lines):
             self._size += len(line)
             if self._size > self._limit:
@@ -62,13 +62,7 @@ class Reader:
             self._rest.append(line)
             if at < len(lines) - 1:
                 whole, self._rest = "".join(self._rest), []
-                events += self._line(whole)
-        return events
-
-    @property
-    def within(self) -> bool:
-        """Whether an event has begun that has not ended."""
-        return bool(self._data or self._name or any(self._rest))
+                yield from self._line(whole)
 
     def _line(self, line: str) -> list[Event]:
         if not line:

@@ -80,14 +80,22 @@ FUNCTION: Final = Fields({"name": NAME, "description": PROSE, "parameters": SCHE
 JSON_SCHEMA: Final[dict[str, Rule]] = {"name": NAME, "description": PROSE, "schema": SCHEMA, "strict": SWITCH}
 
 
-def custom(grammar: Rule) -> Fields:
+def _custom(grammar: Rule) -> dict[str, Rule]:
     """A tool whose input is no JSON."""
     formats = {"text": Fields({"type": PASSED}), "grammar": grammar}
-    return Fields({"type": PASSED, "name": NAME, "description": PROSE, "format": ByWord("type", formats)}, ("name",))
+    return {"name": NAME, "description": PROSE, "format": ByWord("type", formats)}
 
 
-CUSTOM_OF_CHAT: Final = custom(Fields({"type": PASSED, "grammar": Fields(_GRAMMAR)}))
-CUSTOM_OF_RESPONSES: Final = custom(Fields({"type": PASSED, **_GRAMMAR}))
+CUSTOM_OF_CHAT: Final = Fields(_custom(Fields({"type": PASSED, "grammar": Fields(_GRAMMAR)})), ("name",))
+CUSTOM_OF_RESPONSES: Final = Fields(
+    {
+        "type": PASSED,
+        "defer_loading": Switch(only=False),
+        "allowed_callers": Each(OneOf("direct")),
+        **_custom(Fields({"type": PASSED, **_GRAMMAR})),
+    },
+    ("name",),
+)
 
 _NAMED: Final = Fields({"name": NAME}, ("name",))
 _CHOICES_OF_CHAT: Final[dict[str, Rule]] = {

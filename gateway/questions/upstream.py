@@ -17,6 +17,7 @@ from domicile.gateway.questions.providers import KINDS
 from domicile.gateway.questions.refusal import RefusedError
 
 _EGRESS: Final = "egress"
+_SLICE_BYTES: Final = 2**16
 
 
 class Elsewhere(RefusedError):  # noqa: N818 - it is a refusal that another endpoint may mend
@@ -49,10 +50,6 @@ class Reply:
                 raise RefusedError(502, "answer_too_large", "The provider's answer is larger than the tenant lets it.")
             yield piece
 
-    async def whole(self) -> bytes:
-        """The body. Raises as ``pieces``."""
-        return b"".join([piece async for piece in self.pieces()])
-
 
 class Upstream:
     """The client of all endpoints."""
@@ -60,8 +57,9 @@ class Upstream:
     def __init__(self, keys: Path) -> None:
         """``keys``: folder of a file for each endpoint with a key, perhaps ``egress`` (the proxy's user:password)."""
         self._keys = keys
+        # No connection is reused: on one that a provider is just closing, a question would be lost.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context()),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=ssl.create_default_context()),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -77,12 +75,20 @@ class Upstream:
 
     @asynccontextmanager
     async def asked(
-        self, config: GatewayConfig, endpoint: Endpoint, path: str, body: bytes, *, stream: bool
+        self, config: GatewayConfig, endpoint: Endpoint, path: str, body: list[bytes], *, stream: bool
     ) -> AsyncIterator[Reply]:
-        """The answer to a body that may be sent. Raises Elsewhere and RefusedError."""
+        """The answer to the only body of a list, which is not kept. Raises Elsewhere and RefusedError."""
         limits = config.limits
         kind = "text/event-stream" if stream else "application/json"
-        headers = {"Content-Type": "application/json", "Accept": kind, "Accept-Encoding": "identity"}
+        content = body.pop()
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(content)),
+            "Accept": kind,
+            "Accept-Encoding": "identity",
+        }
+        data = _slices(content)
+        del content
         if endpoint.keyed:
             key = KINDS[endpoint.kind]
             headers[key.header] = key.prefix + self._secret(endpoint.name)
@@ -100,7 +106,7 @@ class Upstream:
             async with asyncio.timeout(limits.connect_seconds + limits.silence_seconds):
                 response = await self._session.post(
                     endpoint.base_url + path,
-                    data=body,
+                    data=data,
                     headers=headers,
                     allow_redirects=False,
                     timeout=timeout,
@@ -118,10 +124,7 @@ class Upstream:
             _check(response, kind)
             yield Reply(response, limits)
         finally:
-            # Whatever of the answer is not read is never read: the connection is not used again.
-            if not response.content.at_eof():
-                response.close()
-            response.release()
+            response.close()
 
     def _secret(self, name: str) -> str:
         """A mounted secret, as it is now. Raises Elsewhere."""
@@ -132,6 +135,12 @@ class Upstream:
         if not secret or not secret.isprintable():
             raise Elsewhere(502, "provider_misconfigured", "The key of the provider is missing.")
         return secret
+
+
+async def _slices(content: bytes) -> AsyncIterator[bytes]:
+    """Piece by piece: TLS keeps room for the longest that it was given at once, as long as the connection lasts."""
+    for at in range(0, len(content), _SLICE_BYTES):
+        yield content[at : at + _SLICE_BYTES]
 
 
 def _silent() -> RefusedError:

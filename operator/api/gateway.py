@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import date
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from domicile.api.common import Model
 
@@ -56,9 +56,9 @@ class Privacy(Model):
 class Endpoint(Model):
     """One provider of the tenant's pool. Its key, if it has one, is the file ``<name>`` of the mounted Secret."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
     kind: ProviderKind
-    base_url: str
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+[^\s?#@/]$")]
     """Without a slash at its end; the routes follow it, such as ``/chat/completions``."""
     models: dict[str, str]
     """What the provider calls each model or deployment, by the id that is asked for."""
@@ -68,6 +68,16 @@ class Endpoint(Model):
     through_egress: bool = False
     until: date | None = None
     """First day (UTC) on which it is not asked any more, whoever is there to change this file."""
+
+    @model_validator(mode="after")
+    def _sealed(self) -> Self:
+        # A key, or a question on its way out of the site, is not sent in the clear.
+        sealed = self.kind is not ProviderKind.COMPATIBLE or self.keyed or self.through_egress
+        if sealed and not self.base_url.startswith("https://"):
+            raise ValueError("the base URL must begin with https://")
+        if self.name == "egress":
+            raise ValueError("the egress proxy's file has that name")
+        return self
 
 
 class Limits(Model):
@@ -95,5 +105,13 @@ class GatewayConfig(Model):
     limits: Limits = Limits()
     egress: str | None = None
     """URL of the site's egress proxy, where an endpoint needs it."""
-    redis: str
+    redis: Annotated[str, Field(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
     """host:port of the site's redis."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if len({each.name for each in self.endpoints}) < len(self.endpoints):
+            raise ValueError("two endpoints have the same name")
+        if self.egress is None and any(each.through_egress for each in self.endpoints):
+            raise ValueError("an endpoint is reached through the egress proxy, and there is none")
+        return self

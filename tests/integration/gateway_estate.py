@@ -40,7 +40,12 @@ class Estate:
         self.lines: list[dict[str, Any]] = []
         self.told: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self.http = httpx2.AsyncClient(verify=calling(ASSISTANT), timeout=20)
+        self._last = ""
+        hooks: Any = {"response": [self._answered]}
+        self.http = httpx2.AsyncClient(verify=calling(ASSISTANT), timeout=20, event_hooks=hooks)
+
+    async def _answered(self, answer: httpx2.Response) -> None:
+        self._last = answer.headers.get("X-Request-Id", "")
 
     @property
     def url(self) -> str:
@@ -111,11 +116,11 @@ class Estate:
                 await asyncio.sleep(0.02)
 
     async def line(self) -> dict[str, Any]:
-        """The newest line, which is taken away."""
+        """The line of the last request."""
         async with asyncio.timeout(20):
-            while not self.lines:
+            while not (found := [line for line in self.lines if line["request"] == self._last]):
                 await asyncio.sleep(0.02)
-        return self.lines.pop()
+        return found[0]
 
     async def post(self, path: str, body: Any, **headers: str) -> tuple[int, Any]:
         """Status, and what the answer's JSON is."""

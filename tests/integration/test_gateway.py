@@ -14,7 +14,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from domicile.controllers.pki import holders
-from tests.integration.gateway_estate import SECRET, Estate, estate
+from tests.integration.gateway_estate import ASSISTANT, SECRET, Estate, estate
 from tests.integration.gateway_provider import chat, chunks
 from tests.pods import calling
 
@@ -216,6 +216,46 @@ async def test_headers_that_are_refused(house: Estate, why: str) -> None:
 async def test_other_routes_there_are_none(house: Estate, path: str) -> None:
     status, answer = await house.post(path, GOOD)
     assert (status, answer["error"]["code"]) == (404, "unknown_route")
+    assert house.provider.seen == []
+
+
+async def test_a_body_in_chunks_is_counted_while_it_comes(house: Estate) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"[" * 100_000
+
+    headers = {"Content-Type": "application/json"}
+    answer = await house.http.post(f"{house.url}/chat/completions", content=endless(), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+    assert house.provider.seen == []
+
+
+async def test_who_waits_for_a_word_before_the_body_gets_it(house: Estate) -> None:
+    reader, writer = await asyncio.open_connection("localhost", house.port, ssl=calling(ASSISTANT))
+    body = json.dumps(GOOD).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n".encode())
+    async with asyncio.timeout(20):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+AMBIGUOUS = (
+    "Content-Length: 2\r\nTransfer-Encoding: chunked",
+    "Content-Length: 2\r\nContent-Length: 3",
+    "Connection: x-a",
+)
+
+
+@pytest.mark.parametrize("fields", AMBIGUOUS)
+async def test_framing_that_could_be_read_in_two_ways_is_refused(house: Estate, fields: str) -> None:
+    reader, writer = await asyncio.open_connection("localhost", house.port, ssl=calling(ASSISTANT))
+    writer.write(f"POST /v1/responses HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{{}}".encode())
+    async with asyncio.timeout(20):
+        assert (await reader.readline()).split()[1] == b"400"
+    writer.close()
     assert house.provider.seen == []
 
 

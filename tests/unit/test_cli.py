@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib import import_module
 
@@ -96,10 +98,18 @@ def test_what_contradicts_itself_is_wrong_usage(args: list[str], capsys: pytest.
 
 
 def test_every_command_has_its_module() -> None:
-    processes = {"operator", "lease-agent", "guard"}
+    processes = {"operator", "lease-agent", "guard", "gateway"}
     [commands] = [a.choices for a in parser()._actions if a.dest == "command"]
     for command in set(commands or ()) - processes:
         assert callable(import_module(f"domicile.cli.{command}").run)
+
+
+def test_the_guard_does_not_pay_for_the_gateway() -> None:
+    code = "import sys; import domicile.cli.main, domicile.gateway.guard; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert "domicile.gateway.guard" in done.stdout
+    for module in ("redis", "domicile.gateway.questions", "prometheus_client"):
+        assert f"'{module}'" not in done.stdout
 
 
 def test_a_reason_is_required(capsys: pytest.CaptureFixture[str]) -> None:
