@@ -326,7 +326,8 @@ def start(folder: Path, name: str, health: int, environment: tuple[str, ...] = (
 def squid_and_helpers(server: Server) -> tuple[int, list[int]]:
     """Process ids of squid and of its helpers."""
     words = {p: Path(f"/proc/{p}/cmdline").read_bytes().split(b"\0") for p in family(server.process.pid)}
-    [squid] = [p for p, w in words.items() if w[0] == b"/usr/sbin/squid"]
+    # A helper is a squid, too, until it has become what it is to be.
+    squid = next(p for p, w in words.items() if w[0] == b"/usr/sbin/squid")
     return squid, [p for p, w in words.items() if b"domicile.gateway.egress.helper" in w]
 
 

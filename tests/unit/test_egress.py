@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from domicile.controllers.egress.accounts import Account, Destination, digest, render
+from domicile.controllers.egress.destinations import destinations
 from domicile.gateway.egress import squid_conf, tls
 from domicile.gateway.egress.accounts import PUBLIC, UnknownError, again, decide, parse
 from domicile.gateway.egress.decisions import HEALTH, WORDS, decision
 from domicile.gateway.egress.squid import Settings
+from tests.unit.views import tenant_spec, zone_spec
 
 ONE, TWO = "1" * 32, "2" * 32
 INSIDE = ("10.9.0.0/24", "fd12::/48")
@@ -134,6 +137,23 @@ def test_what_a_client_chose_stays_within_its_field() -> None:
     assert told["reason"] == "credential"
     assert "\n" not in json.dumps(told)
     assert decision("too few words") == {"event": "refused", "reason": "malformed"}
+
+
+def test_a_tenant_reaches_its_own_provider_and_what_its_zone_allows_today() -> None:
+    word = {"processor": "Acme Ltd", "place": "Ireland", "statement": "The contract of the 3rd of May."}
+    word |= {"attestedOn": "2026-01-01", "expiresOn": "2027-01-01"}
+    listed = [
+        {"host": "api.acme.example", "port": 443, "contract": word},
+        {"host": "models.example", "port": 443, "cidrs": ["10.9.0.0/24"], "contract": word},
+        {"host": "other.example", "port": 8443, "contract": word},
+    ]
+    zone = zone_spec(allowedDestinations=listed)
+    asked = [{"host": "api.acme.example", "port": 443, "contract": "Acme Ltd"}]
+    spec = tenant_spec(model={"provider": "outside", "model": "big"}, network={"additionalEgress": asked})
+    model = Destination("models.example", 443, ("10.9.0.0/24",))
+    assert destinations(spec, zone, date(2026, 12, 31)) == (Destination("api.acme.example"), model)
+    assert destinations(spec, zone, date(2027, 1, 1)) == (model,)
+    assert destinations(tenant_spec(), zone, date(2026, 2, 1)) == ()
 
 
 def test_looks_at_health_are_no_decisions() -> None:

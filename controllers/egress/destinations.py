@@ -1,0 +1,64 @@
+"""What a tenant may reach through the site's way out, and why it may not reach what it asks for. Pure."""
+
+from __future__ import annotations
+
+from datetime import date
+from urllib.parse import urlsplit
+
+from domicile.api.egress import AdditionalEgress, AllowedDestination
+from domicile.api.tenant import AssistantTenantSpec
+from domicile.api.zone import ResidencyZoneSpec
+from domicile.controllers.egress.accounts import Destination
+
+
+def destinations(spec: AssistantTenantSpec, zone: ResidencyZoneSpec, today: date) -> tuple[Destination, ...]:
+    """Its model provider, where that is outside the site, and what it asks for and its zone allows today.
+
+    What no destination can be is left out.
+    """
+    found = []
+    for provider in zone.model_providers:
+        if provider.name == spec.model.provider and provider.base_url is not None:
+            url = urlsplit(provider.base_url)
+            host, port = url.hostname or "", url.port or 443
+            named = next((d for d in zone.allowed_destinations if (d.host, d.port) == (host, port)), None)
+            found.append((host, port, named.cidrs if named else []))
+    for asked in spec.network.additional_egress:
+        allowed = _listed(asked, zone)
+        if allowed is not None and _objection(asked, allowed, today) is None:
+            found.append((allowed.host, allowed.port, allowed.cidrs))
+    return tuple(sorted({d for each in found if (d := _destination(*each)) is not None}))
+
+
+def objections(spec: AssistantTenantSpec, zone: ResidencyZoneSpec, today: date) -> tuple[str, ...]:
+    """One sentence for each host that the tenant asks for and its zone does not allow today."""
+    found = []
+    for asked in spec.network.additional_egress:
+        told = _objection(asked, _listed(asked, zone), today)
+        if told is not None:
+            found.append(f"{asked.host}:{asked.port} {told}.")
+    return tuple(found)
+
+
+def _listed(asked: AdditionalEgress, zone: ResidencyZoneSpec) -> AllowedDestination | None:
+    return next((d for d in zone.allowed_destinations if (d.host, d.port) == (asked.host, asked.port)), None)
+
+
+def _objection(asked: AdditionalEgress, allowed: AllowedDestination | None, today: date) -> str | None:
+    if allowed is None:
+        return "is not among the zone's allowedDestinations"
+    contract = allowed.contract
+    if asked.contract != contract.processor:
+        return f"is processed by {contract.processor}, and the tenant names another contract"
+    if not contract.attested_on <= today < contract.expires_on:
+        return "has an attestation that does not count today"
+    if _destination(allowed.host, allowed.port, allowed.cidrs) is None:
+        return "has cidrs where no destination may be"
+    return None
+
+
+def _destination(host: str, port: int, cidrs: list[str]) -> Destination | None:
+    try:
+        return Destination(host, port, tuple(sorted(cidrs)))
+    except ValueError:
+        return None
