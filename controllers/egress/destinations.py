@@ -10,6 +10,11 @@ from domicile.api.tenant import AssistantTenantSpec
 from domicile.api.zone import ResidencyZoneSpec
 from domicile.controllers.egress.accounts import Destination
 
+TENANT_SECRET = "egress"  # noqa: S105 - the name of a Secret
+"""Of a tenant's namespace: what its gateway proves itself by."""
+TENANT_KEY = "egress"
+"""Its key; the value is ``<account>:<password>``, as HTTP's basic scheme has them (RFC 7617)."""
+
 
 def destinations(spec: AssistantTenantSpec, zone: ResidencyZoneSpec, today: date) -> tuple[Destination, ...]:
     """Its model provider, where that is outside the site, and what it asks for and its zone allows today.
@@ -38,6 +43,12 @@ def objections(spec: AssistantTenantSpec, zone: ResidencyZoneSpec, today: date) 
         if told is not None:
             found.append(f"{asked.host}:{asked.port} {told}.")
     return tuple(found)
+
+
+def attestations(spec: AssistantTenantSpec, zone: ResidencyZoneSpec) -> tuple[str, ...]:
+    """One sentence for each processor that the tenant's data may go to, beyond its model provider."""
+    listed = [d.contract for asked in spec.network.additional_egress if (d := _listed(asked, zone)) is not None]
+    return tuple(sorted({f"{c.processor} processes data in {c.place}, as attested." for c in listed}))
 
 
 def _listed(asked: AdditionalEgress, zone: ResidencyZoneSpec) -> AllowedDestination | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from domicile.api.common import FIELD_MANAGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_TENANT_ID
 from domicile.controllers.egress.accounts import Account, Destination, digest, render
+from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET
 from domicile.kube.apply import apply
 from domicile.kube.client import Kube
 
@@ -19,10 +20,6 @@ Object = dict[str, Any]
 SECRET = "domicile-egress"  # noqa: S105 - the name of a Secret
 """Of the operator's namespace: what squid reads."""
 FILE = "accounts.json"
-TENANT_SECRET = "egress"  # noqa: S105 - the name of a Secret
-"""Of a tenant's namespace: what its gateway proves itself by."""
-TENANT_KEY = "egress"
-"""Its key; the value is ``<account>:<password>``, as HTTP's basic scheme has them (RFC 7617)."""
 PORT = 3129
 _LEAST = 32
 
@@ -47,6 +44,8 @@ class Egress:
         async with self._writing:
             known = await self._known()
             others = {i: a for i, a in (known or {}).items() if i != tenant_id}
+            if not destinations and tenant_id not in (known or {}):
+                return
             if destinations:
                 password = await self._password(tenant, tenant_id, labels)
                 others[tenant_id] = Account(tenant_id, digest(password), destinations)

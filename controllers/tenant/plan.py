@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from domicile.api.sites import ServedZone
 from domicile.api.sso import ExternalIssuer
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus
+from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET, destinations
 from domicile.controllers.issuer.state import IssuerState, Metadata
 from domicile.controllers.pki import holders
 from domicile.controllers.pki.leaf import BUNDLE, CERTIFICATE, KEY, PAIR
@@ -39,7 +40,6 @@ LATER = "made-by-the-operator"
 """Stands for what is random or secret."""
 _ID = "0" * 32
 _KEYS = ({"kid": LATER},)
-_MOMENT = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,12 @@ class Plan:
     flows: tuple[Flow, ...] = ()
 
 
-def plan(name: str, spec: AssistantTenantSpec, zone: ServedZone | None, platform: Platform) -> Plan:
-    """The plan of a tenant at its active site; ``zone`` is None where the tenant names none that is known."""
-    view = _assumed(name, spec, zone, platform)
+def plan(name: str, spec: AssistantTenantSpec, zone: ServedZone | None, platform: Platform, now: datetime) -> Plan:
+    """The plan of a tenant at its active site; ``zone`` is None where the tenant names none that is known.
+
+    ``now``: the time (UTC) at which attestations must count.
+    """
+    view = _assumed(name, spec, zone, platform, now)
     refusal = policies.blocking(policies.judge(view))
     if refusal is not None:
         return Plan(refusal)
@@ -78,6 +81,9 @@ def _beside(view: TenantView) -> list[Object]:
         | {"type": "kubernetes.io/tls", "data": dict.fromkeys((CERTIFICATE, KEY, BUNDLE, PAIR), LATER)}
         for workload in workloads
     ]
+    if view.zone is not None and destinations(view.spec, view.zone.spec, view.now.date()):
+        proof = named("v1", "Secret", view.name, TENANT_SECRET, labels_of(view))
+        leaves.append(proof | {"type": "Opaque", "data": {TENANT_KEY: LATER}})
     told = identity.config_map(view)
     return [*leaves, *([told] if told is not None else [])]
 
@@ -88,7 +94,9 @@ def _without_secrets(made: Object) -> Object:
     return copy.deepcopy(made) | {"data": dict.fromkeys(sorted(made["data"]), LATER)}
 
 
-def _assumed(name: str, spec: AssistantTenantSpec, zone: ServedZone | None, platform: Platform) -> TenantView:
+def _assumed(
+    name: str, spec: AssistantTenantSpec, zone: ServedZone | None, platform: Platform, now: datetime
+) -> TenantView:
     site = zone.site if zone else ""
     sso = spec.access.sso
     return TenantView(
@@ -97,8 +105,8 @@ def _assumed(name: str, spec: AssistantTenantSpec, zone: ServedZone | None, plat
         spec=spec,
         status=AssistantTenantStatus(),
         platform=platform,
-        now=_MOMENT,
-        created=_MOMENT,
+        now=now,
+        created=now,
         known_zones=(zone.name,) if zone else (),
         zone=zone,
         zone_sites=tuple(s.name for s in zone.spec.sites) if zone else (),

@@ -7,6 +7,7 @@ import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def _plans(files: _Files, site: str | None) -> dict[str, Plan]:
         if here not in {s.name for s in zone.sites}:
             raise UsageError(f"{name}: zone {spec.zone} has no site {here}")
         served = ServedZone(name=spec.zone, site=here, spec=zone)
-        plans[name] = plan(name, spec, served, _platform(here))
+        plans[name] = plan(name, spec, served, _platform(here), datetime.now(UTC))
     return plans
 
 

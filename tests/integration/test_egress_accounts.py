@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from domicile.controllers.egress.accounts import Destination
-from domicile.controllers.egress.keeper import FILE, SECRET, TENANT_KEY, TENANT_SECRET, Egress, url
+from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET
+from domicile.controllers.egress.keeper import FILE, SECRET, Egress, url
 from domicile.gateway.egress.accounts import Book, decide, parse
 from domicile.kube.client import Kube
 from tests.integration.apiserver import ApiServer

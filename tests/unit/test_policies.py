@@ -104,7 +104,7 @@ def reaching(contract: str = "Acme Ltd", host: str = "api.acme.example", **chang
     return {"spec": tenant_spec(network={"additionalEgress": [asked]}), "zone": served}
 
 
-NOT_ALLOWED = ("NetworkIsolated", "False", "EgressNotAllowed", True)
+NOT_ALLOWED = ("ResidencyCompliant", "False", "EgressNotAllowed", True)
 CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
     ({"spec": tenant_spec(zone="mars")}, "ResidencyCompliant", "False", "ZoneNotFound", True, "known: eu, us"),
     ({"zone": None}, "ResidencyCompliant", "False", "ZoneNotServedHere", True, "Nothing was created"),
@@ -126,7 +126,7 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
     (reaching("Globex"), *NOT_ALLOWED, "processed by Acme Ltd"),
     (reaching(expiresOn="2026-01-02"), *NOT_ALLOWED, "does not count today"),
     (reaching(attestedOn="2026-02-01"), *NOT_ALLOWED, "does not count today"),
-    (reaching(), "NetworkIsolated", "True", "PoliciesApplied", False, "enforcement"),
+    (reaching(), "ResidencyCompliant", "True", "Attested", False, "Acme Ltd processes data in Ireland, as attested."),
     (model("local", "big"), "ResidencyCompliant", "False", "ModelNotAllowed", True, "small"),
     (
         {"residency": Residency(Standing.VIOLATED, ("the live bucket is in US-EAST1",))},

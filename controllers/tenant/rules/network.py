@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 from domicile.api.conditions import ConditionType
-from domicile.controllers.egress.destinations import objections
 from domicile.controllers.tenant.network import store_peers
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
 from domicile.controllers.tenant.view import TenantView
-
-
-def egress_allowed(view: TenantView) -> Verdict | None:
-    """What leaves a tenant goes where its zone says, and nowhere else."""
-    refused = objections(view.spec, view.zone.spec, view.now.date()) if view.zone else ()
-    if not refused:
-        return None
-    return no(
-        ConditionType.NETWORK_ISOLATED,
-        "EgressNotAllowed",
-        f"spec.network.additionalEgress: {' '.join(refused)} Correct it, or attest the host in zone {view.spec.zone}.",
-        blocks=True,
-    )
 
 
 def store_reachable_by_pods(view: TenantView) -> Verdict | None:
@@ -66,4 +52,4 @@ def network_fine(_: TenantView) -> Verdict:
     )
 
 
-RULES: tuple[Rule, ...] = (egress_allowed, store_reachable_by_pods, policies_applied, no_other_openings, network_fine)
+RULES: tuple[Rule, ...] = (store_reachable_by_pods, policies_applied, no_other_openings, network_fine)
