@@ -39,6 +39,7 @@ HERE = "93.184.215.14"
 """A public address that, in this network, is an origin's."""
 _CLONE_NEWNET = 0x40000000
 _START_SECONDS = 60
+_PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
 
 
 @contextmanager
@@ -109,7 +110,7 @@ class Names:
 
 
 class Origin:
-    """A TLS server at every address of the network; it says whom it was called, and says back what it hears."""
+    """A TLS server at every address of the network: it says back what it hears, and to HTTP hello."""
 
     def __init__(self, port: int, web: Web, folder: Path) -> None:
         self.seen: list[str] = []
@@ -137,7 +138,7 @@ class Origin:
     def _serve(self, way: socket.socket) -> None:
         with contextlib.suppress(OSError), self._context.wrap_socket(way, server_side=True) as stream:
             while said := stream.recv(1000):
-                stream.sendall(said)
+                stream.sendall(_PAGE if said.startswith(b"GET ") else said)
 
 
 @dataclass

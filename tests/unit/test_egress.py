@@ -12,7 +12,7 @@ import pytest
 
 from domicile.controllers.egress.accounts import Account, Destination, digest, render
 from domicile.controllers.egress.destinations import destinations
-from domicile.gateway.egress import squid_conf, tls
+from domicile.gateway.egress import helper, squid_conf, tls
 from domicile.gateway.egress.accounts import PUBLIC, UnknownError, again, decide, parse
 from domicile.gateway.egress.decisions import HEALTH, WORDS, decision
 from domicile.gateway.egress.squid import Settings
@@ -61,6 +61,57 @@ def test_who_asks_is_told_by_the_password_and_what_by_the_accounts_own_list() ->
     assert decide(BOOK, basic(ONE, "second"), "a.example", "443") == (None, None, "credential")
     assert again(BOOK, ONE, "a.example", "443").route == PUBLIC
     assert again(BOOK, "", "a.example", "443").reason == "credential"
+
+
+def test_the_helper_answers_squids_words(tmp_path: Path) -> None:
+    file = tmp_path / "accounts.json"
+    file.write_text(render([Account(ONE, digest("first"), (Destination("a.example"),))]))
+    known = helper.List(file)
+    tagged = f"route=public clt_conn_tag={ONE}"
+    assert helper.connect((basic(ONE, "first"), "", "a.example", "443", ""), known) == (
+        f"OK reason=allowed account={ONE} stage=asked {tagged}"
+    )
+    assert helper.connect(("", ONE, "a.example", "443", ""), known) == (
+        f"OK reason=allowed account={ONE} stage=tunnel {tagged}"
+    )
+    assert helper.connect((basic(ONE, "?"), ONE, "a.example", "443", ""), known) == "ERR reason=credential"
+    assert helper.connect((basic(ONE, "first"), "", "b.example", "443", ""), known) == (
+        f"ERR reason=not-listed account={ONE} stage=asked"
+    )
+    assert helper.connect(("", "", "a.example", "443", ""), known) == "ERR reason=credential"
+    new = tmp_path / "new"
+    new.write_text(render([]))
+    new.replace(file)
+    assert helper.connect(("", ONE, "a.example", "443", ""), known) == "ERR reason=credential"
+    file.write_text("{")
+    with pytest.raises(UnknownError):
+        helper.connect(("", ONE, "a.example", "443", ""), known)
+
+
+@pytest.mark.parametrize(
+    ("sni", "told"),
+    [
+        ("a.example", "OK"),
+        ("A.EXAMPLE", "OK"),
+        ("", "ERR late=sni-mismatch"),
+        ("b.example", "ERR late=sni-mismatch"),
+        ("a.example\n1 a.example a.example -", "ERR late=sni-mismatch"),
+    ],
+)
+def test_the_name_in_tls_is_the_one_that_was_asked_for(sni: str, told: str) -> None:
+    assert helper.name(("a.example", sni, "")) == told
+
+
+def test_what_a_client_chooses_goes_to_the_helper_encoded() -> None:
+    """Else a line break in a name in TLS would be a question of its own (seen with squid 5.7)."""
+    config = squid_conf.render(
+        folder=Path("/f"), runtime=Path("/r"), port=3128, nameservers=(), helper="helper", routes=BOOK.routes
+    )
+    lines = [line for line in config.splitlines() if line.startswith(("external_acl_type", "logformat"))]
+    assert len(lines) == 3
+    words = [w for line in lines for w in line.split() if w.startswith("%") and ("rd" in w or "sni" in w or "{" in w)]
+    assert len(words) == 11
+    assert all(w.startswith("%#") for w in words)
 
 
 def test_named_private_addresses_are_a_route_of_their_own() -> None:
