@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from domicile.controllers.egress.keeper import Egress
 from domicile.controllers.failover.reconcile import FailoverController
 from domicile.controllers.issuer.issuers import Issuers
 from domicile.controllers.mirrors import MirrorController
@@ -43,14 +44,26 @@ class Controllers:
         zones = Zones(kube, SiteStores(credentials, keys), platform.sites)
         mirrors = MirrorController(kube, zones)
         sessions = SessionStore(kube, platform.namespace)
+        egress = Egress(kube, platform.namespace)
         pki = Keeper(kube, platform.namespace)
         self._tenants = TenantController(
-            kube, events, zones, Realms(identity), Issuers(), sessions, pki, metrics, platform, resync_seconds, models
+            kube,
+            events,
+            zones,
+            Realms(identity),
+            Issuers(),
+            sessions,
+            egress,
+            pki,
+            metrics,
+            platform,
+            resync_seconds,
+            models,
         )
         self._failovers = FailoverController(kube, events, zones, lambda name: wake("AssistantTenant", name))
         self._restores = RestoreController(kube, events, zones, lambda name: wake("AssistantTenant", name))
         self._zones = ZoneController(
-            kube, zones, mirrors, sessions, pki, metrics, platform.namespace, platform.sites, resync_seconds
+            kube, zones, mirrors, sessions, egress, pki, metrics, platform.namespace, platform.sites, resync_seconds
         )
 
     async def reconcile(self, kind: str, name: str) -> float | None:

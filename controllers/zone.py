@@ -9,6 +9,7 @@ from typing import Any
 from domicile.api.common import API_VERSION, FIELD_MANAGER, LABEL_MANAGED_BY
 from domicile.api.conditions import Condition, ConditionType, merge
 from domicile.api.zone import ResidencyZoneSpec, ResidencyZoneStatus
+from domicile.controllers.egress.keeper import Egress
 from domicile.controllers.mirrors import MirrorController
 from domicile.controllers.pki import holders
 from domicile.controllers.pki.keeper import Keeper
@@ -34,6 +35,7 @@ class ZoneController:
         zones: Zones,
         mirrors: MirrorController,
         sessions: SessionStore,
+        egress: Egress,
         pki: Keeper,
         metrics: Metrics,
         namespace: str,
@@ -43,6 +45,7 @@ class ZoneController:
         self._kube = kube
         self._zones = zones
         self._sessions = sessions
+        self._egress = egress
         self._pki = pki
         self._metrics = metrics
         self._mirrors = mirrors
@@ -73,8 +76,15 @@ class ZoneController:
             await self._certify(holders.sessions(self._namespace))
             # The session store waits for its accounts before the first tenant is there.
             await self._sessions.passwords()
+            if spec.leads_outside:
+                await self._certify(holders.egress(self._namespace))
+                await self._egress.keep(await self._tenant_ids())
             await self._mirrors.follow(served)
         return self._resync
+
+    async def _tenant_ids(self) -> set[str]:
+        found = await self._kube.list(API_VERSION, "AssistantTenant")
+        return {tenant_id for t in found if (tenant_id := (t.get("status") or {}).get("tenantId"))}
 
     async def _certify(self, holder: Holder) -> None:
         """Shared pods get their certificate before the first of them can start; what keeps them from it is logged."""

@@ -19,7 +19,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,15 +91,16 @@ def config(settings: Settings, folder: Path) -> str:
 
 
 class Stunnel(Server):
-    """stunnel with the door's certificate."""
+    """stunnel with the pod's certificate."""
 
     name = "stunnel"
     runtime = Path("/tmp/tunnel")  # noqa: S108 - the pod's own scratch volume
     needed = ("tls/tls.crt", "tls/tls.key", "tls/ca.crt")
 
-    def __init__(self, settings: Settings) -> None:
-        self.mounts = settings.mounts
-        self._settings = settings
+    def __init__(self, mounts: Path, config: Callable[[Path], str]) -> None:
+        """``config``: its config, by the folder of the certificates."""
+        self.mounts = mounts
+        self._config = config
         self._logged: dict[str, float] = {}
         self._reloads: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
@@ -111,7 +113,7 @@ class Stunnel(Server):
         """As Server's."""
         # It follows links to its config at the start only; those to certificates anew at each reload.
         file = self.runtime / "stunnel.conf"
-        file.write_text(config(self._settings, current / "tls"))
+        file.write_text(self._config(current / "tls"))
         return (_STUNNEL, file)
 
     def reload(self, process: subprocess.Popen[bytes], current: Path) -> None:  # noqa: ARG002 - as Server's
@@ -235,7 +237,7 @@ def main() -> int:
     health = Health(settings.port)
     probe.serve(settings.health_port, health.good)
     health.start()
-    return supervise(Stunnel(settings))
+    return supervise(Stunnel(settings.mounts, partial(config, settings)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from images.sources import (
     ROOT,
     database_sources,
     door_sources,
+    egress_sources,
     example_sources,
     lock_subset,
     product_sources,
@@ -60,6 +61,12 @@ _KEYCLOAK_PACKAGES = {"openjdk-17-jre-headless": "17.0.21.1+2-1~deb12u1"}
 # Java's package wants to link a page of a manual into a folder that no image has.
 _MANUALS = "mkdir -p usr/share/man/man1"
 _SESSIONS_PACKAGES = {"redis-server": "5:7.0.15-1~deb12u10"}
+_EGRESS_PACKAGES = {"squid-openssl": "5.7-2+deb12u6", "stunnel4": "3:5.68-2+deb12u1"}
+# openssl makes the key that squid wants at its start. Helpers that nobody calls are all that need Perl.
+_EGRESS_MORE = ("python3", "openssl", "ca-certificates", "usr-is-merged")
+_NO_HELPERS = (
+    f"find usr/lib/squid -type f ! -name unlinkd -delete && rm -rf etc/squid usr/share/squid-langpack && {_NO_PERL}"
+)
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,11 @@ def _sessions() -> list[Path]:
     ]
 
 
+def _egress() -> list[Path]:
+    system = debian("egress-debian", (*_EGRESS_PACKAGES, *_EGRESS_MORE), _EGRESS_PACKAGES, _NO_HELPERS)
+    return [system, _files_layer("egress", egress_sources())]
+
+
 def _database() -> list[Path]:
     system = debian(
         "database-debian", (*_DATABASE_PACKAGES, "python3", "usr-is-merged"), _DATABASE_PACKAGES, _NO_CLUSTER
@@ -189,6 +201,9 @@ IMAGES = {
     ),
     "sessions": Image(
         _version(), _sessions, Config(("python3", "-P", "-m", "domicile.gateway.session_store"), (), _PYTHON_ENV)
+    ),
+    "egress": Image(
+        _version(), _egress, Config(("python3", "-P", "-m", "domicile.gateway.egress.squid"), (), _PYTHON_ENV)
     ),
     "database": Image(
         _version(), _database, Config(("python3", "-P", "-m", "domicile.gateway.database"), (), _PYTHON_ENV)

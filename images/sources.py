@@ -128,3 +128,9 @@ def sessions_sources() -> dict[str, Path | bytes]:
 def database_sources() -> dict[str, Path | bytes]:
     """The supervisor of the identity server's PostgreSQL."""
     return _supervisors("database")
+
+
+def egress_sources() -> dict[str, Path | bytes]:
+    """The supervisors of squid and of the stunnel before it, and squid's helper."""
+    modules = compiled(dict(_package(ROOT / "gateway" / "egress", f"{SITE}/domicile/gateway/egress", deep=False)))
+    return {**_supervisors("tunnel"), **modules}

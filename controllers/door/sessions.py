@@ -11,10 +11,7 @@ from domicile.controllers.door.words import label, quoted_secret
 # name another tenant's.
 _OF_DOORS = "~* -@all +auth +select +ping +get +set +setex +expire +del"
 # Keys of gateways name the tenant's random id, and what lies there is sealed.
-_OF_GATEWAYS = (
-    "~vault:* ~budget:* -@all +auth +client|setinfo +client|setname +hello +ping +get +incrby +expire +hset +hget"
-    " +hmget +hgetall +hlen +multi +exec"
-)
+_OF_GATEWAYS = "~vault:* ~budget:* -@all +auth +ping +hlen +hmget +hsetnx +expire +get +incrby"
 
 
 def render_users(doors: Mapping[str, str], gateways: Mapping[str, str]) -> str:

@@ -18,6 +18,11 @@ def sessions(namespace: str) -> Holder:
     return _server(namespace, "domicile-sessions")
 
 
+def egress(namespace: str) -> Holder:
+    """The site's way out, in the operator's namespace; who calls through it shows its own certificate to stunnel."""
+    return _server(namespace, "domicile-egress")
+
+
 def operator(namespace: str) -> Holder:
     """The operator, which asks the lease agents; it keeps its leaf to itself."""
     return Holder(namespace, "domicile-operator", "")

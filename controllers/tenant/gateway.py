@@ -13,6 +13,7 @@ from domicile.api.gateway import Endpoint, GatewayConfig, Limits, Privacy
 from domicile.api.privacy import PrivacyPolicy
 from domicile.api.providers import ModelProvider
 from domicile.api.tenant import Role
+from domicile.controllers.egress import destinations as egress
 from domicile.controllers.pki import holders
 from domicile.controllers.tenant import pool
 from domicile.controllers.tenant.network import GATEWAY_PORT, SESSIONS_PORT
@@ -48,6 +49,7 @@ _MOUNTS = {
     "pods-tls": holders.MOUNT,
 }
 _HEALTH_PORT = 8080
+_OURS_ALONE = {"defaultMode": 0o440}
 _REPLICAS = 2
 
 
@@ -73,12 +75,14 @@ def objects(view: TenantView) -> list[Object]:
 def config(view: TenantView) -> GatewayConfig:
     """What the gateway is told. Raises ValueError where the tenant has no id."""
     asked, model = view.spec.model.budget, view.spec.model.model
+    outwards = egress.url(view.platform.namespace) if pool.reached(view) else None
     return GatewayConfig(
         tenant_id=view.tenant_id or "",
         callers=sorted(holders.assistant(view.name, a.name).id for a in view.spec.assistants),
         endpoints=[_endpoint(m.provider, model, m.share.weight) for m in pool.usable(view)],
         privacy=_privacy(view.spec.privacy),
         limits=Limits(requests_per_day=asked.requests_per_day, tokens_per_day=asked.tokens_per_day),
+        egress=outwards,
         redis=f"domicile-sessions.{view.platform.namespace}.svc:{SESSIONS_PORT}",
     )
 
@@ -197,18 +201,19 @@ def _container(view: TenantView) -> Object:
 
 
 def _volumes(view: TenantView) -> list[Object]:
-    keys = {name: _key_of(name) for name in _keyed(view)}
+    proofs = [_projected(NAME, {name: _key_of(name) for name in _keyed(view)})]
+    if pool.reached(view):
+        proofs.append(_projected(egress.TENANT_SECRET, {"egress": egress.TENANT_KEY}))
     config = {"name": NAME, "items": [{"key": _FILE, "path": _FILE}], "defaultMode": 0o444}
     return [
         {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
         of_secret("pods-tls", holders.secret_of(NAME), "tls.crt", "tls.key", "ca.crt"),
-        _secret_volume("vault", {"key": VAULT_KEY, **_ACCOUNT}),
-        # Without items a volume holds every key.
-        _secret_volume("providers", keys) if keys else {"name": "providers", "emptyDir": {"sizeLimit": "1Mi"}},
+        {"name": "vault", "projected": {"sources": [_projected(NAME, {"key": VAULT_KEY, **_ACCOUNT})], **_OURS_ALONE}},
+        {"name": "providers", "projected": {"sources": [p for p in proofs if p["secret"]["items"]], **_OURS_ALONE}},
         {"name": "config", "configMap": config},
     ]
 
 
-def _secret_volume(name: str, files: Mapping[str, str]) -> Object:
+def _projected(secret: str, files: Mapping[str, str]) -> Object:
     items = [{"key": key, "path": path} for path, key in files.items()]
-    return {"name": name, "secret": {"secretName": NAME, "items": items, "defaultMode": 0o440}}
+    return {"secret": {"name": secret, "items": items}}

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from domicile.api.common import FIELD_MANAGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_ZONE
 from domicile.api.zone import Profile, Site
 from domicile.controllers.door.door import HTTPS_PORT
+from domicile.controllers.egress import destinations as egress
 from domicile.controllers.tenant import pool
 from domicile.controllers.tenant.parts import ASSISTANTS, DOORS, GATEWAYS, Object, named
 from domicile.controllers.tenant.view import TenantView
@@ -71,6 +72,7 @@ def _of_gateway(view: TenantView) -> list[Object]:
             "models",
             egress=[r for s in services for r in _rules("to", [_pods(s.namespace, s.pod_labels)], s.pod_port)],
         ),
+        opening("egress", egress=_rules("to", [_ours(view, "egress")] if pool.reached(view) else [], egress.PORT)),
         opening("vault", egress=_rules("to", [_ours(view, "sessions")], SESSIONS_PORT)),
     ]
 

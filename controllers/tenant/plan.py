@@ -13,12 +13,13 @@ from typing import Any
 from domicile.api.sites import ServedZone
 from domicile.api.sso import ExternalIssuer
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus
+from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET
 from domicile.controllers.issuer.state import IssuerState, Metadata
 from domicile.controllers.pki import holders
 from domicile.controllers.pki.leaf import BUNDLE, CERTIFICATE, KEY, PAIR
 from domicile.controllers.realm.desired import realm_name
 from domicile.controllers.realm.state import RealmState
-from domicile.controllers.tenant import builders, front_door, gateway, identity, policies
+from domicile.controllers.tenant import builders, front_door, gateway, identity, policies, pool
 from domicile.controllers.tenant.flows import Flow, flows
 from domicile.controllers.tenant.parts import labels_of, named
 from domicile.controllers.tenant.rules.verdict import Verdict
@@ -80,6 +81,9 @@ def _beside(view: TenantView) -> list[Object]:
         | {"type": "kubernetes.io/tls", "data": dict.fromkeys((CERTIFICATE, KEY, BUNDLE, PAIR), LATER)}
         for workload in workloads
     ]
+    if pool.reached(view):
+        proof = named("v1", "Secret", view.name, TENANT_SECRET, labels_of(view))
+        leaves.append(proof | {"type": "Opaque", "data": {TENANT_KEY: LATER}})
     told = identity.config_map(view)
     return [*leaves, *([told] if told is not None else [])]
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from domicile.api.providers import Contract, ModelProvider
 from domicile.api.tenant import ProviderShare
+from domicile.controllers.egress.accounts import Destination
+from domicile.controllers.egress.destinations import destinations
 from domicile.controllers.tenant.view import TenantView
 
 WARNED = timedelta(days=30)
@@ -37,6 +39,14 @@ def members(view: TenantView) -> list[Member]:
 def usable(view: TenantView) -> list[Member]:
     """Those that may be asked now."""
     return [m for m in members(view) if fault(view, m.provider) is None]
+
+
+def reached(view: TenantView) -> tuple[Destination, ...]:
+    """What the tenant may reach through the site's way out."""
+    if view.zone is None:
+        return ()
+    providers = (m.provider for m in usable(view))
+    return destinations(providers, view.spec, view.zone.spec, view.now.date())
 
 
 def fault(view: TenantView, provider: ModelProvider) -> Fault | None:

@@ -16,6 +16,7 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantStatus
 from domicile.backup.errors import BackupError
 from domicile.backup.stores.base import StoreError
+from domicile.controllers.egress.keeper import Egress
 from domicile.controllers.issuer.issuers import Issuers
 from domicile.controllers.issuer.state import IssuerState
 from domicile.controllers.pki import holders
@@ -24,7 +25,17 @@ from domicile.controllers.realm.desired import Subject, realm_name
 from domicile.controllers.realm.realms import Realms
 from domicile.controllers.realm.server import IdentityError
 from domicile.controllers.realm.state import RealmState
-from domicile.controllers.tenant import builders, front_door, gateway, identity, issuance, network, policies, status
+from domicile.controllers.tenant import (
+    builders,
+    front_door,
+    gateway,
+    identity,
+    issuance,
+    network,
+    policies,
+    pool,
+    status,
+)
 from domicile.controllers.tenant.gather import Gatherer, had_door, with_storage
 from domicile.controllers.tenant.leases import Leases
 from domicile.controllers.tenant.parts import labels_of
@@ -69,6 +80,7 @@ class TenantController:
         realms: Realms,
         issuers: Issuers,
         sessions: SessionStore,
+        egress: Egress,
         pki: Keeper,
         metrics: Metrics,
         platform: Platform,
@@ -85,6 +97,7 @@ class TenantController:
         self._resync = resync_seconds
         self._gatherer = Gatherer(kube, zones, Leases(pki, platform), platform, models)
         self._sessions = sessions
+        self._egress = egress
         self._pki = pki
         self._metrics = metrics
 
@@ -109,7 +122,8 @@ class TenantController:
             view = await self._see_to_realm(tenant, view)
             view = await end_sessions(self._kube, self._realms, self._events, tenant, view, _annotations(tenant))
             view = await request_replication(self._kube, view, _annotations(tenant))
-        elif view.status.realm is not None:
+        await self._see_to_egress(view)
+        if blocked is not None and view.status.realm is not None:
             # Who may log in has nothing to do with where data may lie.
             view = await self._see_to_realm(tenant, view)
         return await self._report(tenant, view)
@@ -181,6 +195,12 @@ class TenantController:
             await self._remove_assistants(view)
         # Seen anew, so that the status speaks of what is there now.
         return replace(await self._gatherer.refresh(view), refusal=refusal or uncertified)
+
+    async def _see_to_egress(self, view: TenantView) -> None:
+        """What the tenant may reach is what its zone allows today, also while something else is wrong with it."""
+        if view.tenant_id is None or view.namespace is not Ownership.OURS:
+            return
+        await self._egress.see_to(view.name, view.tenant_id, pool.reached(view), labels_of(view))
 
     async def _certify(self, view: TenantView) -> str | None:
         """Give the pods the certificates that they show to each other; what keeps one from them, if anything."""
@@ -346,11 +366,8 @@ class TenantController:
             if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT} in (assistant,front-door,gateway)"):
                 return _WHILE_PROGRESSING
         known = AssistantTenantStatus.model_validate(tenant.get("status") or {})
-        zone = await self._zones.served(tenant["spec"]["zone"])
-        if zone is not None and known.tenant_id is not None:
-            await self._leave_stores(name, zone, known.tenant_id)
-            if not await self._leave_realm(tenant, zone, known, known.tenant_id):
-                return _BEFORE_REALM_IS_CLOSED
+        if known.tenant_id is not None and not await self._leave(tenant, known, known.tenant_id):
+            return _BEFORE_REALM_IS_CLOSED
         await self._events.post(tenant, "Deleted", _farewell(known))
         await remove_finalizer(self._kube, tenant, FINALIZER)
         return None
@@ -359,6 +376,16 @@ class TenantController:
         """Nobody renews a certificate that no door shows."""
         if issuance.ours(await self._kube.read(issuance.API, issuance.KIND, issuance.NAME, namespace)):
             await self._kube.delete(issuance.API, issuance.KIND, issuance.NAME, namespace)
+
+    async def _leave(self, tenant: Object, known: AssistantTenantStatus, tenant_id: str) -> bool:
+        """Whether nothing of the tenant is left but its data."""
+        name = tenant["metadata"]["name"]
+        await self._egress.see_to(name, tenant_id, (), {})
+        zone = await self._zones.served(tenant["spec"]["zone"])
+        if zone is None:
+            return True
+        await self._leave_stores(name, zone, tenant_id)
+        return await self._leave_realm(tenant, zone, known, tenant_id)
 
     async def _leave_stores(self, name: str, zone: ServedZone, tenant_id: str) -> None:
         try:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from domicile.api.access import Access, PathRule
 from domicile.api.common import IMMUTABLE, LIST_SET, NONE_OF_OURS, DnsLabel, Model, cel, list_map, validations
 from domicile.api.conditions import Conditions
+from domicile.api.egress import Network
 from domicile.api.privacy import PrivacyPolicy
 from domicile.api.providers import Need
 
@@ -177,6 +178,7 @@ class AssistantTenantSpec(Model):
         ),
     ] = []
     access: Annotated[Access, Field(description="Who reaches the assistants.")] = Access()
+    network: Annotated[Network, Field(description="Where the tenant's data may go.")] = Network()
     replication: Annotated[Replication, Field(description="Copy at the peer site.")] = Replication()
     suspend: Annotated[bool, Field(description="Stop reconciling: what runs goes on, nothing is changed.")] = False
 

@@ -22,6 +22,7 @@ from domicile.api.common import (
     validations,
 )
 from domicile.api.conditions import Conditions
+from domicile.api.egress import AllowedDestination
 from domicile.api.providers import ModelProvider, RegionOfProvider
 
 
@@ -468,6 +469,11 @@ class ResidencyZoneSpec(Model):
                 "externalIssuers: expiresOn must be after attestedOn",
             ),
             cel(
+                "!has(self.allowedDestinations)"
+                " || self.allowedDestinations.all(d, d.contract.attestedOn < d.contract.expiresOn)",
+                "allowedDestinations: expiresOn must be after attestedOn",
+            ),
+            cel(
                 "oldSelf.sites.map(s, s.name) == self.sites.map(s, s.name)"
                 " || (oldSelf.sites.size() == 1 && self.sites[0].name == oldSelf.sites[0].name)",
                 "sites keep their order, for claim numbers depend on it; only a second site may be added",
@@ -538,6 +544,15 @@ class ResidencyZoneSpec(Model):
             json_schema_extra=list_map("issuer"),
         ),
     ] = []
+    allowed_destinations: Annotated[
+        list[AllowedDestination],
+        Field(
+            description="Hosts outside the sites that tenants may ask for (spec.network.additionalEgress), and the"
+            " addresses of model providers that are private; each is an attestation.",
+            max_length=64,
+            json_schema_extra=list_map("host", "port"),
+        ),
+    ] = []
     attestations: Annotated[
         list[Attestation],
         Field(
@@ -546,6 +561,11 @@ class ResidencyZoneSpec(Model):
             json_schema_extra=list_map("site", "subject"),
         ),
     ] = []
+
+    @property
+    def leads_outside(self) -> bool:
+        """Whether tenants may reach anything outside the sites."""
+        return bool(self.allowed_destinations) or any(p.base_url is not None for p in self.model_providers)
 
 
 class ResidencyZoneStatus(Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import subprocess
@@ -32,6 +33,7 @@ IDENTITY = (
     "--set=identity.networks={10.8.0.0/24,2001:db8::/64}",
     *(f"--set=identity.{name}Secret=of-{name}" for name in ("gate", "keycloak", "database", "passwords")),
 )
+EGRESS = ("--set=egress.enabled=true", "--set=egress.privateCidrs={10.9.0.0/24}", "--set=egress.ports={443,8443}")
 SCRAPED = ("--set=metrics.tlsSecret=metrics", "--set=metrics.networks={10.8.0.0/24,2001:db8::/64}")
 REPLICATOR = "domicile-replicate-gcp-frankfurt"
 
@@ -53,7 +55,7 @@ def render(*args: str) -> list[Object]:
 @pytest.fixture(scope="module")
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("schemas")
-    kinds = {o["kind"] for o in render(*EU, *IDENTITY, "--include-crds")}
+    kinds = {o["kind"] for o in render(*EU, *IDENTITY, *EGRESS, "--include-crds")}
     judges.write_schemas(folder, kinds | {"Namespace", "Secret", "ConfigMap", "Service", "Deployment", "Pod"})
     return folder
 
@@ -78,8 +80,8 @@ def pods(objects: list[Object]) -> dict[str, Object]:
 
 @pytest.mark.parametrize(
     "values",
-    [EU, BOTH, (*EU, "--set=identitySecret=logins"), (*EU, *SCRAPED), (*EU, *IDENTITY)],
-    ids=["eu", "eu and us", "logins", "metrics", "identity server"],
+    [EU, BOTH, (*EU, "--set=identitySecret=logins"), (*EU, *SCRAPED), (*EU, *IDENTITY), (*EU, *EGRESS)],
+    ids=["eu", "eu and us", "logins", "metrics", "identity server", "way out"],
 )
 def test_judges_have_nothing_critical_to_say(schemas: Path, values: tuple[str, ...]) -> None:
     text = helm(*values, "--include-crds").stdout
@@ -117,7 +119,7 @@ def test_shipped_zones_are_the_examples(zone: str) -> None:
 
 
 def test_every_pod_meets_pod_security_restricted() -> None:
-    for name, pod in pods(render(*EU, *IDENTITY)).items():
+    for name, pod in pods(render(*EU, *IDENTITY, *EGRESS)).items():
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"], name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -332,6 +334,32 @@ def test_keys_of_model_providers_reach_the_operator_alone() -> None:
     assert not any("model-keys" in secrets(pod) for pod in pods(render(*EU)).values())
 
 
+def test_the_way_out_is_reached_by_gateways_alone_and_reaches_no_private_address_but_the_named() -> None:
+    objects = render(*EU, *EGRESS)
+    deployment = only(objects, "Deployment", "domicile-egress")["spec"]
+    assert deployment["replicas"] == 2
+    pod = deployment["template"]
+    assert regions(pod) == ["europe-west3"]
+    assert only(objects, "PodDisruptionBudget", "domicile-egress")["spec"]["maxUnavailable"] == 1
+    volumes = {v["name"]: v.get("secret", {}) for v in pod["spec"]["volumes"]}
+    assert volumes["tls"]["secretName"] == holders.egress("domicile-system").secret
+    assert volumes["accounts"]["secretName"] == "domicile-egress"
+    [tls], [squid] = pod["spec"]["initContainers"], pod["spec"]["containers"]
+    assert "tls" not in {m["name"] for m in squid["volumeMounts"]}, "the key is stunnel's alone"
+    assert "accounts" not in {m["name"] for m in tls["volumeMounts"]}
+    policy = only(objects, "NetworkPolicy", "domicile-egress")["spec"]
+    [peer] = policy["ingress"][0]["from"]
+    assert peer["podSelector"] == {"matchLabels": {"app.kubernetes.io/component": "gateway"}}
+    assert peer["namespaceSelector"]["matchExpressions"] == [{"key": "domicile.dev/tenant", "operator": "Exists"}]
+    world, named = policy["egress"][1:]
+    assert [p["port"] for p in world["ports"]] == [443, 8443]
+    refused = [ipaddress.ip_network(n) for n in world["to"][0]["ipBlock"]["except"]]
+    for address in ("10.9.0.1", "169.254.169.254", "127.0.0.1", "100.64.0.1", "198.19.0.1", "240.0.0.1"):
+        assert any(ipaddress.ip_address(address) in n for n in refused)
+    assert named["to"] == [{"ipBlock": {"cidr": "10.9.0.0/24"}}]
+    assert not [o for o in render(*EU) if o["metadata"]["name"] == "domicile-egress"]
+
+
 @pytest.mark.parametrize(
     ("values", "word"),
     [
@@ -340,6 +368,7 @@ def test_keys_of_model_providers_reach_the_operator_alone() -> None:
         (EU[:2], "cidrs"),
         ((*EU, "--set=image.tag=latest"), "tag"),
         ((*EU, "--set=colour=blue"), "colour"),
+        ((*EU, "--set=egress.privateCidrs={inside}"), "privateCidrs"),
         ((*EU, SCRAPED[0]), "networks"),
         ((*EU, *IDENTITY[1:]), "set identitySecret, too"),
         ((*EU, *IDENTITY, "--set=identity.networks=null"), "networks"),
@@ -357,6 +386,7 @@ def test_keys_of_model_providers_reach_the_operator_alone() -> None:
         "no API server",
         "moving tag",
         "unknown value",
+        "a private destination that is no network",
         "metrics for no network",
         "an identity server without an account for the operator",
         "administrators from nowhere",

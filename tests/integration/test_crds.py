@@ -169,7 +169,40 @@ def _contracted(**changes: Any) -> Object:
     return {**_PROVIDER, "baseUrl": _URL, "contract": _CONTRACT | changes}
 
 
+_WORD = {
+    "processor": "Acme Ltd",
+    "place": "Ireland",
+    "statement": "The contract of the 3rd of May.",
+    "attestedOn": "2026-01-01",
+    "expiresOn": "2027-01-01",
+}
+_REACHED = {"host": "api.acme.example", "port": 443, "contract": _WORD}
+_REACH = "spec/network"
+_ASKED = {"host": "api.acme.example", "port": 443, "contract": "Acme Ltd"}
+
 ZONE_REFUSALS = [
+    *(
+        ("spec/allowedDestinations", [{**_REACHED, "host": host}], "spec.allowedDestinations[0].host")
+        for host in (
+            "*.example",
+            "10.0.0.1",
+            "127.1",
+            "a.0x7f",
+            "localhost",
+            "API.example",
+            "api.example.",
+            "a.example:443",
+        )
+    ),
+    ("spec/allowedDestinations", [{**_REACHED, "port": 0}], "greater than or equal to 1"),
+    ("spec/allowedDestinations", [{**_REACHED, "cidrs": ["10.9.0.1/24"]}], "give networks such as"),
+    ("spec/allowedDestinations", [{**_REACHED, "cidrs": ["0.0.0.0/0"]}], "no larger than a /8"),
+    ("spec/allowedDestinations", [_REACHED, _REACHED], "Duplicate value"),
+    (
+        "spec/allowedDestinations",
+        [{**_REACHED, "contract": {**_WORD, "expiresOn": "2026-01-01"}}],
+        "expiresOn must be after attestedOn",
+    ),
     ("spec/identity", {"url": "https://sso.example"}, "identity.adminUrl is required"),
     ("spec/identity", {"url": "http://sso.example", "adminUrl": "https://keycloak.sso.svc"}, "spec.identity.url"),
     ("spec/identity", {**_IDENTITY, "doorUrl": "http://gate.sso.svc"}, "spec.identity.doorUrl"),
@@ -295,6 +328,9 @@ def _mapping(**changes: Any) -> Object:
 
 
 TENANT_REFUSALS = [
+    (_REACH, {"additionalEgress": [{**_ASKED, "host": "*.example"}]}, "additionalEgress[0].host"),
+    (_REACH, {"additionalEgress": [_ASKED, _ASKED]}, "Duplicate value"),
+    (_REACH, {"additionalEgress": [{"host": "a.example", "port": 443}]}, "contract: Required value"),
     ("metadata/name", "a" * 41, "DNS label of at most 40 characters"),
     ("metadata/name", "a.b", "DNS label of at most 40 characters"),
     ("metadata/name", "kube-system", "belong to the cluster"),
@@ -479,6 +515,15 @@ def test_a_provider_with_all_that_was_agreed_is_accepted(apiserver: ApiServer) -
         "modelRegions": ["germanywestcentral"],
     }
     apiserver.apply(made)
+
+
+def test_what_lies_outside_is_listed_or_left_out(apiserver: ApiServer) -> None:
+    both = [_REACHED, {**_REACHED, "port": 8443, "cidrs": ["10.9.0.0/24", "fd12::/48"]}]
+    for listed in ([], both, DELETED):
+        obj = zone() if listed is DELETED else change(zone(), "spec/allowedDestinations", listed)
+        apiserver.kubectl("create", "--validate=strict", "-f", "-", stdin=obj)
+    for asked in ({}, {"additionalEgress": []}, {"additionalEgress": [_ASKED]}):
+        apiserver.kubectl("create", "--validate=strict", "-f", "-", stdin=change(tenant(), _REACH, asked))
 
 
 def test_two_sites_of_one_cloud_need_buckets_of_their_own(apiserver: ApiServer) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,6 +134,12 @@ class World:
         }
         meta = {"name": self.tenant}
         self.apiserver.apply({"apiVersion": API, "kind": "AssistantTenant", "metadata": meta, "spec": spec})
+
+    def reached(self) -> set[tuple[str, str]]:
+        """Accounts of the way out and the hosts on their lists."""
+        found = self.apiserver.get("secret", "domicile-egress", "-n", "domicile-system")
+        accounts = json.loads(base64.b64decode(found["data"]["accounts.json"]))["accounts"]
+        return {(a["id"], d["host"]) for a in accounts for d in a["destinations"]}
 
     async def reconcile(self) -> dict[str, Object]:
         """Reconcile once; the conditions by type."""
@@ -287,7 +295,39 @@ REFUSALS: list[tuple[str, Object, str, str]] = [
         "ResidencyCompliant",
         "ModelProviderOutside",
     ),
+    (
+        "egress",
+        {"network": {"additionalEgress": [{"host": "www.example", "port": 443, "contract": "Acme Ltd"}]}},
+        "ResidencyCompliant",
+        "EgressNotAllowed",
+    ),
 ]
+
+
+async def test_what_a_tenant_reaches_outside_follows_its_zone(world: World) -> None:
+    listed = {
+        "host": "api.acme.example",
+        "port": 443,
+        "contract": {
+            "processor": "Acme Ltd",
+            "place": "Ireland",
+            "statement": "The contract of the 3rd of May.",
+            "attestedOn": "2026-01-01",
+            "expiresOn": "2099-01-01",
+        },
+    }
+    world.apply_zone(allowedDestinations=[listed])
+    asked = [{"host": "api.acme.example", "port": 443, "contract": "Acme Ltd"}]
+    world.apply_tenant(network={"additionalEgress": asked})
+    await world.reconcile()
+    tenant_id = (await world.status())["tenantId"]
+    assert (tenant_id, "api.acme.example") in world.reached()
+    assert world.made() == await world.planned()
+    world.apply_zone(allowedDestinations=[])
+    await world.controllers.reconcile("ResidencyZone", world.zone_name)
+    conditions = await world.reconcile()
+    assert conditions["ResidencyCompliant"]["reason"] == "EgressNotAllowed"
+    assert not [host for account, host in world.reached() if account == tenant_id]
 
 
 @pytest.mark.parametrize(("what", "changes", "kind", "reason"), REFUSALS, ids=[r[0] for r in REFUSALS])

@@ -216,3 +216,17 @@ def test_every_example_makes_a_plan(example: Path, capsys: pytest.CaptureFixture
     told = EXAMPLES[example.stem]
     assert main(["plan", "-f", str(example), *zones]) == (0 if told == "Deployment" else 3)
     assert told in capsys.readouterr().out
+
+
+def test_what_an_attestation_allows_today_is_planned_with_what_proves_the_tenant() -> None:
+    word = {"processor": "Acme Ltd", "place": "Ireland", "statement": "The contract of the 3rd of May."}
+    word |= {"attestedOn": "2026-01-01", "expiresOn": "2027-01-01"}
+    zone = {"allowedDestinations": [{"host": "api.acme.example", "port": 443, "contract": word}]}
+    asked = {"additionalEgress": [{"host": "api.acme.example", "port": 443, "contract": "Acme Ltd"}]}
+    made = {(o["kind"], o["metadata"]["name"]): o for o in planned(zone=zone, network=asked).objects}
+    assert made["Secret", "egress"]["data"] == {"egress": LATER}
+    assert ("Secret", "egress") not in {(o["kind"], o["metadata"]["name"]) for o in planned().objects}
+    word["expiresOn"] = "2026-01-02"
+    refusal = planned(zone=zone, network=asked).refusal
+    assert refusal is not None
+    assert refusal.reason == "EgressNotAllowed"

@@ -93,6 +93,19 @@ def sso(
 
 
 PEER_DOWN = "The stores of peer site aws-frankfurt don't answer (Unavailable)."
+
+
+def reaching(contract: str = "Acme Ltd", host: str = "api.acme.example", **changes: Any) -> dict[str, Any]:
+    """A tenant that asks for a host, in a zone that lists api.acme.example."""
+    word = {"processor": "Acme Ltd", "place": "Ireland", "statement": "The contract of the 3rd of May."}
+    word |= {"attestedOn": "2026-01-01", "expiresOn": "2027-01-01"} | changes
+    listed = {"host": "api.acme.example", "port": 443, "contract": word}
+    asked = {"host": host, "port": 443, "contract": contract}
+    served = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec(allowedDestinations=[listed]))
+    return {"spec": tenant_spec(network={"additionalEgress": [asked]}), "zone": served}
+
+
+NOT_ALLOWED = ("ResidencyCompliant", "False", "EgressNotAllowed", True)
 CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
     ({"spec": tenant_spec(zone="mars")}, "ResidencyCompliant", "False", "ZoneNotFound", True, "known: eu, us"),
     ({"zone": None}, "ResidencyCompliant", "False", "ZoneNotServedHere", True, "Nothing was created"),
@@ -106,6 +119,15 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
     ),
     (model("nobody", "x"), "ResidencyCompliant", "False", "ModelProviderUnknown", True, "local, outside"),
     (model("outside", "big"), "ResidencyCompliant", "False", "ModelProviderOutside", True, "germanywestcentral"),
+    (
+        reaching(host="www.acme.example"),
+        *NOT_ALLOWED,
+        "www.acme.example:443 is not among the zone's allowedDestinations",
+    ),
+    (reaching("Globex"), *NOT_ALLOWED, "processed by Acme Ltd"),
+    (reaching(expiresOn="2026-01-02"), *NOT_ALLOWED, "does not count today"),
+    (reaching(attestedOn="2026-02-01"), *NOT_ALLOWED, "does not count today"),
+    (reaching(), "ResidencyCompliant", "True", "Attested", False, "Acme Ltd processes data in Ireland, as attested."),
     (model("local", "big"), "ResidencyCompliant", "False", "ModelNotAllowed", True, "small"),
     (
         {"residency": Residency(Standing.VIOLATED, ("the live bucket is in US-EAST1",))},

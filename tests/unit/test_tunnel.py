@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_wrong_settings_are_refused_by_name(name: str, value: str) -> None:
 
 
 def test_its_log_keeps_what_is_wrong_and_says_a_thing_once() -> None:
-    stunnel = Stunnel(SETTINGS)
+    stunnel = Stunnel(SETTINGS.mounts, partial(config, SETTINGS))
     line = "2026.11.23 09:16:%s LOG%s[0]: SSL_connect: certificate verify failed"
     assert stunnel.kept(line % (11, 5)) is None
     assert stunnel.kept(line % (12, 3)) == {"level": "error", "message": "SSL_connect: certificate verify failed"}

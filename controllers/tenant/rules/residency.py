@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from domicile.api.conditions import ConditionType
+from domicile.controllers.egress.destinations import attestations, objections
 from domicile.controllers.tenant import pool
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
 from domicile.controllers.tenant.view import Standing, TenantView
@@ -108,6 +109,19 @@ def issuer_in_zone(view: TenantView) -> Verdict | None:
     return None
 
 
+def egress_in_zone(view: TenantView) -> Verdict | None:
+    """What leaves a tenant goes where somebody vouches for, and nowhere else."""
+    refused = objections(view.spec, view.zone.spec, view.now.date()) if view.zone else ()
+    if not refused:
+        return None
+    return no(
+        ConditionType.RESIDENCY_COMPLIANT,
+        "EgressNotAllowed",
+        f"spec.network.additionalEgress: {' '.join(refused)} Correct it, or attest the host in zone {view.spec.zone}.",
+        blocks=True,
+    )
+
+
 def stores_at_home(view: TenantView) -> Verdict | None:
     """Every store involved must be where the zone says and as protected as it says."""
     messages = " ".join(view.residency.messages)
@@ -137,7 +151,8 @@ def run_found_home(view: TenantView) -> Verdict | None:
 def residency_fine(view: TenantView) -> Verdict:
     """Everything that was asked is inside the zone."""
     issuer = view.approved_issuer
-    told = (f"{issuer.issuer} keeps people's data in {issuer.place}, as attested.",) if issuer else ()
+    told: tuple[str, ...] = (f"{issuer.issuer} keeps people's data in {issuer.place}, as attested.",) if issuer else ()
+    told += attestations(view.spec, view.zone.spec) if view.zone else ()
     attested = " ".join((*view.residency.messages, *told))
     return Verdict(
         ConditionType.RESIDENCY_COMPLIANT,
@@ -153,6 +168,7 @@ RULES: tuple[Rule, ...] = (
     home_site_known,
     model_in_zone,
     issuer_in_zone,
+    egress_in_zone,
     stores_at_home,
     run_found_home,
     residency_fine,

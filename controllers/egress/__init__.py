@@ -1,0 +1,1 @@
+"""The site's way out, on the operator's side."""

@@ -1,0 +1,84 @@
+"""What the site's way out is told: its accounts, as the file that ``domicile.gateway.egress.accounts`` reads. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# The last label has a letter in it: what has none may be read as an address, in one of its many spellings.
+_HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)+(?=[a-z0-9-]*[a-z])(?!0x){_LABEL}", re.ASCII)
+_ID = re.compile("[0-9a-f]{32}", re.ASCII)
+# This pod and its node, several at once, and what clouds tell secrets by.
+_NEVER = tuple(
+    ipaddress.ip_network(n)
+    for n in (
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/3",
+        "::/96",
+        "::ffff:0:0/96",
+        "fe80::/10",
+        "ff00::/8",
+    )
+)
+
+
+@dataclass(frozen=True, order=True)
+class Destination:
+    """A host by its exact name, and one port of it. Raises ValueError for what is none.
+
+    ``cidrs``: networks that its every address must lie in, which may be private; none: it has public addresses only.
+    """
+
+    host: str
+    port: int = 443
+    cidrs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _HOST.fullmatch(self.host):
+            raise ValueError("a destination must be a full name in lower case, such as api.example.com")
+        if isinstance(self.port, bool) or not 0 < self.port < 2**16:
+            raise ValueError("a destination's port must be from 1 to 65535")
+        for cidr in self.cidrs:
+            network = ipaddress.ip_network(cidr)
+            if any(network.version == n.version and network.overlaps(n) for n in _NEVER):
+                raise ValueError(f"{cidr} holds addresses of the pod, its node or many, where no destination may be")
+
+
+@dataclass(frozen=True)
+class Account:
+    """A tenant by its id, the digest of its password, and what it may reach. Raises ValueError for an odd id."""
+
+    id: str
+    digest: str
+    destinations: tuple[Destination, ...]
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise ValueError("an account's id must be a tenant's, 32 hex digits")
+
+
+def digest(password: str) -> str:
+    """What is kept of a password, which is random and long: its SHA-256, in hex."""
+    return hashlib.sha256(password.encode()).hexdigest()
+
+
+def render(accounts: Iterable[Account]) -> str:
+    """The file ``accounts.json``; the same accounts give the same text."""
+    entries = [
+        {
+            "id": account.id,
+            "digest": account.digest,
+            "destinations": [
+                {"host": d.host, "port": d.port, "cidrs": sorted(d.cidrs)} for d in sorted(set(account.destinations))
+            ],
+        }
+        for account in sorted(accounts, key=lambda a: a.id)
+    ]
+    return json.dumps({"accounts": entries}, indent=1) + "\n"

@@ -1,0 +1,108 @@
+"""The accounts of the site's way out: the file that it reads, and each tenant's password in the tenant's namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from domicile.api.common import FIELD_MANAGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_TENANT_ID
+from domicile.controllers.egress.accounts import Account, Destination, digest, render
+from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET
+from domicile.kube.apply import apply
+from domicile.kube.client import Kube
+
+Object = dict[str, Any]
+
+SECRET = "domicile-egress"  # noqa: S105 - the name of a Secret
+"""Of the operator's namespace: what squid reads."""
+FILE = "accounts.json"
+_LEAST = 32
+
+
+class Egress:
+    """Writes accounts; in the steady state every call is two reads at most."""
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._writing = asyncio.Lock()
+
+    async def see_to(
+        self, tenant: str, tenant_id: str, destinations: tuple[Destination, ...], labels: Mapping[str, str]
+    ) -> None:
+        """Let a tenant reach exactly these; ``labels`` go onto its Secret. Raises what the API server refuses."""
+        async with self._writing:
+            known = await self._known()
+            others = {i: a for i, a in (known or {}).items() if i != tenant_id}
+            if not destinations and tenant_id not in (known or {}):
+                return
+            if destinations:
+                password = await self._password(tenant, tenant_id, labels)
+                others[tenant_id] = Account(tenant_id, digest(password), destinations)
+            await self._write(others, known)
+
+    async def keep(self, tenant_ids: Collection[str]) -> None:
+        """Forget all others; writes the file where there is none. Raises what the API server refuses."""
+        async with self._writing:
+            known = await self._known()
+            await self._write({i: a for i, a in (known or {}).items() if i in tenant_ids}, known)
+
+    async def _known(self) -> dict[str, Account] | None:
+        """What is written, by id; None where nothing is, or nothing that can be read."""
+        found = await self._kube.read("v1", "Secret", SECRET, self._namespace)
+        return _parsed(_value(found, FILE))
+
+    async def _write(self, wanted: Mapping[str, Account], known: Mapping[str, Account] | None) -> None:
+        if wanted != known:
+            labels = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_COMPONENT: "egress"}
+            await apply(self._kube, _secret(self._namespace, SECRET, labels, FILE, render(wanted.values())))
+
+    async def _password(self, tenant: str, tenant_id: str, labels: Mapping[str, str]) -> str:
+        """The tenant's, minted where it has none; one of an earlier tenant of the name is not this one's."""
+        found = await self._kube.read("v1", "Secret", TENANT_SECRET, tenant)
+        account, _, password = (_value(found, TENANT_KEY) or "").partition(":")
+        if account == tenant_id and len(password) >= _LEAST:
+            return password
+        password = secrets.token_urlsafe(32)
+        made = {**labels, LABEL_TENANT_ID: tenant_id}
+        await apply(self._kube, _secret(tenant, TENANT_SECRET, made, TENANT_KEY, f"{tenant_id}:{password}"))
+        return password
+
+
+def _parsed(text: str | None) -> dict[str, Account] | None:
+    if text is None:
+        return None
+    try:
+        accounts = [
+            Account(
+                entry["id"],
+                entry["digest"],
+                tuple(Destination(d["host"], d["port"], tuple(d["cidrs"])) for d in entry["destinations"]),
+            )
+            for entry in json.loads(text)["accounts"]
+        ]
+    except (ValueError, KeyError, TypeError):
+        # What somebody has spoiled is written anew, tenant by tenant.
+        return None
+    return {account.id: account for account in accounts}
+
+
+def _value(secret: Object | None, key: str) -> str | None:
+    try:
+        return base64.b64decode(((secret or {}).get("data") or {})[key], validate=True).decode()
+    except (KeyError, ValueError):
+        return None
+
+
+def _secret(namespace: str, name: str, labels: Mapping[str, str], key: str, value: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
+        "type": "Opaque",
+        "data": {key: base64.b64encode(value.encode()).decode()},
+    }

@@ -1,0 +1,79 @@
+"""What tenants may reach outside their site, beyond model providers: the zone lists it, a tenant asks for it."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+from pydantic import Field
+
+from domicile.api.common import LIST_SET, Model, cel, list_map, validations
+
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+# The last label begins with a letter: no spelling of an address passes for a name.
+Host = Annotated[str, Field(pattern=rf"^({_LABEL}\.)+[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?$", max_length=253)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Contract(Model):
+    """A person's dated word on who processes what is sent there, and where: a host's name says nothing of that."""
+
+    processor: Annotated[
+        str, Field(description="Who processes the data, as in the contract.", min_length=2, max_length=128)
+    ]
+    place: Annotated[str, Field(description="Where: country, and region or place.", min_length=2, max_length=128)]
+    statement: Annotated[str, Field(description="What holds, and where the proof lies.", min_length=10, max_length=512)]
+    attested_on: Annotated[date, Field(description="Day of the attestation (YYYY-MM-DD).")]
+    expires_on: Annotated[date, Field(description="First day on which it no longer counts (YYYY-MM-DD).")]
+
+
+class AllowedDestination(Model):
+    """A host outside the sites that tenants of the zone may ask for."""
+
+    host: Annotated[Host, Field(description="Its exact name; there are no wildcards and no addresses.")]
+    port: Annotated[Port, Field(description="Its TCP port.")]
+    cidrs: Annotated[
+        list[Annotated[str, Field(max_length=43)]],
+        Field(
+            description="Networks that its every address must lie in, private ones included. None: public addresses.",
+            max_length=16,
+            json_schema_extra=LIST_SET
+            | validations(
+                cel("self.all(c, isCIDR(c) && cidr(c) == cidr(c).masked())", "give networks such as 10.9.0.0/24"),
+                cel(
+                    "self.all(c, !isCIDR(c) || cidr(c).prefixLength() >= 8)",
+                    "a network of a destination is no larger than a /8",
+                ),
+            ),
+        ),
+    ] = []
+    contract: Annotated[Contract, Field(description="On what ground data may go there.")]
+
+
+class AdditionalEgress(Model):
+    """A host that the tenant wants to reach; its zone must list it."""
+
+    host: Annotated[Host, Field(description="Its exact name, as the zone lists it.")]
+    port: Annotated[Port, Field(description="Its TCP port, as the zone lists it.")]
+    contract: Annotated[
+        str,
+        Field(
+            description="The processor that the tenant has a contract with, as the zone names it: whoever asks says"
+            " that they know.",
+            min_length=2,
+            max_length=128,
+        ),
+    ]
+
+
+class Network(Model):
+    """Where the tenant's data may go."""
+
+    additional_egress: Annotated[
+        list[AdditionalEgress],
+        Field(
+            description="Hosts that the tenant's gateway may reach beyond its model provider.",
+            max_length=32,
+            json_schema_extra=list_map("host", "port"),
+        ),
+    ] = []

@@ -1,0 +1,228 @@
+"""The way out without servers: its list, its config and its log."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from domicile.controllers.egress.accounts import Account, Destination, digest, render
+from domicile.controllers.egress.destinations import destinations
+from domicile.gateway.egress import helper, squid_conf, tls
+from domicile.gateway.egress.accounts import PUBLIC, UnknownError, again, decide, parse
+from domicile.gateway.egress.decisions import HEALTH, WORDS, decision
+from domicile.gateway.egress.squid import Settings
+from tests.unit.views import tenant_spec, zone_spec
+
+ONE, TWO = "1" * 32, "2" * 32
+INSIDE = ("10.9.0.0/24", "fd12::/48")
+BOOK = parse(
+    render(
+        [
+            Account(TWO, digest("second"), (Destination("b.example"),)),
+            Account(ONE, digest("first"), (Destination("a.example"), Destination("on.example", 8443, INSIDE))),
+        ]
+    ).encode()
+)
+
+
+def basic(account: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{account}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "localhost", "A.example", "a.example.", "*.example", ".example", "10.0.0.1", "1.2", "a.1", "a.0x7f", "[::1]",
+     "a b.example", "a.example\n", "a..example", "-a.example", "a/b.example", "a.example:443", f"{'a' * 64}.example"],
+)  # fmt: skip
+def test_a_destination_is_a_full_name_and_nothing_else(host: str) -> None:
+    with pytest.raises(ValueError, match="full name"):
+        Destination(host)
+
+
+@pytest.mark.parametrize(
+    "cidr", ["0.0.0.0/0", "127.0.0.0/8", "169.254.1.0/24", "::/0", "::ffff:10.0.0.0/104", "10.0.0.1/8"]
+)
+def test_nobody_allows_the_pod_itself_or_everything(cidr: str) -> None:
+    with pytest.raises(ValueError, match=r"no destination may be|host bits"):
+        Destination("a.example", 443, (cidr,))
+
+
+def test_who_asks_is_told_by_the_password_and_what_by_the_accounts_own_list() -> None:
+    first = basic(ONE, "first")
+    assert decide(BOOK, first, "A.example.", "443") == (ONE, PUBLIC, "allowed")
+    assert decide(BOOK, first, "b.example", "443") == (ONE, None, "not-listed")
+    assert decide(BOOK, first, "a.example", "8443") == (ONE, None, "port")
+    assert decide(BOOK, first, "a.example", "0443") == (ONE, None, "port")
+    assert decide(BOOK, basic(ONE, "second"), "a.example", "443") == (None, None, "credential")
+    assert again(BOOK, ONE, "a.example", "443").route == PUBLIC
+    assert again(BOOK, "", "a.example", "443").reason == "credential"
+
+
+def test_the_helper_answers_squids_words(tmp_path: Path) -> None:
+    file = tmp_path / "accounts.json"
+    file.write_text(render([Account(ONE, digest("first"), (Destination("a.example"),))]))
+    known = helper.List(file)
+    tagged = f"route=public clt_conn_tag={ONE}"
+    assert helper.connect((basic(ONE, "first"), "", "a.example", "443", ""), known) == (
+        f"OK reason=allowed account={ONE} stage=asked {tagged}"
+    )
+    assert helper.connect(("", ONE, "a.example", "443", ""), known) == (
+        f"OK reason=allowed account={ONE} stage=tunnel {tagged}"
+    )
+    assert helper.connect((basic(ONE, "?"), ONE, "a.example", "443", ""), known) == "ERR reason=credential"
+    assert helper.connect((basic(ONE, "first"), "", "b.example", "443", ""), known) == (
+        f"ERR reason=not-listed account={ONE} stage=asked"
+    )
+    assert helper.connect(("", "", "a.example", "443", ""), known) == "ERR reason=credential"
+    new = tmp_path / "new"
+    new.write_text(render([]))
+    new.replace(file)
+    assert helper.connect(("", ONE, "a.example", "443", ""), known) == "ERR reason=credential"
+    file.write_text("{")
+    with pytest.raises(UnknownError):
+        helper.connect(("", ONE, "a.example", "443", ""), known)
+
+
+@pytest.mark.parametrize(
+    ("sni", "told"),
+    [
+        ("a.example", "OK"),
+        ("A.EXAMPLE", "OK"),
+        ("", "ERR late=sni-mismatch"),
+        ("b.example", "ERR late=sni-mismatch"),
+        ("a.example\n1 a.example a.example -", "ERR late=sni-mismatch"),
+    ],
+)
+def test_the_name_in_tls_is_the_one_that_was_asked_for(sni: str, told: str) -> None:
+    assert helper.name(("a.example", sni, "")) == told
+
+
+def test_what_a_client_chooses_goes_to_the_helper_encoded() -> None:
+    """Else a line break in a name in TLS would be a question of its own (seen with squid 5.7)."""
+    config = squid_conf.render(
+        folder=Path("/f"), runtime=Path("/r"), port=3128, nameservers=(), helper="helper", routes=BOOK.routes
+    )
+    lines = [line for line in config.splitlines() if line.startswith(("external_acl_type", "logformat"))]
+    assert len(lines) == 3
+    words = [w for line in lines for w in line.split() if w.startswith("%") and ("rd" in w or "sni" in w or "{" in w)]
+    assert len(words) == 11
+    assert all(w.startswith("%#") for w in words)
+
+
+def test_named_private_addresses_are_a_route_of_their_own() -> None:
+    route = decide(BOOK, basic(ONE, "first"), "on.example", "8443").route
+    assert route in BOOK.routes
+    assert BOOK.routes[route or ""] == INSIDE
+
+
+def refused(networks: tuple[str, ...], address: str) -> bool:
+    """As squid reads it, which keeps IPv4 as ::ffff:0:0/96."""
+    wanted = ipaddress.ip_address(address)
+    return any(wanted in ipaddress.ip_network(n) for n in squid_conf.outside(networks))
+
+
+def test_what_is_outside_a_route_is_everything_but_its_networks() -> None:
+    assert not refused((), "93.184.215.14")
+    assert not refused((), "2606:2800::1")
+    for address in ("10.1.1.1", "198.18.0.1", "fd00::1", "64:ff9b::1", "2002::1"):
+        assert refused((), address)
+    for address in ("10.9.0.7", "fd12::1"):
+        assert not refused(INSIDE, address)
+    for address in ("10.9.1.1", "93.184.215.14", "fd13::1", "2606:2800::1", "169.254.169.254"):
+        assert refused(INSIDE, address)
+    assert refused(("fd00::/8",), "fd00:ec2::254"), "a cloud's metadata, whatever is allowed"
+
+
+@pytest.mark.parametrize("networks", [(), INSIDE, ("10.0.0.0/8",)])
+def test_no_rule_for_ipv6_is_one_for_all_of_ipv4(networks: tuple[str, ...]) -> None:
+    mapped = ipaddress.ip_network("::ffff:0:0/96")
+    six = [n for n in map(ipaddress.ip_network, squid_conf.outside(networks)) if n.version == 6]
+    assert six
+    assert not [n for n in six if n.overlaps(mapped)]
+    with pytest.raises(UnknownError):
+        squid_conf.outside(("127.0.0.0/24",))
+
+
+def words(**changed: str) -> str:
+    known = dict.fromkeys(WORDS, "-") | {
+        "time": "1700000000.123", "client": "10.0.0.5", "method": "CONNECT", "host": "a.example", "port": "443",
+        "account": ONE, "stage": "asked", "reason": "allowed", "status": "200", "sent": "0", "received": "9", "ms": "3",
+    } | changed  # fmt: skip
+    return " ".join(known[w] for w in WORDS)
+
+
+def test_a_line_of_the_log_says_who_what_and_why() -> None:
+    told = decision(words(sni="a.example"))
+    assert told is not None
+    assert (told["event"], told["reason"], told["port"], told["ms"]) == ("opened", "allowed", 443, 3)
+    assert told["time"] == "2023-11-14T22:13:20.123Z"
+    assert (decision(words(stage="tunnel")) or {})["event"] == "closed"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"reason": "not-listed"}, "not-listed"),
+        ({"late": "sni-mismatch"}, "sni-mismatch"),
+        ({"mode": "terminate"}, "private-destination"),
+        ({"error": "ERR_PROTOCOL_UNKNOWN"}, "not-tls"),
+        ({"error": "ERR_DNS_FAIL"}, "dns"),
+        ({"error": "ERR_CONNECT_FAIL"}, "unreachable"),
+        ({"reason": "-"}, "malformed"),
+    ],
+)
+def test_the_last_thing_decided_is_the_reason(changed: dict[str, str], reason: str) -> None:
+    told = decision(words(**changed)) or {}
+    assert (told["event"], told["reason"]) == ("refused", reason)
+
+
+def test_what_a_client_chose_stays_within_its_field() -> None:
+    told = decision(words(sni="x%22%7D%0A%7B%22reason%22:%22allowed", reason="credential"))
+    assert told is not None
+    assert told["sni"] == 'x"}\n{"reason":"allowed'
+    assert told["reason"] == "credential"
+    assert "\n" not in json.dumps(told)
+    assert decision("too few words") == {"event": "refused", "reason": "malformed"}
+
+
+def test_a_tenant_reaches_its_own_provider_and_what_its_zone_allows_today() -> None:
+    word = {"processor": "Acme Ltd", "place": "Ireland", "statement": "The contract of the 3rd of May."}
+    word |= {"attestedOn": "2026-01-01", "expiresOn": "2027-01-01"}
+    listed = [
+        {"host": "api.acme.example", "port": 443, "contract": word},
+        {"host": "models.example", "port": 443, "cidrs": ["10.9.0.0/24"], "contract": word},
+        {"host": "other.example", "port": 8443, "contract": word},
+    ]
+    zone = zone_spec(allowedDestinations=listed)
+    asked = [{"host": "api.acme.example", "port": 443, "contract": "Acme Ltd"}]
+    spec = tenant_spec(model={"provider": "outside", "model": "big"}, network={"additionalEgress": asked})
+    model = Destination("models.example", 443, ("10.9.0.0/24",))
+    assert destinations(spec, zone, date(2026, 12, 31)) == (Destination("api.acme.example"), model)
+    assert destinations(spec, zone, date(2027, 1, 1)) == (model,)
+    assert destinations(tenant_spec(), zone, date(2026, 2, 1)) == ()
+
+
+def test_looks_at_health_are_no_decisions() -> None:
+    assert decision(words(client="127.0.0.1", host=HEALTH)) is None
+    assert decision(words(host=HEALTH)) is not None
+
+
+def test_tls_is_at_the_pods_own_addresses_and_wants_a_certificate() -> None:
+    text = tls.config(("10.0.0.5", "fd00::5"), 3129, 3128, Path("/tls"))
+    assert "accept = 10.0.0.5:3129\n" in text
+    assert "accept = fd00::5:3129\n" in text
+    for line in ("verifyChain = yes", "requireCert = yes", "sslVersionMin = TLSv1.3", "protocol = proxy"):
+        assert text.count(f"{line}\n") == 2
+    with pytest.raises(ValueError, match="DOMICILE_ADDRESSES"):
+        tls.read_addresses({})
+
+
+def test_resolvers_are_addresses() -> None:
+    assert Settings.read({"DOMICILE_NAMESERVERS": "10.0.0.10 fd00::a"}).nameservers == ("10.0.0.10", "fd00::a")
+    with pytest.raises(ValueError, match="DOMICILE_NAMESERVERS"):
+        Settings.read({"DOMICILE_NAMESERVERS": "dns.example"})
