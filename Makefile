@@ -14,7 +14,7 @@ export PATH := $(GO_HOME)/bin:$(PATH)
 BIN := .venv/bin
 
 # The editable install links file by file: it is renewed when files come or go, not when they change.
-SOURCES := $(sort $(shell find operator controllers backup gateway -name '*.py' -o -name 'py.typed'))
+SOURCES := $(sort $(shell find operator controllers backup gateway -name '*.py' -o -name 'py.typed' -o -name '*.txt'))
 LOCKED := .venv/.locked-$(shell sha256sum requirements.lock | cut -c1-16)
 EDITABLE := .venv/.editable-$(shell { cat pyproject.toml; echo $(SOURCES); } | sha256sum | cut -c1-16)
 

@@ -1,0 +1,100 @@
+"""All recognisers together, on all readings of a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from domicile.api.gateway import Privacy
+from domicile.gateway.privacy import accounts, authorities, contacts, documents
+from domicile.gateway.privacy.addresses import Addresses
+from domicile.gateway.privacy.diagnoses import Diagnoses
+from domicile.gateway.privacy.finding import Finding
+from domicile.gateway.privacy.kinds import RULES, thresholds
+from domicile.gateway.privacy.model import Model
+from domicile.gateway.privacy.names import Names
+from domicile.gateway.privacy.normal import normalised
+from domicile.gateway.privacy.packed import DEPTH, unescaped, unpacked
+from domicile.gateway.privacy.resolve import resolved
+from domicile.gateway.privacy.spoken import in_digits
+from domicile.gateway.privacy.stock import Stock
+from domicile.gateway.privacy.view import View
+
+_Recogniser = Callable[[str], Iterable[Finding]]
+_DIGIT = re.compile(r"\d")
+
+
+def _patterns(privacy: Privacy) -> dict[str, re.Pattern[str]]:
+    found = {}
+    for pattern in privacy.patterns:
+        try:
+            found[pattern.name] = re.compile(pattern.regex)
+        except re.error as error:
+            raise ValueError(f"patterns: {pattern.name}: not a regular expression: {error}") from None
+        if pattern.name in RULES:
+            raise ValueError(f"patterns: {pattern.name}: a kind of that name is built in")
+    return found
+
+
+class Analyzer:
+    """Finds personal data, in German and English alike. Not for several threads at once.
+
+    ``model`` is the folder of a spaCy pipeline that finds people and places; it is read once. Raises ValueError for
+    kinds that there aren't, patterns that aren't any, and a folder that holds no pipeline.
+    """
+
+    def __init__(self, privacy: Privacy, model: Path | None = None) -> None:
+        self._patterns = _patterns(privacy)
+        self._thresholds = thresholds(privacy.thresholds, frozenset(self._patterns))
+        if unknown := sorted(set(privacy.refuse) - self._thresholds.keys()):
+            raise ValueError(
+                f"refuse: no such kind: {', '.join(unknown)}; there are {', '.join(sorted(self._thresholds))}"
+            )
+        self._numbers: list[_Recogniser] = [
+            accounts.ibans, accounts.cards, accounts.numbers, authorities.insured, authorities.taxed,
+            authorities.numbered, contacts.phones, documents.papers, documents.plates, documents.births, Stock().find,
+        ]  # fmt: skip
+        self._words: list[_Recogniser] = [contacts.mails, Names().find, Addresses().find, Diagnoses().find]
+        if model:
+            self._words.append(Model(model).find)
+
+    def find(self, text: str) -> list[Finding]:
+        """What is found in ``text``, sorted, none touching another."""
+        found = [f for f in self._all(View.of(text), DEPTH) if f.score >= self._thresholds[f.kind]]
+        return resolved(found)
+
+    def _all(self, raw: View, depth: int) -> Iterator[Finding]:
+        view = normalised(raw)
+        yield from self._in(view)
+        if view.text is not raw.text:
+            # What a tenant's own pattern says of the text as it came holds, too.
+            yield from self._own(raw)
+        if (plain := unescaped(view)) is not view:
+            plain = normalised(plain)
+            yield from self._in(plain)
+        if (spoken := in_digits(plain)) is not plain:
+            yield from self._structured(spoken)
+        if depth:
+            for inner in unpacked(plain):
+                yield from self._all(inner, depth - 1)
+
+    def _in(self, view: View) -> Iterator[Finding]:
+        yield from self._own(view)
+        for recogniser in self._words:
+            yield from _mapped(view, recogniser(view.text))
+        yield from self._structured(view)
+
+    def _structured(self, view: View) -> Iterator[Finding]:
+        if _DIGIT.search(view.text):
+            for recogniser in self._numbers:
+                yield from _mapped(view, recogniser(view.text))
+
+    def _own(self, view: View) -> Iterator[Finding]:
+        for name, pattern in self._patterns.items():
+            yield from _mapped(view, (Finding(*m.span(), name, 1.0) for m in pattern.finditer(view.text) if m[0]))
+
+
+def _mapped(view: View, findings: Iterable[Finding]) -> Iterator[Finding]:
+    for finding in findings:
+        yield Finding(*view.span(finding.start, finding.end), str(finding.kind), finding.score)
