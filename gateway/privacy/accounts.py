@@ -15,11 +15,14 @@ from domicile.gateway.privacy.finding import Finding
 from domicile.gateway.privacy.kinds import Kind
 
 _COUNTRIES: dict[str, str] = dict(regex_per_country)
-_LETTERS = re.compile(r"[A-Za-z][\W_]{0,3}[A-Za-z](?=[\W_]{0,3}[\dOoIl][\W_]{0,3}[\dOoIl])")
+# It takes nothing, for the letters before a number may be the end of a word and its beginning.
+_LETTERS = re.compile(r"(?=([A-Za-z])[\W_]{0,3}([A-Za-z])[\W_]{0,3}[\dOoIl][\W_]{0,3}[\dOoIl])")
 _GLUED = re.compile(r"(?<![^\W_])(?:iban|konto)$", re.IGNORECASE)
 _CHARACTER = re.compile(r"[A-Za-z0-9]")
 _GAP = re.compile(r"[\W_]*")
 _LONGEST = 34
+# Quantities of so many digits are written in groups, or with their unit, which is looked at before.
+_LONG = 6
 _CARD = re.compile(r"4|5[0-9]|6|2[2-7]|3[04-9]")
 _SHAPES = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 3), (4, 4, 4, 5), (4, 4, 4, 4, 3)}
 _DIGITS_FOR = str.maketrans("OoIl", "0011")
@@ -55,7 +58,7 @@ def ibans(text: str) -> Iterator[Finding]:
         before = text[max(0, start - 8) : start]
         if before[-1:].isalnum() and not _GLUED.search(before):
             continue
-        country = re.sub(r"[\W_]", "", found[0]).upper()
+        country = f"{found[1]}{found[2]}".upper()
         if not (structure := _structure(country)):
             continue
         pattern, length, numeric = structure
@@ -124,6 +127,10 @@ def numbers(text: str) -> Iterator[Finding]:
                     yield Finding(whole.start, whole.end, Kind.ACCOUNT, 0.6)
                 elif _telling(whole):
                     yield Finding(whole.start, whole.end, Kind.NUMBER, 0.5)
+                else:
+                    for group in whole.groups:
+                        if len(group.digits) >= _LONG:
+                            yield Finding(group.start, group.end, Kind.NUMBER, 0.4)
             if "," not in "".join(part.between) and "\n" not in "".join(part.between):
                 continue
             if (len(part.digits) >= 13 and len(part.digits) >= 2 * len(part.groups)) or len(part.groups) >= 13:

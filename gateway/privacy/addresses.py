@@ -14,7 +14,7 @@ from domicile.gateway.privacy.spelling import entries, folded
 _CAP = r"[A-ZÄÖÜ][\wäöüß'.-]{0,30}"
 _HOUSE = r"\d{1,4} ?(?:[a-zA-Z](?![\w]))?(?: ?[-/+] ?\d{1,4} ?(?:[a-z](?!\w))?)?"
 _SUFFIX = (
-    r"(?:stra(?:ß|ss)e|str\b\.?|gasse|allee|chaussee|ufer|damm|graben|steig|stieg|pfad|promenade|wall|twiete|kamp|weg|platz"
+    r"(?i:stra(?:ß|ss)e|str\b\.?|gasse|allee|chaussee|ufer|damm|graben|steig|stieg|pfad|promenade|wall|twiete|kamp|weg|platz"
     r"|ring|markt|hof|berg|brücke|bruecke|garten|wiese|winkel|zeile|tor|rain|leite|halde|kai|redder)"
 )
 _NEXT_LINE = r"(?:\s{0,2},?\s{0,2}|,? in )"
@@ -27,8 +27,13 @@ _GERMAN = re.compile(
     rf" ?(?:Nr\.? ?|Nummer |Hausnummer )?{_HOUSE}(?!\.?\d|[.,]\d| ?(?:Uhr|€|Euro|EUR|%))(?:{_NEXT_LINE}{_CODE}{_NEXT_LINE}{_TOWN})?"
 )
 _SMALL = re.compile(
-    rf"(?<!\w)[a-zäöüß][a-zäöüß.-]{{1,30}}(?:stra(?:ß|ss)e|str\.?|gasse|allee|weg|platz|ring|damm|ufer) ?(?:nr\.? ?)?{_HOUSE}"
+    rf"(?<!\w)(?:[a-zäöüß]{{2,30}}e[rn]? )?(?:[a-zäöüß][a-zäöüß.-]{{1,30}})?(?:stra(?:ß|ss)e|str\.?|gasse|allee|weg|platz|ring|damm|ufer) ?(?:nr\.? ?)?{_HOUSE}"
     rf"(?!\.?\d|[.,]\d| ?(?:uhr|€|euro|%))(?:{_NEXT_LINE}{_CODE} [a-zäöüß-]+)?",
+    re.IGNORECASE,
+)
+_SMALL_LANE = re.compile(
+    rf"(?<!\w)(?:am|an de[rnm]|auf de[rm]|im|in de[rn]|unter de[rn]|zum|zur|hinter de[rm]|beim|alte[rn]?|neue[rn]?) [a-zäöüß-]{{3,30}}"
+    rf"(?: [a-zäöüß-]{{3,30}})? {_HOUSE}{_NEXT_LINE}{_CODE} [a-zäöüß-]+",
     re.IGNORECASE,
 )
 _PLACE = re.compile(rf"(?<![\w.,/-]){_CODE} ({_TOWN})")
@@ -80,7 +85,7 @@ _ENGLISH = re.compile(
     rf"(?:,? ?[A-Z]{{2}}(?=,? \d{{5}}))?(?:,? \d{{5}}(?:-\d{{4}})?(?!\d))?(?:,? ?{_POSTCODE}(?!\w))?"
 )
 _ENGLISH_SMALL = re.compile(
-    rf"(?<![\w.,])\d{{1,5}} (?:[a-z]{{2,20}} ){{1,2}}{_ROAD}(?!\w)(?:,? [a-z]{{3,20}})?(?:,? [a-z]{{2}} \d{{5}})?",
+    rf"(?<![\w.,])\d{{1,5}} (?:[a-z]{{2,20}} ){{1,2}}{_ROAD}(?!\w)(?:,? [a-z]{{3,20}})?(?:,? [a-z]{{2}} \d{{5}})?(?:,? {_POSTCODE}(?!\w))?",
     re.IGNORECASE,
 )
 _ONLY_POSTCODE = re.compile(rf"(?<!\w){_POSTCODE}(?!\w)")
@@ -101,6 +106,7 @@ class Addresses:
         for pattern, score in (
             (_GERMAN, 0.8),
             (_SMALL, 0.6),
+            (_SMALL_LANE, 0.6),
             (_ENGLISH, 0.8),
             (_ENGLISH_SMALL, 0.5),
             (_ZIP, 0.7),

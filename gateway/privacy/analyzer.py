@@ -41,12 +41,16 @@ class Analyzer:
     """Finds personal data, in German and English alike. Not for several threads at once.
 
     ``model`` is the folder of a spaCy pipeline that finds people and places; it is read once. Raises ValueError for
-    thresholds of kinds that there aren't, patterns that aren't any, and a folder that holds no pipeline.
+    kinds that there aren't, patterns that aren't any, and a folder that holds no pipeline.
     """
 
     def __init__(self, privacy: Privacy, model: Path | None = None) -> None:
         self._patterns = _patterns(privacy)
         self._thresholds = thresholds(privacy.thresholds, frozenset(self._patterns))
+        if unknown := sorted(set(privacy.refuse) - self._thresholds.keys()):
+            raise ValueError(
+                f"refuse: no such kind: {', '.join(unknown)}; there are {', '.join(sorted(self._thresholds))}"
+            )
         self._numbers: list[_Recogniser] = [
             accounts.ibans, accounts.cards, accounts.numbers, authorities.insured, authorities.taxed,
             authorities.numbered, contacts.phones, documents.papers, documents.plates, documents.births, Stock().find,

@@ -16,7 +16,7 @@ from domicile.gateway.privacy.kinds import Kind
 
 _GAP = r"[\W_]{0,2}"
 _PENSION = re.compile(rf"(?<!\d)\d(?:{_GAP}\d){{7}}{_GAP}[A-Za-z](?:{_GAP}\d){{3}}(?!\d)")
-_HEALTH = re.compile(rf"(?<![^\W_])[A-Za-z](?:{_GAP}[\dOoIl]){{9}}(?![^\W_])")
+_HEALTH = re.compile(rf"(?<![^\W_])(?:[A-Za-z](?:{_GAP}\d){{9}}|[A-Za-z][\dOoIl]{{9}})(?![^\W_])")
 _VAT = re.compile(
     rf"(?<![^\W_])(?:D{_GAP}E(?:{_GAP}\d){{9}}|ATU{_GAP}\d(?:{_GAP}\d){{7}}|CHE(?:{_GAP}\d){{9}})(?!\d)", re.IGNORECASE
 )

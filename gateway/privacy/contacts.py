@@ -17,7 +17,8 @@ _MAIL = re.compile(
 )
 _AT = r"(?: ?[(\[{<] ?(?:at|ät|ad|@) ?[)\]}>] ?| (?:at|ät|klammeraffe) )"
 _DOT = r"(?: ?[(\[{<] ?(?:dot|punkt|\.) ?[)\]}>] ?| (?:dot|punkt) |\.)"
-_JOINT = rf"(?:{_DOT}|-| (?:minus|unterstrich|underscore|dash|bindestrich) )"
+# No part matches what another one does: each text is read once.
+_JOINT = rf"(?:{_DOT}| (?:minus|unterstrich|underscore|dash|bindestrich) )"
 _TOP = r"(?:de|com|net|org|eu|at|ch|info|io|uk|biz|edu|gov|example|test|fr|it|pl|tr)"
 _SPELT = re.compile(
     rf"(?<!\w)\w[\w+-]{{0,40}}(?:{_JOINT}\w[\w+-]{{0,40}}){{0,3}}{_AT}\w[\w-]{{0,40}}(?:{_JOINT}\w[\w-]{{0,40}}){{0,3}}{_DOT}{_TOP}(?!\w)",

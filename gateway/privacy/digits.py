@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -78,11 +79,17 @@ class Run(NamedTuple):
         yield self.part(first, len(self.groups))
 
 
-def runs(text: str) -> Iterator[Run]:
-    """All runs of digits in ``text``: at most three other characters, no letters, between one digit and the next."""
-    for found in _RUN.finditer(text):
-        groups = [Group(m.start(), m.end(), m[0]) for m in _GROUP.finditer(text, *found.span())]
-        yield Run(groups, [text[a.end : b.start] for a, b in pairwise(groups)])
+@lru_cache(maxsize=1)
+def runs(text: str) -> list[Run]:
+    """All runs of digits in ``text``: at most three other characters, no letters, between one digit and the next.
+
+    The last answer is kept, for several recognisers ask for it.
+    """
+    found = []
+    for match in _RUN.finditer(text):
+        groups = [Group(m.start(), m.end(), m[0]) for m in _GROUP.finditer(text, *match.span())]
+        found.append(Run(groups, [text[a.end : b.start] for a, b in pairwise(groups)]))
+    return found
 
 
 def suspicious(text: str, run: Run) -> Iterator[Run]:

@@ -71,3 +71,6 @@ def births(text: str) -> Iterator[Finding]:
         )
         if told or after:
             yield Finding(start, end, Kind.DATE_OF_BIRTH, 0.8)
+        elif (year := re.search(r"(?:19[2-9]\d|200\d)|(?<=\D)[3-9]\d$", found[0])) and len(found[0]) > len(year[0]):
+            # A day so long ago is hardly ever anything else in what customers ask.
+            yield Finding(start, end, Kind.DATE_OF_BIRTH, 0.4)

@@ -44,7 +44,7 @@ _CLOSING = re.compile(
     re.IGNORECASE,
 )
 _GREETING = re.compile(
-    r"(?<!\w)(?:liebe[rs]?|hallo|hi|hey|dear|hello|moin|servus|guten tag|guten morgen|good morning|sehr geehrte[rs]?)\s+",
+    r"(?<!\w)(?:liebe[rs]?|hallo|hi|hey|dear|hello|moin|servus|guten tag|guten morgen|good morning|good evening|guten abend|grüezi|sehr geehrte[rs]?)[,!]?\s+",
     re.IGNORECASE,
 )
 _TOWARDS = re.compile(
@@ -56,6 +56,8 @@ _PARTICLES = frozenset(
     {"von", "van", "de", "der", "den", "zu", "zum", "zur", "vom", "di", "da", "del", "della", "dos", "du", "la", "le", "el",
      "al", "bin", "ibn", "ten", "ter", "y", "af", "av"}
 )  # fmt: skip
+# What may begin a name; the others are articles, too.
+_LEADING = _PARTICLES - {"der", "den", "zu", "zum", "zur", "vom", "la", "le", "y"}
 _INITIAL = re.compile(r"(?:[A-ZÄÖÜ]\. ?){1,2}$")
 _NOUN = re.compile(
     r"(?:ung|ungen|heit|heiten|keit|keiten|schaft|schaften|tion|tionen|tät|täten|nis|nisse|tum|ment|ments|konto|konten|karten?|nummern?|bank|banken|kasse"
@@ -158,15 +160,17 @@ class Names:
     def _told(self, text: str, words: list[_Word], i: int, strict: int) -> tuple[int, int] | None:
         """The name from word ``i`` on, where the words before it say that there is one.
 
-        ``strict``: 0 whatever follows, 1 in capitals, 2 listed or two in capitals, 3 at the end of a line, too.
+        ``strict``: 0 whatever follows, 1 in capitals, 2 listed or two in capitals, 3 at the end of a line, too. A text
+        without capitals has none for names either.
         """
-        small = strict == 0 and not words[i].capital
+        small = not words[i].capital and (strict == 0 or (strict == 1 and text.islower()))
         j = i
         while j < len(words) and j - i < _MOST and (j == i or self._continues(text, words, j)):
             word = words[j]
-            fits = self._like(word) or (word.text.lower() in _PARTICLES and j + 1 < len(words))
-            if strict == 1 and j == i:
-                fits |= word.capital and word.either
+            small_word = word.text.lower()
+            fits = self._like(word) or (small_word in (_PARTICLES if j > i else _LEADING) and j + 1 < len(words))
+            if strict <= 1 and j == i:
+                fits |= (word.capital or small) and (word.either or not word.ordinary)
             if small:
                 fits |= not word.ordinary and j - i < 2
             if strict == 0 or j > i:
@@ -189,21 +193,24 @@ class Names:
         if any(word.first or word.last for word in taken):
             return True
         if strict == 2:
-            return len(taken) > 1 and not any(word.ordinary for word in taken)
+            return len(taken) > 1 and not all(word.ordinary for word in taken)
         after = text[taken[-1].end : taken[-1].end + 2].lstrip(" .!,")
         return strict != 3 or after[:1] in {"", "\n"}
 
     def _known(self, text: str, words: list[_Word]) -> Iterator[Finding]:
         for i, word in enumerate(words):
             after = words[i + 1] if i + 1 < len(words) and self._follows(text, words, i + 1) else None
+            before = words[i - 1] if i and self._follows(text, words, i) else None
+            if word.last and before and not (word.capital or before.ordinary) and text.islower():
+                yield Finding(before.start, word.end, Kind.PERSON, 0.5)
             if word.first or word.last:
-                yield from self._capital(text, words, i, after) if word.capital else self._small(word, after)
+                yield from self._capital(text, words, i, after) if word.capital else self._small(text, word, after)
             elif word.either and word.capital and after and after.capital and after.last:
                 yield Finding(word.start, after.end, Kind.PERSON, 0.6)
 
     @staticmethod
-    def _small(word: _Word, after: _Word | None) -> Iterator[Finding]:
-        if word.first and after and after.either and not after.ordinary:
+    def _small(text: str, word: _Word, after: _Word | None) -> Iterator[Finding]:
+        if word.first and after and (after.either or (not after.ordinary and text.islower())):
             yield Finding(word.start, after.end, Kind.PERSON, 0.6)
         elif word.first and len(word.text) > 3:
             yield Finding(word.start, word.end, Kind.PERSON, 0.45)
@@ -228,18 +235,25 @@ class Names:
         i = 0
         while i + 1 < len(words):
             j = i
-            while (
-                j < len(words)
-                and self._like(words[j])
-                and not words[j].ordinary
-                and (j == i or self._follows(text, words, j))
-            ):
+            while j < len(words) and self._like(words[j]) and (j == i or self._follows(text, words, j)):
                 j += 1
-            if 2 <= j - i <= 3 and all(len(word.text) > 1 and not word.text.isupper() for word in words[i:j]):
-                led = _TOWARDS.search(text, max(0, words[i].start - 14), words[i].start)
-                told = led and led.end() == words[i].start
-                if told or not words[i].opens:
-                    yield Finding(words[i].start, words[j - 1].end, Kind.PERSON, 0.55 if told else 0.45)
-                elif j < len(words) and not words[j].capital:
-                    yield Finding(words[i].start, words[j - 1].end, Kind.PERSON, 0.42)
+            name = words[i:j]
+            if (
+                2 <= len(name) <= 3
+                and not all(word.ordinary for word in name)
+                and not name[0].ordinary
+                and all(len(word.text) > 1 and not word.text.isupper() for word in name)
+            ):
+                yield from self._guess(text, name, words[j] if j < len(words) else None)
             i = max(j, i + 1)
+
+    @staticmethod
+    def _guess(text: str, name: list[_Word], after: _Word | None) -> Iterator[Finding]:
+        start, end = name[0].start, name[-1].end
+        led = _TOWARDS.search(text, max(0, start - 14), start)
+        if led and led.end() == start:
+            yield Finding(start, end, Kind.PERSON, 0.55)
+        elif not name[0].opens:
+            yield Finding(start, end, Kind.PERSON, 0.45)
+        elif text[end : end + 1] in {"", "\n", ","} or (after and not after.capital):
+            yield Finding(start, end, Kind.PERSON, 0.42)

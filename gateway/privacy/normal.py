@@ -20,6 +20,8 @@ _LOOKALIKES = str.maketrans(
     "ABESIJKMHOPCTXY3aesijopcxydqwhl6ABEZHIKMNOPTYXoavipukTc",
 )
 _MIXED = regex.compile(r"[\p{Cyrillic}\p{Greek}A-Za-z0-9À-ÿ]++")
+_SMALL_CAPITALS = str.maketrans("внткм", "bhtkm")
+_LATIN = regex.compile(r"[A-Za-z0-9]")
 _FOREIGN = regex.compile(r"[\p{Cyrillic}\p{Greek}]")
 _DIGIT_WORD = regex.compile(r"(?<![A-Za-z0-9])(?=[OoIl|]*+[0-9])[0-9OoIl|]{4,}(?![A-Za-z0-9])")
 _DIGIT_LETTERS = str.maketrans("OoIl|", "00111")
@@ -61,6 +63,8 @@ def _latin(view: View) -> Iterator[Edit]:
         return
     for found in _MIXED.finditer(view.text):
         latin = found[0].translate(_LOOKALIKES)
+        if len(latin) <= 2 or _LATIN.search(found[0]):
+            latin = latin.translate(_SMALL_CAPITALS)
         # A word that no look-alike makes Latin is of another language, not in disguise.
         if latin != found[0] and not _FOREIGN.search(latin):
             yield Edit(found.start(), found.end(), latin)

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -19,8 +20,8 @@ from domicile.gateway.privacy.memory import Memory, fingerprint
 from domicile.gateway.privacy.resolve import resolved
 from domicile.gateway.privacy.windows import SIZE, windows
 
-PIECES = 256
-"""How many tasks may wait or run at once, each of at most 65536 code points or 256 texts; more are refused."""
+PIECES = 512
+"""How many tasks may wait or run at once, each of at most 16384 code points or 256 texts; more are refused."""
 _TEXTS = 256
 # Of a worker process, which has one: pebble passes nothing else from its initializer to its tasks.
 _loaded: list[Analyzer] = []
@@ -66,18 +67,22 @@ class Pool:
     def __init__(self, privacy: Privacy, processes: int, timeout_seconds: float, model: Path | None = None) -> None:
         # What is wrong in it is told here, and not by workers that end again and again.
         Analyzer(privacy, model)
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["domicile.gateway.privacy.analyzer"])
-        self._pool = ProcessPool(
-            max_workers=processes,
-            initializer=_load,
-            initargs=(privacy.model_dump_json(), model),
-            context=context,
-        )
+        self._privacy, self._processes, self._model = privacy, processes, model
         self._timeout = timeout_seconds
         self._memory = Memory()
         self._under_way = 0
-        self._probe: Future[list[list[Finding]]] = self._pool.schedule(_find, args=([],))
+        self._pool, self._probe = self._started()
+
+    def _started(self) -> tuple[ProcessPool, Future[list[list[Finding]]]]:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["domicile.gateway.privacy.analyzer"])
+        pool = ProcessPool(
+            max_workers=self._processes,
+            initializer=_load,
+            initargs=(self._privacy.model_dump_json(), self._model),
+            context=context,
+        )
+        return pool, pool.schedule(_find, args=([],))
 
     def __enter__(self) -> Self:
         return self
@@ -85,10 +90,6 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the workers; what they are being asked fails."""
         self._pool.stop()
         self._pool.join()
 
@@ -115,6 +116,10 @@ class Pool:
     async def _run(self, tasks: list[list[_Piece]]) -> list[tuple[_Piece, list[Finding]]]:
         if self._under_way + len(tasks) > PIECES:
             raise AnalyzerError(f"overloaded: {self._under_way} pieces of texts are under way, and {PIECES} may be")
+        if not self._pool.active:
+            # Pebble gives a pool up when one of its workers ends while it has nothing to do.
+            self._pool.stop()
+            self._pool, self._probe = self._started()
         self._under_way += len(tasks)
         running: list[Future[list[list[Finding]]]] = []
         try:
@@ -124,7 +129,7 @@ class Pool:
             answers = await asyncio.gather(*(asyncio.wrap_future(future) for future in running))
         except TimeoutError:
             raise AnalyzerError(f"a text took longer than {self._timeout:g} s") from None
-        except ProcessExpired:
+        except (ProcessExpired, BrokenProcessPool):
             raise AnalyzerError("a worker ended while it looked at a text") from None
         # Whatever a recogniser fails with may quote the text.
         except Exception as error:  # noqa: BLE001

@@ -41,8 +41,10 @@ _WORD = "(?:" + "|".join(sorted((re.escape(word) for word in _VALUES), key=len, 
 _TIMES = {"doppel": 2, "doppelt": 2, "double": 2, "zweimal": 2, "triple": 3, "dreimal": 3}
 _NUMBER = re.compile(rf"(?<!\w)(?:(doppelt?|double|triple|zweimal|dreimal)[ -]?)?({_WORD})(?!\w)", re.IGNORECASE)
 _PLUS = re.compile(r"(?<!\w)plus(?= *\d)", re.IGNORECASE)
+_THEN_DIGIT = re.compile(r"[\W_]{1,3}\d")
+_AFTER_DIGIT = re.compile(r"\d[\W_]{1,3}$")
 _NEAR = re.compile(r"[\W_]{1,3}")
-_LETTERS = re.compile(r"[A-Za-z]{1,2}[\W_]{1,3}$")
+_LETTERS = re.compile(r"(?<![^\W_])[A-Za-z]{1,2}[\W_]{1,3}$")
 
 
 def _edits(view: View) -> Iterator[Edit]:
@@ -52,8 +54,8 @@ def _edits(view: View) -> Iterator[Edit]:
     for i, word in enumerate(found):
         follows = i > 0 and _NEAR.fullmatch(text, found[i - 1].end(), word.start())
         leads = i + 1 < len(found) and _NEAR.fullmatch(text, word.end(), found[i + 1].start())
-        digit = re.compile(r"[\W_]{1,3}\d").match(text, word.end()) or re.search(
-            r"\d[\W_]{1,3}$", text[max(0, word.start() - 4) : word.start()]
+        digit = _THEN_DIGIT.match(text, word.end()) or _AFTER_DIGIT.search(
+            text[max(0, word.start() - 4) : word.start()]
         )
         if follows or leads or digit or _LETTERS.search(text[max(0, word.start() - 5) : word.start()]):
             times = _TIMES.get((word[1] or "").lower(), 1)

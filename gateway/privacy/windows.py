@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-SIZE = 65536
+SIZE = 16384
 """Code points of a piece, at most."""
-OVERLAP = 4096
+OVERLAP = 2048
 """How many code points of a piece the next one has, too: no value is longer, so one of them has it whole."""
 
 

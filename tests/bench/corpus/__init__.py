@@ -1,0 +1,1 @@
+"""Questions of customers of banks, hospitals and city halls, in German and English, with what is personal in them."""
