@@ -90,6 +90,10 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers; what they are being asked fails."""
         self._pool.stop()
         self._pool.join()
 

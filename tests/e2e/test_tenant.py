@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from domicile.controllers.tenant.network import LEASE_PORT
+from domicile.controllers.tenant.network import GATEWAY_PORT, LEASE_PORT, SESSIONS_PORT
 from tests.e2e.asking import Asking, now, reached
-from tests.estate import NAMESPACE, Estate, tenant, wait_for
+from tests.estate import NAMESPACE, Estate, Talk, tenant, wait_for
 from tests.testbed.testbed import Site
 from tests.testbed.topology import API_PORT, STORE_PORT
 
@@ -22,11 +22,23 @@ ONE = {"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 
 # Each opening, and the only flow of the matrix that it lets through.
 OPENINGS = {
     "allow-clients": "client to guard",
-    "allow-model": "model",
+    "allow-gateway": "gateway",
     "allow-store": "own store",
     "allow-lease": "lease agent",
     "allow-dns": "DNS",
 }
+GATEWAY = "app.kubernetes.io/component=gateway"
+OF_GATEWAY = {
+    "allow-gateway-assistants": "assistant",
+    "allow-gateway-models": "model",
+    "allow-gateway-vault": "vault",
+    "allow-gateway-dns": "DNS",
+}
+_RECEIVED = """
+import sys, urllib.request
+asked = urllib.request.Request("http://provider.models.svc:8080/received", method=sys.argv[1])
+print(urllib.request.urlopen(asked, timeout=10).read().decode())
+"""
 _RECONCILES = """
 import ssl, urllib.request
 folder = "/etc/domicile/metrics"
@@ -107,14 +119,22 @@ def _address(estate: Estate, site: Site, namespace: str, selector: str) -> str:
     return str(estate.pods(site, namespace, selector)[0]["status"]["podIP"])
 
 
-def _allowed(estate: Estate, site: Site) -> dict[str, tuple[str, int]]:
+def _allowed(estate: Estate, site: Site, own: str) -> dict[str, tuple[str, int]]:
     """Where an assistant may go, by address: names need DNS, which is one of the flows."""
     return {
         "own store": (site.store.address, STORE_PORT),
         "DNS": (_address(estate, site, "kube-system", "k8s-app=kube-dns"), 53),
-        "model": (_address(estate, site, "models", "app=model-provider"), 8080),
+        "gateway": (_address(estate, site, own, GATEWAY), GATEWAY_PORT),
         "lease agent": (_address(estate, site, NAMESPACE, "app.kubernetes.io/component=lease-agent"), LEASE_PORT),
     }
+
+
+def _model(estate: Estate, site: Site) -> tuple[str, int]:
+    return _address(estate, site, "models", "app=model-provider"), 8080
+
+
+def _vault(estate: Estate, site: Site) -> tuple[str, int]:
+    return _address(estate, site, NAMESPACE, "app.kubernetes.io/component=sessions"), SESSIONS_PORT
 
 
 def _forbidden(estate: Estate, site: Site, neighbour: str) -> dict[str, tuple[str, int]]:
@@ -124,6 +144,9 @@ def _forbidden(estate: Estate, site: Site, neighbour: str) -> dict[str, tuple[st
         "API server": (site.cluster.control_plane.address, API_PORT),
         "API server's service": (estate.testbed.network.plan.service(site.cluster.spec, 1), 443),
         "neighbour's guard": (_pod(estate, site, neighbour)["status"]["podIP"], 8080),
+        "neighbour's gateway": (_address(estate, site, neighbour, GATEWAY), GATEWAY_PORT),
+        "model": _model(estate, site),
+        "vault": _vault(estate, site),
         "neighbour's assistant": (_pod(estate, site, neighbour)["status"]["podIP"], 8081),
         "operator": (_address(estate, site, NAMESPACE, "app.kubernetes.io/component=operator"), 8080),
         "peer's store": (peer.store.address, STORE_PORT),
@@ -154,9 +177,10 @@ def test_an_assistant_reaches_what_it_needs_and_nothing_else(
 ) -> None:
     own, neighbour = names
     pod = _pod(estate, site, own)["metadata"]["name"]
-    allowed, forbidden = _allowed(estate, site), _forbidden(estate, site, neighbour)
+    allowed, forbidden = _allowed(estate, site, own), _forbidden(estate, site, neighbour)
     # They all answer somebody whom no policy binds; only tenants' own doors are closed to strangers, too.
-    open_to_all = {n: t for n, t in forbidden.items() if "neighbour" not in n and n != "operator"}
+    closed_to_all = {"operator", "vault"}
+    open_to_all = {n: t for n, t in forbidden.items() if "neighbour" not in n and n not in closed_to_all}
     assert reached(site, stranger, "main", "", open_to_all) == dict.fromkeys(open_to_all, True)
     before = estate.testbed.counters().outside.packets
     places = {"outside": (OUTSIDE, 443), "metadata server": (METADATA, 80)}
@@ -168,6 +192,39 @@ def test_an_assistant_reaches_what_it_needs_and_nothing_else(
     assert estate.testbed.counters().outside.packets > before
     code = "import socket; socket.getaddrinfo('provider.models.svc', 8080)"
     site.kubectl("exec", "-n", own, pod, "-c", "assistant", "--", "python3", "-c", code)
+
+
+def test_a_gateway_reaches_its_models_and_nothing_else(
+    estate: Estate, site: Site, names: tuple[str, str], quiet: object
+) -> None:
+    own, neighbour = names
+    needed = {"model": _model(estate, site), "vault": _vault(estate, site), "DNS": _allowed(estate, site, own)["DNS"]}
+    other = {
+        **{n: t for n, t in _forbidden(estate, site, neighbour).items() if n not in needed},
+        **{n: t for n, t in _allowed(estate, site, own).items() if n not in {*needed, "gateway"}},
+        "own assistant": (_pod(estate, site, own)["status"]["podIP"], 8080),
+        "outside": (OUTSIDE, 443),
+        "metadata server": (METADATA, 80),
+    }
+    found = reached(site, own, "deploy/gateway", "gateway", needed | other)
+    assert found == dict.fromkeys(needed, True) | dict.fromkeys(other, False)
+
+
+def test_what_names_somebody_never_reaches_the_model_and_comes_back(
+    estate: Estate, site: Site, names: tuple[str, str]
+) -> None:
+    talk = Talk(names[0], "helpdesk")
+    talk.start(site)
+    site.exec_client("python3", "-c", _RECEIVED, "DELETE")
+    talk.ask(site, "My name is Erika Mustermann and my IBAN is DE89 3704 0044 0532 0130 00.", seconds=60)
+    answer = talk.ask(site, "What is my IBAN?", seconds=30).body["answer"]
+    received = site.exec_client("python3", "-c", _RECEIVED, "GET")
+    assert "[IBAN" in received
+    assert not any(word in received for word in ("Mustermann", "Erika", "3704", "DE89"))
+    assert "DE89 3704 0044 0532 0130 00" in answer
+    pods = site.kubectl("logs", "-n", names[0], "-l", GATEWAY, "--tail=-1")
+    assert '"route"' in pods
+    assert not any(word in pods for word in ("Mustermann", "3704", "IBAN is"))
 
 
 def test_a_settled_tenant_is_looked_at_and_not_written_to(
@@ -230,7 +287,7 @@ def _shape(estate: Estate, site: Site, namespace: str, kind: str, name: str) -> 
 def test_each_opening_is_needed_for_its_flow(estate: Estate, site: Site, names: tuple[str, str]) -> None:
     own = names[0]
     pod = _pod(estate, site, own)
-    allowed, guard = _allowed(estate, site), {"client to guard": (pod["status"]["podIP"], 8080)}
+    allowed, guard = _allowed(estate, site, own), {"client to guard": (pod["status"]["podIP"], 8080)}
 
     def flows() -> dict[str, bool]:
         return reached(site, own, pod["metadata"]["name"], "assistant", allowed) | _client(estate, site, guard)
@@ -244,8 +301,25 @@ def test_each_opening_is_needed_for_its_flow(estate: Estate, site: Site, names: 
         closed.add(flow)
         wanted = {f: f not in closed for f in OPENINGS.values()}
         wait_for(f"closed: {sorted(closed)}", lambda w=wanted: flows() == w, 20)
+    gateway = {"model": _model(estate, site), "vault": _vault(estate, site), "DNS": allowed["DNS"]}
+    to_gateway = {"assistant": allowed["gateway"]}
+
+    def flows_of_gateway() -> dict[str, bool]:
+        found = reached(site, own, "deploy/gateway", "gateway", gateway)
+        return found | reached(site, own, pod["metadata"]["name"], "assistant", to_gateway)
+
     site.kubectl("patch", "assistanttenant", own, "--type=merge", "-p", '{"spec": {"suspend": false}}')
-    wait_for("all flows", lambda: all(flows().values()), 30)
+    wait_for("all flows", lambda: all([*flows().values(), *flows_of_gateway().values()]), 30)
+    site.kubectl("patch", "assistanttenant", own, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    estate.wait_condition(site, own, "Reconciling", "True", 30, "Suspended")
+    closed = set()
+    for opening, flow in OF_GATEWAY.items():
+        site.kubectl("delete", "networkpolicy", "-n", own, opening)
+        closed.add(flow)
+        wanted = {f: f not in closed for f in OF_GATEWAY.values()}
+        wait_for(f"closed: {sorted(closed)}", lambda w=wanted: flows_of_gateway() == w, 20)
+    site.kubectl("patch", "assistanttenant", own, "--type=merge", "-p", '{"spec": {"suspend": false}}')
+    wait_for("all flows", lambda: all([*flows().values(), *flows_of_gateway().values()]), 30)
 
 
 def test_bad_input_is_named_heals_and_a_deleted_tenant_stops_at_once(
