@@ -111,10 +111,8 @@ def _telling(part: Run) -> bool:
         return True
     if len(set(part.between)) == 1 and len(part.between[0]) == 1 and total >= 10:
         return part.between[0] in " -./" and (total / len(shape) >= 2 or len(shape) >= 10)
-    # Grouped now like this, now like that: nobody writes a quantity so.
-    return (
-        total >= 11 and all(len(between) <= 3 for between in part.between) and (total / len(shape) >= 2 or total >= 13)
-    )
+    # Grouped now like this, now like that, or digit by digit: nobody writes a quantity so.
+    return total >= 11 and (total / len(shape) >= 2 or len(shape) >= 10)
 
 
 def numbers(text: str) -> Iterator[Finding]:

@@ -86,7 +86,7 @@ def _of(text: str, run: Run) -> Finding | None:
     if len(digits) == 11 and idnr.is_valid(digits):
         return Finding(start, end, Kind.TAX_ID, 0.95)
     if 10 <= len(digits) <= 12 and context.before(context.TAX_ID, text, start):
-        return Finding(start, end, Kind.TAX_ID, 0.6)
+        return Finding(start, end, Kind.TAX_ID, 0.8)
     if len(digits) == 11 and run.shape == (2, 3, 3, 3):
         return Finding(start, end, Kind.TAX_ID, 0.5)
     if 9 <= len(digits) <= 13 and context.before(context.TAX_NUMBER, text, start):

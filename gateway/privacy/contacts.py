@@ -86,6 +86,7 @@ def phones(text: str) -> Iterator[Finding]:
         for part in suspicious(text, run):
             for whole in part.split(",;:|\n+"):
                 at = 0
-                while at < len(whole.groups) and (found := _reaching(text, whole.part(at, len(whole.groups)))):
-                    yield Finding(_start(text, found), found.end, Kind.PHONE, _score(text, found))
-                    at += len(found.groups)
+                while at < len(whole.groups):
+                    if found := _reaching(text, whole.part(at, len(whole.groups))):
+                        yield Finding(_start(text, found), found.end, Kind.PHONE, _score(text, found))
+                    at += len(found.groups) if found else 1

@@ -17,14 +17,15 @@ _UNIT = (
     r"(?:€|\$|£|%|(?:eur|euros?|usd|chf|gbp|dollars?|pounds?|cents?|ct|tsd|mio|mrd|prozent|percent|stück|stk|kg|km|mg|ml|m²"
     r"|qm|kwh|gb|mb|tb|px|bytes?)\b)"
 )
-_AMOUNT = r"\d{1,3}(?:[.,' ]\d{3})+(?:[.,]\d{1,2})?|\d+[.,]\d{1,2}"
+# Nobody has more than that: what is longer, or goes on before or after, is a number that stands beside a unit.
+_AMOUNT = r"(?:\d{1,3}(?:[.,']\d{3}){1,3}(?:[.,]\d{1,2})?|\d{1,7}[.,]\d{1,2}|\d{1,7})"
 ORDINARY = re.compile(
     rf"(?<![\d.])(?:{_DAY}\. ?{_MONTH}\. ?{_YEAR}|{_DAY}/{_MONTH}/{_YEAR}|{_MONTH}/{_DAY}/{_YEAR}|{_DAY}-{_MONTH}-\d{{4}})(?![\d])"
     rf"|(?<![\d-])(?:19|20)\d\d[-/.](?:0[1-9]|1[0-2])[-/.](?:0[1-9]|[12]\d|3[01])(?!\d)"
     r"|(?<![\d:])(?:[01]?\d|2[0-4])[:.][0-5]\d(?:[:.][0-5]\d)?(?= ?(?:uhr|h\b|am\b|pm\b|-)| *$)"
     r"|(?<![\d:])(?:[01]?\d|2[0-4]):[0-5]\d(?::[0-5]\d)?(?![\d:])"
-    rf"|(?<![\d.,])(?:{_AMOUNT}|\d+) ?{_UNIT}"
-    rf"|(?:€|\$|£|\b(?:eur|usd|chf|gbp)) ?(?:{_AMOUNT}|\d+)(?!\d)"
+    rf"|(?<![\d.,])(?<!\d[ ./)-])(?<!\d\) ){_AMOUNT} ?{_UNIT}"
+    rf"|(?:€|\$|£|\b(?:eur|usd|chf|gbp)) ?{_AMOUNT}(?![ ./-]?\d)"
     r"|(?<![\d.,])\d{1,3}(?:\.\d{3})+,\d{1,2}(?!\d)|(?<![\d.,])\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?(?!\d)",
     re.IGNORECASE | re.MULTILINE,
 )
