@@ -50,7 +50,7 @@ def test_the_namespace_is_restricted_and_labelled() -> None:
 def test_openings_name_exactly_the_chain() -> None:
     policies = {o["metadata"]["name"]: o["spec"] for o in builders.build(view()) if o["kind"] == "NetworkPolicy"}
     openings = {"clients", "dns", "gateway", "lease", "store"}
-    of_gateway = {f"gateway-{to}" for to in ("assistants", "dns", "models", "vault")}
+    of_gateway = {f"gateway-{to}" for to in ("assistants", "dns", "egress", "models", "vault")}
     assert set(policies) == {"default-deny", *(f"allow-{to}" for to in openings | of_gateway)}
     clients = policies["allow-clients"]
     assert clients["ingress"] == [

@@ -200,11 +200,12 @@ def test_a_tenant_reaches_its_own_provider_and_what_its_zone_allows_today() -> N
     ]
     zone = zone_spec(allowedDestinations=listed)
     asked = [{"host": "api.acme.example", "port": 443, "contract": "Acme Ltd"}]
-    spec = tenant_spec(model={"provider": "outside", "model": "big"}, network={"additionalEgress": asked})
+    spec = tenant_spec(network={"additionalEgress": asked})
+    local, outside = zone.model_providers
     model = Destination("models.example", 443, ("10.9.0.0/24",))
-    assert destinations(spec, zone, date(2026, 12, 31)) == (Destination("api.acme.example"), model)
-    assert destinations(spec, zone, date(2027, 1, 1)) == (model,)
-    assert destinations(tenant_spec(), zone, date(2026, 2, 1)) == ()
+    assert destinations((local, outside), spec, zone, date(2026, 12, 31)) == (Destination("api.acme.example"), model)
+    assert destinations((outside,), spec, zone, date(2027, 1, 1)) == (model,)
+    assert destinations((local,), tenant_spec(), zone, date(2026, 2, 1)) == ()
 
 
 def test_looks_at_health_are_no_decisions() -> None:

@@ -193,7 +193,7 @@ def test_roles_that_nobody_has_open_nothing() -> None:
 
 def test_the_secret_is_the_issuers_and_only_in_the_secret() -> None:
     made = builders.build(seen())
-    [secret] = [o for o in made if o["kind"] == "Secret"]
+    [secret] = [o for o in made if (o["kind"], o["metadata"]["name"]) == ("Secret", front_door.NAME)]
     assert "theirs-0123456789abcdef" not in json.dumps([o for o in made if o is not secret])
     assert front_door.client_secret(seen()) == "theirs-0123456789abcdef"
 

@@ -16,7 +16,7 @@ from domicile.cli.main import main
 from domicile.controllers.tenant import builders
 from domicile.controllers.tenant.flows import Flow, flows
 from domicile.controllers.tenant.plan import LATER, Plan, plan
-from tests.unit.views import NOW, tenant_spec, view, zone_spec
+from tests.unit.views import NOW, OUTSIDE, tenant_spec, view, zone_spec
 
 Object = dict[str, Any]
 
@@ -26,6 +26,12 @@ IDENTITY = {"url": "https://sso.example", "cidrs": ["203.0.113.9/32"]}
 LEASE = "domicile-system/app.kubernetes.io/component=lease-agent"
 SESSIONS = "domicile-system/app.kubernetes.io/component=sessions"
 PLATFORM = replace(view().platform, image_pull_policy="IfNotPresent")
+EGRESS = "domicile-system/app.kubernetes.io/component=egress"
+INSIDE = {
+    "name": "local",
+    "service": {"namespace": "models", "name": "provider", "port": 8080, "podLabels": {"app": "model"}},
+    "models": ["big"],
+}
 DNS = "kube-system/k8s-app=kube-dns"
 
 TO_MODEL = {
@@ -82,7 +88,10 @@ def pods(found: Plan) -> dict[str, dict[str, str]]:
 
 
 def test_each_opening_carries_a_flow_and_a_connection_needs_both_of_its_ends() -> None:
-    found = planned(zone={"identity": IDENTITY}, access=SSO)
+    zone = {"identity": IDENTITY, "modelProviders": [INSIDE, OUTSIDE], "modelRegions": ["germanywestcentral"]}
+    model = {"model": "big", "providers": [{"name": "local"}, {"name": "outside"}]}
+    found = planned(zone=zone, access=SSO, model=model)
+    assert Flow("gateway", EGRESS, "3129/TCP") in found.flows
     all_policies = of_kind(found, "NetworkPolicy")
     for left_out in all_policies:
         name = left_out["metadata"]["name"]

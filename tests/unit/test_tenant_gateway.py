@@ -153,6 +153,7 @@ def test_a_gateway_is_told_whom_to_ask_and_what_to_look_for() -> None:
             "patterns": [{"name": "MEMBER_ID", "regex": "M-[0-9]{6}"}], "refuse": ["CREDIT_CARD", "HEALTH"],
         },
         "limits": told(seen).limits.to_wire() | {"requestsPerDay": 10, "tokensPerDay": 2000},
+        "egress": "https://domicile-egress.domicile-system.svc:3129",
         "redis": "domicile-sessions.domicile-system.svc:6379",
     }  # fmt: skip
 
@@ -173,16 +174,25 @@ def test_keys_lie_in_the_gateways_secret_and_nowhere_else() -> None:
         assert base64.b64encode(value).decode() not in rest
 
 
+def mounted(volume: Object) -> dict[str, list[str]]:
+    """Keys by Secret."""
+    return {s["secret"]["name"]: [i["key"] for i in s["secret"]["items"]] for s in volume["projected"]["sources"]}
+
+
 def test_the_pods_hold_only_what_they_need() -> None:
     seen = pooled(OUTSIDE | {"key": "models"}, LOCAL, model_keys={"outside": KEY})
     pod = named(builders.build(seen), "Deployment")["spec"]["template"]["spec"]
     volumes = {v["name"]: v for v in pod["volumes"]}
-    assert [i["key"] for i in volumes["providers"]["secret"]["items"]] == ["outside.model-key"]
-    assert [i["key"] for i in volumes["vault"]["secret"]["items"]] == ["vault.key", "vault.user", "vault.password"]
+    assert mounted(volumes["providers"]) == {"gateway": ["outside.model-key"], "egress": ["egress"]}
+    assert mounted(volumes["vault"]) == {"gateway": ["vault.key", "vault.user", "vault.password"]}
     assert pod["automountServiceAccountToken"] is False
-    unkeyed = named(builders.build(pooled(LOCAL)), "Deployment")["spec"]["template"]["spec"]
-    # A volume of a Secret without items would hold all of it.
-    assert all(v.get("secret", {}).get("items") != [] for v in unkeyed["volumes"])
+    [unkeyed] = [
+        v
+        for v in named(builders.build(pooled(LOCAL)), "Deployment")["spec"]["template"]["spec"]["volumes"]
+        if v["name"] == "providers"
+    ]
+    # Of a Secret without items all would be mounted.
+    assert mounted(unkeyed) == {}
 
 
 def test_no_gateway_before_it_has_its_secrets_and_no_pods_at_the_standby() -> None:
