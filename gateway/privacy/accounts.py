@@ -9,10 +9,10 @@ from functools import cache
 from presidio_analyzer.predefined_recognizers.generic.iban_patterns import regex_per_country
 from stdnum import iban, luhn
 
+from domicile.api.privacy import Kind
 from domicile.gateway.privacy import context
 from domicile.gateway.privacy.digits import Run, runs, suspicious
 from domicile.gateway.privacy.finding import Finding
-from domicile.gateway.privacy.kinds import Kind
 
 _COUNTRIES: dict[str, str] = dict(regex_per_country)
 # It takes nothing, for the letters before a number may be the end of a word and its beginning.

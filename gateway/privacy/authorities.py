@@ -9,10 +9,10 @@ from stdnum.de import idnr, stnr
 from stdnum.de import vat as german_vat
 from stdnum.gb import nhs
 
+from domicile.api.privacy import Kind
 from domicile.gateway.privacy import context
 from domicile.gateway.privacy.digits import Run, runs
 from domicile.gateway.privacy.finding import Finding
-from domicile.gateway.privacy.kinds import Kind
 
 _GAP = r"[\W_]{0,2}"
 _PENSION = re.compile(rf"(?<!\d)\d(?:{_GAP}\d){{7}}{_GAP}[A-Za-z](?:{_GAP}\d){{3}}(?!\d)")

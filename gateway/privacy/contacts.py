@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import phonenumbers
 
+from domicile.api.privacy import Kind
 from domicile.gateway.privacy import context
 from domicile.gateway.privacy.digits import Run, runs, suspicious
 from domicile.gateway.privacy.finding import Finding
-from domicile.gateway.privacy.kinds import Kind
 
 _MAIL = re.compile(
     r"(?<![\w.+-])[\w.!#$'*+/=?^`{|}~-]{1,64} ?@ ?(?:[^\W_](?:[\w-]{0,62}[^\W_])?\s?\.\s?){1,8}[^\W\d_][\w-]{1,24}(?![\w-])"

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from importlib.resources import files
 
+from domicile.api.privacy import Kind
 from domicile.gateway.privacy import context
 from domicile.gateway.privacy.finding import Finding
-from domicile.gateway.privacy.kinds import Kind
 from domicile.gateway.privacy.spelling import entries, folded
 
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")

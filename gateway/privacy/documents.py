@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from domicile.api.privacy import Kind
 from domicile.gateway.privacy import context
 from domicile.gateway.privacy.finding import Finding
-from domicile.gateway.privacy.kinds import Kind
 
 _DOCUMENT = re.compile(r"(?<![^\W_])(?=[A-Za-z]{0,5}\d)[A-Za-z0-9](?:[ -]?[A-Za-z0-9]){5,17}(?![^\W_])")
 _SERIAL = re.compile(r"(?<![^\W_])[CFGHJKLMNPRTVWXYZ][CFGHJKLMNPRTVWXYZ0-9]{8}(?:\d|D|<)?(?![^\W_])", re.IGNORECASE)

@@ -3,50 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import NamedTuple
 
-
-class Kind(StrEnum):
-    """What a found value is."""
-
-    IBAN = "IBAN"
-    CREDIT_CARD = "CREDIT_CARD"
-    TAX_ID = "TAX_ID"
-    """German Steuer-ID: 11 digits."""
-    TAX_NUMBER = "TAX_NUMBER"
-    """German Steuernummer, of a Land or unified."""
-    VAT_ID = "VAT_ID"
-    PENSION_INSURANCE = "PENSION_INSURANCE"
-    """German Rentenversicherungsnummer."""
-    HEALTH_INSURANCE = "HEALTH_INSURANCE"
-    """German Krankenversichertennummer."""
-    US_TAX_ID = "US_TAX_ID"
-    """SSN or ITIN of the United States."""
-    UK_INSURANCE = "UK_INSURANCE"
-    """National Insurance number of the United Kingdom."""
-    UK_NHS = "UK_NHS"
-    EMAIL = "EMAIL"
-    PHONE = "PHONE"
-    ID_DOCUMENT = "ID_DOCUMENT"
-    """Identity card, passport or driving licence."""
-    PROFESSIONAL_ID = "PROFESSIONAL_ID"
-    """Number of a physician, practice or company in a public register."""
-    ACCOUNT = "ACCOUNT"
-    """A number that the words before it call an account, customer, member, patient or case."""
-    NUMBER = "NUMBER"
-    """A number so long or so grouped that it stands for somebody, whatever it is."""
-    IP_ADDRESS = "IP_ADDRESS"
-    DEVICE = "DEVICE"
-    """Hardware address."""
-    WALLET = "WALLET"
-    """Address of a cryptocurrency."""
-    LICENSE_PLATE = "LICENSE_PLATE"
-    DATE_OF_BIRTH = "DATE_OF_BIRTH"
-    HEALTH = "HEALTH"
-    """Diagnosis or medicine."""
-    ADDRESS = "ADDRESS"
-    PERSON = "PERSON"
+from domicile.api.privacy import Kind
 
 
 class Rule(NamedTuple):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import spacy
 
+from domicile.api.privacy import Kind
 from domicile.gateway.privacy.finding import Finding
-from domicile.gateway.privacy.kinds import Kind
 
 _KINDS = {"PER": Kind.PERSON, "PERSON": Kind.PERSON, "LOC": Kind.ADDRESS, "GPE": Kind.ADDRESS}
 _SCORE = 0.7

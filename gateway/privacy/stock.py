@@ -9,9 +9,9 @@ import regex
 from presidio_analyzer import PatternRecognizer
 from presidio_analyzer import predefined_recognizers as presidio
 
+from domicile.api.privacy import Kind
 from domicile.gateway.privacy import context
 from domicile.gateway.privacy.finding import Finding
-from domicile.gateway.privacy.kinds import Kind
 
 _KINDS: dict[Callable[[], PatternRecognizer], Kind] = {
     presidio.CryptoRecognizer: Kind.WALLET,

@@ -16,6 +16,7 @@ from domicile.api.tenant import Role
 from domicile.controllers.tenant import builders, gateway, model_keys, policies, pool
 from domicile.controllers.tenant.flows import flows
 from domicile.controllers.tenant.view import ClaimView, TenantView
+from domicile.gateway.privacy.analyzer import Analyzer
 from tests.unit.views import CONTRACT, NOW, OUTSIDE, tenant_spec, view, zone_spec
 
 Object = dict[str, Any]
@@ -121,6 +122,31 @@ def test_a_provider_that_may_process_elsewhere_ends_everything() -> None:
     assert blocked.reason == "ModelProviderOutside"
     assert "swedencentral" in blocked.message
     assert "germanywestcentral," not in blocked.message
+
+
+NOT_UNDERSTOOD: dict[str, tuple[Object, str]] = {
+    "no expression": ({"patterns": [{"name": "MEMBER", "regex": "M-(["}]}, "MEMBER"),
+    "a name that is taken": ({"patterns": [{"name": "IBAN", "regex": "M-[0-9]+"}]}, "IBAN"),
+    "no such kind": ({"thresholds": [{"kind": "SHOE_SIZE", "score": 0.5}]}, "SHOE_SIZE"),
+    "nothing to refuse": ({"refuse": ["SHOE_SIZE"]}, "SHOE_SIZE"),
+}
+
+
+@pytest.mark.parametrize(("privacy", "word"), NOT_UNDERSTOOD.values(), ids=NOT_UNDERSTOOD)
+def test_what_no_gateway_could_follow_is_told(privacy: Object, word: str) -> None:
+    seen = pooled(LOCAL, privacy=privacy)
+    status, reason, message = approved(seen)
+    assert (status, reason) == ("False", "PrivacyNotUnderstood")
+    assert word in message
+    with pytest.raises(ValueError, match=word):
+        Analyzer(told(seen).privacy)
+
+
+def test_a_pattern_may_be_refused_by_its_name() -> None:
+    privacy = {"patterns": [{"name": "MEMBER", "regex": "M-[0-9]+"}], "refuse": ["MEMBER"]}
+    seen = pooled(LOCAL, privacy=privacy | {"thresholds": [{"kind": "MEMBER", "score": 1}]})
+    assert approved(seen)[0] == "True"
+    assert [f.kind for f in Analyzer(told(seen).privacy).find("It is M-12.")] == ["MEMBER"]
 
 
 def test_a_gateway_is_told_whom_to_ask_and_what_to_look_for() -> None:

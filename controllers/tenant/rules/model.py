@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from domicile.api.conditions import ConditionType
+from domicile.api.privacy import Kind
 from domicile.controllers.tenant import pool
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
 from domicile.controllers.tenant.view import TenantView
@@ -15,6 +18,25 @@ def providers_approved(view: TenantView) -> Verdict | None:
         if fault is not None:
             return no(ConditionType.MODEL_APPROVED, fault.reason, fault.message)
     return None
+
+
+def privacy_understood(view: TenantView) -> Verdict | None:
+    """A gateway takes no rules that it can't follow: it goes on by those before, or doesn't start."""
+    asked = view.spec.privacy
+    for pattern in asked.patterns:
+        if pattern.name in set(Kind):
+            return _not_understood(f"pattern {pattern.name} has the name of a kind that is built in")
+        try:
+            re.compile(pattern.regex)
+        except re.error as error:
+            return _not_understood(f"pattern {pattern.name} is no regular expression of Python's ({error})")
+    known = {*Kind, *(p.name for p in asked.patterns)}
+    unknown = sorted({*(t.kind for t in asked.thresholds), *asked.refuse} - known)
+    return _not_understood(f"there is no kind {', '.join(unknown)} (docs/privacy.md)") if unknown else None
+
+
+def _not_understood(why: str) -> Verdict:
+    return no(ConditionType.MODEL_APPROVED, "PrivacyNotUnderstood", f"spec.privacy can't be followed: {why}. Mend it.")
 
 
 def contracts_lasting(view: TenantView) -> Verdict | None:
@@ -37,4 +59,4 @@ def model_fine(_: TenantView) -> Verdict:
     return Verdict(ConditionType.MODEL_APPROVED, "True", "Approved", "Every provider of the pool may be asked.")
 
 
-RULES: tuple[Rule, ...] = (providers_approved, contracts_lasting, model_fine)
+RULES: tuple[Rule, ...] = (privacy_understood, providers_approved, contracts_lasting, model_fine)
