@@ -8,7 +8,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
-from domicile.api.common import LABEL_INSTANCE, LABEL_NAME, LABEL_TENANT_ID, LABEL_TOPOLOGY_ZONE
+from domicile.api.common import (
+    FIELD_MANAGER,
+    LABEL_INSTANCE,
+    LABEL_MANAGED_BY,
+    LABEL_NAME,
+    LABEL_TENANT,
+    LABEL_TENANT_ID,
+    LABEL_TOPOLOGY_ZONE,
+    LABEL_ZONE,
+)
 from domicile.api.gateway import Endpoint, GatewayConfig, Limits, Privacy
 from domicile.api.privacy import PrivacyPolicy
 from domicile.api.providers import ModelProvider
@@ -64,7 +73,7 @@ def objects(view: TenantView) -> list[Object]:
         return []
     return [
         secret(view, view.vault_key, view.vault_password),
-        _config_map(view),
+        config_map(view),
         account(view, NAME, _labels(view)),
         _service(view),
         budget(view, NAME, _labels(view), GATEWAYS),
@@ -136,9 +145,16 @@ def secret(view: TenantView, vault_key: bytes, password: str) -> Object:
     }
 
 
-def _config_map(view: TenantView) -> Object:
+def config_map(view: TenantView) -> Object:
+    """What the gateway is told, as it is mounted."""
     text = config(view).model_dump_json(by_alias=True, exclude_none=True, indent=1)
     return named("v1", "ConfigMap", view.name, NAME, _labels(view)) | {"data": {_FILE: text}}
+
+
+def forgotten(tenant: str, zone: str) -> Object:
+    """The Secret of a tenant that is no more: without keys, and without what would open the vault."""
+    labels = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_TENANT: tenant, LABEL_ZONE: zone}
+    return named("v1", "Secret", tenant, NAME, labels) | {"type": "Opaque", "data": {}}
 
 
 def _service(view: TenantView) -> Object:

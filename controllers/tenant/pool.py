@@ -63,6 +63,8 @@ def outside(view: TenantView, contract: Contract) -> list[str]:
 def _faults(view: TenantView, provider: ModelProvider) -> Iterator[Fault]:
     name, contract, today = provider.name, provider.contract, view.now.date()
     if contract is not None:
+        if outside(view, contract):
+            yield Fault("ModelProviderOutside", f"{name} may process outside zone {view.spec.zone}.")
         if not contract.attested_on <= today < contract.expires_on:
             yield Fault(
                 "ContractExpired",

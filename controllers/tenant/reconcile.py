@@ -122,6 +122,8 @@ class TenantController:
             view = await self._see_to_realm(tenant, view)
             view = await end_sessions(self._kube, self._realms, self._events, tenant, view, _annotations(tenant))
             view = await request_replication(self._kube, view, _annotations(tenant))
+        else:
+            await self._limit_gateway(view)
         await self._see_to_egress(view)
         if blocked is not None and view.status.realm is not None:
             # Who may log in has nothing to do with where data may lie.
@@ -195,6 +197,12 @@ class TenantController:
             await self._remove_assistants(view)
         # Seen anew, so that the status speaks of what is there now.
         return replace(await self._gatherer.refresh(view), refusal=refusal or uncertified)
+
+    async def _limit_gateway(self, view: TenantView) -> None:
+        """While nothing may be changed: whom the zone no longer vouches for is asked no more all the same."""
+        told = await self._kube.read("v1", "ConfigMap", gateway.NAME, view.name)
+        if told is not None and told["metadata"].get("labels", {}).get(LABEL_TENANT) == view.name:
+            await apply(self._kube, gateway.config_map(view))
 
     async def _see_to_egress(self, view: TenantView) -> None:
         """What the tenant may reach is what its zone allows today, also while something else is wrong with it."""
@@ -365,6 +373,8 @@ class TenantController:
             await self._ask_no_more(name)
             if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT} in (assistant,front-door,gateway)"):
                 return _WHILE_PROGRESSING
+            if await self._kube.read("v1", "Secret", gateway.NAME, name) is not None:
+                await apply(self._kube, gateway.forgotten(name, tenant["spec"]["zone"]))
         known = AssistantTenantStatus.model_validate(tenant.get("status") or {})
         if known.tenant_id is not None and not await self._leave(tenant, known, known.tenant_id):
             return _BEFORE_REALM_IS_CLOSED

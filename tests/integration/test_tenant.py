@@ -35,7 +35,7 @@ from domicile.kube.status import remove_finalizer
 from domicile.metrics import Metrics
 from tests.integration.apiserver import ApiServer
 from tests.integration.stores_fixture import StoreSites, fake_gcs, make_site
-from tests.unit.views import OUTSIDE
+from tests.unit.views import CONTRACT, OUTSIDE
 
 API = "domicile.dev/v1alpha1"
 Object = dict[str, Any]
@@ -458,6 +458,37 @@ async def test_suspend_changes_nothing(world: World) -> None:
     assert await world.kube.read("v1", "Service", "helpdesk", world.tenant) is None
 
 
+async def _asked(world: World) -> list[str]:
+    """Base URLs that the tenant's gateway is told."""
+    told = await world.kube.read("v1", "ConfigMap", "gateway", world.tenant)
+    assert told is not None
+    return [e["baseUrl"] for e in json.loads(told["data"]["gateway.json"])["endpoints"]]
+
+
+async def test_whom_the_zone_no_longer_has_is_asked_no_more_though_nothing_else_may_change(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    assert await _asked(world) == ["http://m.models.svc:8080/v1"]
+    world.apply_zone(modelProviders=[OUTSIDE])
+    await world.controllers.reconcile("ResidencyZone", world.zone_name)
+    assert (await world.reconcile())["ResidencyCompliant"]["reason"] == "ModelProviderUnknown"
+    assert await _asked(world) == []
+    assert await world.kube.read("apps/v1", "Deployment", "helpdesk", world.tenant) is not None
+
+
+async def test_who_may_process_outside_is_asked_no_more(world: World) -> None:
+    inside = OUTSIDE | {"models": ["small"], "contract": CONTRACT | {"expiresOn": "2099-01-01"}}
+    world.apply_zone(modelProviders=[inside], modelRegions=["germanywestcentral"])
+    world.apply_tenant(model={"providers": [{"name": "outside"}], "model": "small"})
+    await world.reconcile()
+    assert await _asked(world) == ["https://models.example/v1"]
+    world.apply_zone(modelProviders=[inside], modelRegions=["swedencentral"])
+    await world.controllers.reconcile("ResidencyZone", world.zone_name)
+    assert (await world.reconcile())["ResidencyCompliant"]["reason"] == "ModelProviderOutside"
+    assert await _asked(world) == []
+
+
 async def test_deletion_stops_isolates_and_keeps_the_data(world: World) -> None:
     world.apply_zone()
     world.apply_tenant()
@@ -479,6 +510,9 @@ async def test_deletion_stops_isolates_and_keeps_the_data(world: World) -> None:
     assert await world.kube.read(API, "AssistantTenant", world.tenant) is None
     policies = await world.kube.list("networking.k8s.io/v1", "NetworkPolicy", world.tenant)
     assert [p["metadata"]["name"] for p in policies] == ["default-deny"]
+    emptied = await world.kube.read("v1", "Secret", "gateway", world.tenant)
+    assert emptied is not None
+    assert not emptied.get("data")
     assert await world.kube.read("apps/v1", "Deployment", "helpdesk", world.tenant) is None
     events = world.apiserver.get("events.events.k8s.io", "-n", "default")["items"]
     farewell = [e["note"] for e in events if e["reason"] == "Deleted" and e["regarding"]["name"] == world.tenant]
