@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build check lint unit test demo bench-replication bench-frontdoor crds lock clean
+.PHONY: help setup build check lint unit test demo bench-replication bench-frontdoor bench-gateway crds lock clean
 
 GO_VERSION := 1.26.8
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/domicile
@@ -81,6 +81,9 @@ bench-replication: setup ## Measure replication against rclone on a quiet machin
 
 bench-frontdoor: setup ## Measure the front door: what it adds, takes and costs (3 min on a quiet machine; less with BENCH=--quick)
 	@$(BIN)/python -m tests.bench.frontdoor $(BENCH)
+
+bench-gateway: setup ## Measure the gateway: what it finds, adds, takes and holds (3 min on a quiet machine; less with BENCH=--quick)
+	@$(BIN)/python -m tests.bench.gateway $(BENCH)
 
 crds: $(EDITABLE) ## Write crds/ from the models; the chart takes them from there
 	@$(BIN)/python -m domicile.api.crd crds

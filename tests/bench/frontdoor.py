@@ -35,10 +35,11 @@ from domicile.controllers.door.door import Assistant, Limits, PathRule
 from domicile.controllers.realm.desired import Subject, build
 from domicile.controllers.realm.repair import ensure
 from domicile.controllers.realm.server import Account, IdentityError, IdentityServer
+from tests.bench.memory import pss_mib
 from tests.integration import identity_server
 from tests.integration.apiserver import free_port
 from tests.integration.door_realm import Estate, Visitor, estate
-from tests.integration.door_server import contained, end, family, until
+from tests.integration.door_server import contained, end, until
 from tests.pods import GUARD, mounted
 from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
 from tests.testbed.rootfs import rootfs
@@ -124,14 +125,6 @@ def _load(url: str, connections: int, seconds: int, *headers: str) -> dict[str, 
     return {name: float(each[1]) * scale[each[2]] for name, each in found.items() if each}
 
 
-def _pss_mib(site: Estate) -> float:
-    """Memory of a door's processes, shared pages counted in parts."""
-    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in family(site.door.process.pid)]
-    return (
-        sum(int(found[1]) for text in rollups if (found := re.search(r"^Pss: +([0-9]+) kB", text, re.MULTILINE))) / 1024
-    )
-
-
 def _false_positives(site: Estate, person: Visitor) -> float:
     """Per cent of the held-out questions that do not reach the assistant."""
     questions = _QUESTIONS.read_text().splitlines()
@@ -164,7 +157,11 @@ def _requests(keycloak: KeycloakServer, folder: Path, rounds: int, seconds: int)
             runs["direct"].append(_load(f"http://{direct}/api/chat", 1, seconds))
             runs["door"].append(_load(url, 1, seconds, *headers))
             runs["busy"].append(_load(url, _MANY_CLIENTS, seconds, *headers))
-        return {"runs": runs, "pss_mib": _pss_mib(site), "false_positive_pct": _false_positives(site, person)}
+        return {
+            "runs": runs,
+            "pss_mib": pss_mib(site.door.process.pid),
+            "false_positive_pct": _false_positives(site, person),
+        }
 
 
 async def _realms(keycloak: KeycloakServer, count: int) -> dict[str, float]:

@@ -1,102 +1,34 @@
-"""The benchmark of the gateway: what of the personal data in questions it finds.
+"""The benchmark of the gateway: what personal data it finds, what it adds to a question, what it takes and holds.
 
-    python -m tests.bench.gateway [--misses]
+    python -m tests.bench.gateway [--quick] [--loaded] [--misses] [--out FILE]
 
 A corpus of made-up questions, half of which recognisers were tuned by; the other half has other templates, and names
-that are in no list. docs/privacy.md says what the figures mean. The last line holds them: all of the held-out half, but
-leaked_structured, which is of both. ``--misses`` shows what was missed of the first half.
+that are in no list. Then questions that nobody has asked before, through a gateway as it runs in a pod, and straight to
+the same provider, in turns. docs/privacy.md says what the figures mean. The last line holds them: recall and precision
+of the held-out half, leaked_structured of both. ``--misses`` shows what was missed of the first half. Exit codes: 0
+done, 1 something failed, 3 the machine is busy.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import os
+import platform
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-import tldextract
-from presidio_analyzer import RecognizerRegistry
-from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
+from tests.bench.asking import asked
+from tests.bench.corpus.questions import held_out_half, tuning_half
+from tests.bench.recall import Counts, measured, ours, stock
 
-from domicile.api.gateway import Privacy
-from domicile.gateway.privacy.analyzer import Analyzer
-from domicile.gateway.privacy.finding import Finding
-from domicile.gateway.privacy.kinds import RULES
-from tests.bench.corpus.questions import Label, Question, held_out_half, tuning_half
-
-Find = Callable[[Question], list[Finding]]
-
-
-class Counts(NamedTuple):
-    """What there is and was found of a half, by (kind, whether German), and how many findings are right."""
-
-    there: Counter[tuple[str, bool]]
-    found: Counter[tuple[str, bool]]
-    findings: int
-    right: int
-    missed: list[tuple[str, str]]
-
-    def recall(self, kind: str | None = None, german: bool | None = None) -> float:
-        """Share of the labels that were found to their last letter."""
-        keys = [key for key in self.there if kind in {None, key[0]} and german in {None, key[1]}]
-        return sum(self.found[key] for key in keys) / sum(self.there[key] for key in keys)
-
-    def leaked(self) -> int:
-        """How many structured values were not found, or not whole."""
-        return sum(n - self.found[key] for key, n in self.there.items() if RULES[key[0]].structured)
-
-
-def _covered(text: str, label: Label, findings: Sequence[Finding]) -> bool:
-    return all(any(f.start <= i < f.end for f in findings) for i in range(label.start, label.end) if text[i].isalnum())
-
-
-def measured(questions: Sequence[Question], find: Find) -> Counts:
-    """Look at all questions."""
-    there: Counter[tuple[str, bool]] = Counter()
-    found: Counter[tuple[str, bool]] = Counter()
-    missed = []
-    findings = right = 0
-    for question in questions:
-        result = find(question)
-        findings += len(result)
-        right += sum(any(f.start < label.end and label.start < f.end for label in question.labels) for f in result)
-        for label in question.labels:
-            there[label.kind, question.german] += 1
-            if _covered(question.text, label, result):
-                found[label.kind, question.german] += 1
-            else:
-                missed.append((label.kind, f"{question.text[label.start : label.end]!r} in {question.text!r}"))
-    return Counts(there, found, findings, right, missed)
-
-
-def ours() -> Find:
-    """The gateway's analyser as it is by default."""
-    analyzer = Analyzer(Privacy())
-    return lambda question: analyzer.find(question.text)
-
-
-def stock() -> Find:
-    """Presidio's recognisers for the question's language as they are by default, but that of URLs."""
-    # It would ask the network for a list of domains; the one that comes along does.
-    tldextract.extract = tldextract.TLDExtract(suffix_list_urls=())
-    registries: dict[str, RecognizerRegistry] = {}
-    for language in ("de", "en"):
-        registry = RecognizerRegistryProvider(registry_configuration={"supported_languages": [language]})
-        registries[language] = registry.create_recognizer_registry()
-    asked = {
-        language: [r for r in registry.recognizers if r.supported_language == language and r.name != "UrlRecognizer"]
-        for language, registry in registries.items()
-    }
-
-    def find(question: Question) -> list[Finding]:
-        return [
-            Finding(result.start, result.end, result.entity_type, result.score)
-            for recogniser in asked["de" if question.german else "en"]
-            for result in recogniser.analyze(question.text, recogniser.supported_entities, None)
-        ]
-
-    return find
+_OUT = Path("bench/results/gateway.json")
+_QUIET_LOAD = 0.5
 
 
 def _show(name: str, counts: Counts) -> None:
@@ -108,11 +40,8 @@ def _show(name: str, counts: Counts) -> None:
         print(f"  {kind:20} de {shares[0]:>6}  en {shares[1]:>6}")
 
 
-def main() -> None:
-    """Run it."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.gateway")
-    parser.add_argument("--misses", action="store_true", help="show what was missed of the half for tuning")
-    misses = parser.parse_args().misses
+def _found(misses: bool) -> dict[str, Any]:
+    """What is found of the corpus."""
     logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
     find = ours()
     tuned, held = measured(tuning_half(), find), measured(held_out_half(), find)
@@ -121,12 +50,67 @@ def main() -> None:
         _show(name, counts)
     if misses:
         print(*(f"{kind} {text}" for kind, text in tuned.missed), sep="\n")
-    print(
-        f"leaked_structured={tuned.leaked() + held.leaked()} recall_de={held.recall(german=True):.3f}"
-        f" recall_en={held.recall(german=False):.3f} recall_names_unlisted={held.recall('PERSON'):.3f}"
-        f" precision={held.right / held.findings:.3f} stock_recall_de={plain.recall(german=True):.3f}"
+    return {
+        "leaked_structured": tuned.leaked() + held.leaked(),
+        "recall_de": held.recall(german=True),
+        "recall_en": held.recall(german=False),
+        "recall_names_unlisted": held.recall("PERSON"),
+        "precision": held.right / held.findings,
+        "stock_recall_de": plain.recall(german=True),
+    }
+
+
+def line(found: dict[str, Any]) -> str:
+    """The closing line."""
+    corpus, requests = found["corpus"], found["requests"]
+    straight, through = requests["straight"], requests["through"]
+    shares = ("recall_de", "recall_en", "recall_names_unlisted", "precision", "stock_recall_de")
+    return (
+        f"leaked_structured={corpus['leaked_structured']} {' '.join(f'{each}={corpus[each]:.3f}' for each in shares)}"
+        f" added_p50_ms={through['p50'] - straight['p50']:.1f} added_p99_ms={through['p99'] - straight['p99']:.1f}"
+        f" rps={max(each['rps'] for each in requests['busy']):.1f} rss_mib={requests['pss_mib']:.0f}"
     )
 
 
+def main() -> int:
+    """Measure; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.gateway", description="What a gateway finds and costs."
+    )
+    parser.add_argument("--quick", action="store_true", help="100 questions and 5 s, kept out of bench/results")
+    parser.add_argument("--loaded", action="store_true", help="measure on a busy machine, which marks the results")
+    parser.add_argument("--misses", action="store_true", help="show what was missed of the half for tuning")
+    parser.add_argument("--out", type=Path, help=f"where the results go (default: {_OUT})")
+    arguments = parser.parse_args()
+    pairs, clients, seconds = (100, (8,), 5.0) if arguments.quick else (1000, (4, 8, 16), 15.0)
+    out = arguments.out or (Path("build/gateway-quick.json") if arguments.quick else _OUT)
+    load = os.getloadavg()[0]
+    if load > _QUIET_LOAD and not (arguments.loaded or arguments.quick):
+        print(
+            f"bench: the machine is busy (load {load:.2f}); stop what runs, or measure with --loaded", file=sys.stderr
+        )
+        return 3
+    found: dict[str, Any] = {
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "load": round(load, 2)},
+        "loaded": arguments.loaded,
+        "corpus": _found(arguments.misses),
+    }
+    print(f"bench: requests (load {load:.2f})", flush=True)
+    texts = [question.text for question in tuning_half() + held_out_half()]
+    with tempfile.TemporaryDirectory(prefix="gateway-") as scratch:
+        Path(scratch).chmod(0o755)
+        found["requests"] = asyncio.run(asked(Path(scratch), texts, pairs, clients, seconds))
+    # Ours is in it, too: far more than the cores says that others worked while this measured.
+    found["machine"]["load_after"] = round(os.getloadavg()[0], 2)
+    for each in found["requests"]["busy"]:
+        print(f"  {each['clients']:2.0f} clients: {each['rps']:.1f} requests/s, {each['p50']:.0f} ms at the median")
+    found["line"] = line(found)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    print(found["line"])
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -15,35 +14,18 @@ from redis.exceptions import NoPermissionError
 from domicile.credentials import Credentials
 from domicile.gateway.questions.store import connect
 from tests.integration.door_server import end
-from tests.integration.gateway_estate import GATEWAY, TENANT, Estate, estate
-from tests.integration.session_server import STORE, Store, session_store
-from tests.pods import PODS, certificates
+from tests.integration.gateway_estate import TENANT, Estate, estate
+from tests.integration.gateway_store import gateway_store, prepare
+from tests.integration.session_server import Store
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ASKED = "Frau Erika Mustermann, erika@example.com"
-USER, PASSWORD = "gateway-bank", "a-password-of-one-gateway"
-COMMANDS = ("auth", "ping", "hlen", "hmget", "hsetnx", "expire", "get", "incrby")
-
-
-def users(store: Store) -> bytes:
-    """The store's accounts, and the gateway's with its own keys and no more commands than it needs."""
-    digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
-    allowed = " ".join(f"+{command}" for command in COMMANDS)
-    keys = f"~vault:{TENANT}:* ~budget:{TENANT}:*"
-    doors = hashlib.sha256(store.password.encode()).hexdigest()
-    return (
-        f"user default off\nuser doors on #{doors} resetchannels ~* -@all +@all\n"
-        f"user {USER} on #{digest} resetchannels {keys} -@all {allowed}\n"
-    ).encode()
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with session_store(tmp_path_factory.mktemp("sessions") / "store") as made:
-        made.mount(made.users, {"users.acl": users(made)})
-        # Each believes the other's authority.
-        made.mount(made.tls, certificates(STORE, made.authority, made.authority, PODS))
+    with gateway_store(tmp_path_factory.mktemp("sessions") / "store") as made:
         yield made
 
 
@@ -53,14 +35,6 @@ async def house(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Async
         prepare(made, store)
         await made.start()
         yield made
-
-
-def prepare(house: Estate, store: Store, **config: Any) -> None:
-    for name, content in certificates(GATEWAY, PODS, PODS, store.authority).items():
-        (house.folder / "tls" / name).write_bytes(content)
-    (house.folder / "vault" / "user").write_text(USER)
-    (house.folder / "vault" / "password").write_text(PASSWORD + "\n")
-    house.write(redis=f"localhost:{store.port}", **config)
 
 
 def named(conversation: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from domicile.gateway.privacy.names import Names
 from domicile.gateway.privacy.spelling import entries, folded
-from tests.bench import gateway
+from tests.bench import recall
 from tests.bench.corpus import held_out, people, tuning
 from tests.bench.corpus.questions import held_out_half, tuning_half
 
@@ -45,8 +45,8 @@ def test_the_corpus_is_the_same_each_time_and_its_labels_are_in_the_text() -> No
 
 
 def test_no_structured_value_leaks_and_most_names_are_found() -> None:
-    find = gateway.ours()
-    tuned, held = gateway.measured(tuning_half(150), find), gateway.measured(held_out_half(150), find)
+    find = recall.ours()
+    tuned, held = recall.measured(tuning_half(150), find), recall.measured(held_out_half(150), find)
     assert (tuned.leaked(), held.leaked()) == (0, 0)
     assert tuned.recall("PERSON") > 0.9
     assert held.recall("PERSON") > 0.8

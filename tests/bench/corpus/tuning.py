@@ -31,6 +31,12 @@ Muss ich vor der Blutabnahme nüchtern sein, und wie lange dauert sie?
 {PERSON}, {ADDRESS}, Tel. {PHONE}
 Lieber Herr Dr. {LAST}, die Tabletten helfen nicht, kann ich morgen um 10 Uhr vorbeikommen?
 Bitte den Termin von {PERSON} auf {FIRST} umschreiben.
+Auf dem Beleg steht {CREDIT_CARD}€, das ist doch meine Kartennummer.
+Im Feld Betrag stand versehentlich € {PHONE}, das ist meine Nummer.
+Abgebucht wurde von {IBAN} 250,00 €, wer war das?
+Ich habe mich vertippt: {TAX_ID} Euro ist keine Summe.
+Zu erstatten: 12,50 € {IBAN}
+Wieso steht da {CREDIT_CARD} EUR 49,90, und wer ist {PERSON}?
 """.strip().split("\n")
 ENGLISH = r"""
 Hi, my name is {PERSON} and I would like to change my address to {ADDRESS}.
@@ -55,4 +61,8 @@ Do I need to fast before the blood test, and how long does it take?
 Kind regards,\n{PERSON}\n{ADDRESS}\n{PHONE}
 Can a friend, {PERSON}, collect my prescription?
 My German tax ID is {TAX_ID}, where do I enter it?
+The receipt says {CREDIT_CARD}$, but that is my card.
+I typed £ {IBAN} into the wrong field, can you undo that?
+Was {CREDIT_CARD} 49.90 USD charged twice?
+The amount field shows $ {CREDIT_CARD}, is that safe?
 """.strip().split("\n")
