@@ -31,7 +31,8 @@ def _patterns(privacy: Privacy) -> dict[str, re.Pattern[str]]:
         try:
             found[pattern.name] = re.compile(pattern.regex)
         except re.error as error:
-            raise ValueError(f"patterns: {pattern.name}: not a regular expression: {error}") from None
+            # Its text may quote the pattern, and that somebody.
+            raise ValueError(f"patterns: {pattern.name}: not a regular expression from {error.pos or 0} on") from None
         if pattern.name in RULES:
             raise ValueError(f"patterns: {pattern.name}: a kind of that name is built in")
     return found

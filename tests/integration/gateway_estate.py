@@ -39,6 +39,7 @@ class Estate:
         self.health = ""
         self.lines: list[dict[str, Any]] = []
         self.told: list[str] = []
+        self.main = ["-m", "tests.integration.gateway_process"]
         self._tasks: list[asyncio.Task[None]] = []
         self._last = ""
         hooks: Any = {"response": [self._answered]}
@@ -78,8 +79,7 @@ class Estate:
         settings = {f"DOMICILE_{name}": str(self.folder / file) for name, file in files.items()}
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "tests.integration.gateway_process",
+            *self.main,
             stdout=PIPE,
             stderr=PIPE,
             env=os.environ
