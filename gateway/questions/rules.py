@@ -8,7 +8,7 @@ wrong, never a value.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -51,6 +51,14 @@ class Walk:
         """``images``: whether they may go to the provider."""
         self.images = images
         self.texts: list[str] = []
+        self.beside: list[list[int]] = []
+        """Texts that a model may read as one: parts of a message, elements of a list. In their order."""
+
+    def chain(self, nodes: Iterable[Any]) -> None:
+        """Have the texts of nodes looked at as one, too."""
+        numbers = [each.number for node in nodes for each in _texts(node)]
+        if len(numbers) > 1:
+            self.beside.append(numbers)
 
     def add(self, original: Any, text: str, path: str | None = None) -> Text:
         """Have a text looked at."""
@@ -80,6 +88,19 @@ class Walk:
                 return [self.render(each, replaced) for each in node]
             case _:
                 return node
+
+
+def _texts(node: Any) -> Iterator[Text]:
+    """The texts of a node that a value could stand in: no names, no keys, and no JSON in a string."""
+    match node:
+        case Text(_, _, None):
+            yield node
+        case list():
+            for each in node:
+                yield from _texts(each)
+        case dict():
+            for each in node.values():
+                yield from _texts(each)
 
 
 class Rule(Protocol):
@@ -169,7 +190,10 @@ def _anything(walk: Walk, value: Any, path: str, level: int) -> Any:
             plain = int(value) if isinstance(value, int) or value.is_integer() else value
             return walk.add(value, str(plain))
         case list():
-            return [_anything(walk, each, path, level) for each in value]
+            made = [_anything(walk, each, path, level) for each in value]
+            # Not what is in lists within, which are looked at for themselves.
+            walk.chain(each for each in made if isinstance(each, Text))
+            return made
         case _:
             return Pairs([(walk.add(k, k), _anything(walk, each, path, level)) for k, each in value.items()])
 
@@ -291,7 +315,9 @@ class Each:
         """As Rule's."""
         if not isinstance(value, list):
             raise _bad(path, "must be a list")
-        return [self.rule.apply(walk, each, f"{path}[{at}]") for at, each in enumerate(value)]
+        made = [self.rule.apply(walk, each, f"{path}[{at}]") for at, each in enumerate(value)]
+        walk.chain(made)
+        return made
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from tests.integration.gateway_estate import Estate, estate
+from tests.integration.gateway_provider import chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -54,3 +58,72 @@ async def test_a_config_by_which_nothing_can_be_looked_at_is_not_taken(house: Es
     async with asyncio.timeout(20):
         while not any("a new config is taken" in line for line in house.told[told:]):
             await asyncio.sleep(0.02)
+
+
+def texts(*said: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": each} for each in said]
+
+
+def told(arguments: Any) -> dict[str, Any]:
+    """A question after a tool was called with these arguments."""
+    call = {"id": "c", "type": "function", "function": {"name": "pay", "arguments": json.dumps(arguments)}}
+    said = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "ok"}]
+    return {"model": "small", "messages": said}
+
+
+SPLIT: dict[str, dict[str, Any]] = {
+    "halves of an account number in parts": asked(texts("IBAN DE89 3704 00", "44 0532 0130 00")),
+    "each digit in a part": asked(texts(*CARD)),
+    "a part of nothing between": asked(texts("4111 1111", "", "1111 1111")),
+    "after a long part": asked(texts("Guten Tag. " * 2000 + "4111 1111 ", "1111 1111" + " Danke." * 2000)),
+    "an address": asked(texts("schreib an jane.doe", "@example.com")),
+    "the word that tells in another part": asked(texts("Meine Kontonummer ist", "4711")),
+    "messages": {
+        "model": "small",
+        "messages": [{"role": "user", "content": "4111 1111"}, {"role": "user", "content": "1111 1111"}],
+    },
+    "elements of a list": told({"card": [4111, 1111, 1111, 1111]}),
+    "strings of a list": told({"card": ["4111", "1111", "1111", "1111"]}),
+    "sequences that end": asked("x") | {"stop": ["4111", "1111", "1111", "1111"]},
+}
+
+
+@pytest.mark.parametrize("how", SPLIT)
+async def test_a_value_that_is_cut_over_texts_that_stand_beside_each_other_reaches_nobody(
+    house: Estate, how: str
+) -> None:
+    sent = await reached(house, SPLIT[how])
+    left = "".join(c for c in re.sub(r"\[[A-Z_]+_[A-Z2-7]{14,20}\]", "", sent) if c.isdigit())
+    assert "1111" not in left
+    assert not any(part in sent for part in ("3704", "0532", "jane.doe", "4711"))
+
+
+async def test_texts_beside_each_other_are_left_alone_where_nothing_is_cut(house: Estate) -> None:
+    body = asked(texts("Guten Tag, wie lange dauert", "eine Auslandsüberweisung?"))
+    assert json.loads(await reached(house, body))["messages"] == body["messages"]
+    body = told({"years": [2019, 2020, 2021, 2022], "count": [1200, 1300, 1400]})
+    assert json.loads(await reached(house, body))["messages"] == body["messages"]
+
+
+async def test_what_was_cut_comes_back_where_it_stood(house: Estate) -> None:
+    house.provider.forget()
+
+    async def repeat(request: web.Request) -> web.Response:
+        said = [part["text"] for part in house.provider.seen[-1].body["messages"][0]["content"]]
+        return web.json_response(chat("|".join(said)))
+
+    house.provider.handler = repeat
+    _, answer = await house.post("/chat/completions", asked(texts("Karte 4111 11", "11 1111 1111 bitte")))
+    assert answer["choices"][0]["message"]["content"] == "Karte 4111 11|11 1111 1111 bitte"
+
+
+async def test_a_kind_that_is_refused_is_refused_in_pieces_too(house: Estate) -> None:
+    told = len(house.told)
+    house.write(privacy={"refuse": ["ACCOUNT"]})
+    async with asyncio.timeout(20):
+        while not any("a new config is taken" in line for line in house.told[told:]):
+            await asyncio.sleep(0.02)
+    house.provider.forget()
+    status, answer = await house.post("/chat/completions", asked(texts("Meine Kontonummer ist", "4711")))
+    assert (status, answer["error"]["code"]) == (422, "forbidden_content")
+    assert house.provider.seen == []
