@@ -17,6 +17,7 @@ from domicile.gateway.questions.strict import NotJsonError, decode_text, encode
 
 _NESTED: Final = 4
 _PATH: Final = 200
+_DECIMALS: Final = 4
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _IMAGE: Final = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}", re.ASCII)
 
@@ -213,7 +214,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Number:
-    """A number within bounds that leave no room for anybody's, passed on."""
+    """A number within bounds, passed on to 4 decimals: neither leaves room for anybody's."""
 
     least: float
     most: float
@@ -222,7 +223,7 @@ class Number:
         """As Rule's."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.least <= value <= self.most:
             raise _bad(path, f"must be a number from {self.least:g} to {self.most:g}")
-        return value
+        return value if isinstance(value, int) else round(value, _DECIMALS)
 
 
 @dataclass(frozen=True)
