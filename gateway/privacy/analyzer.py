@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -79,7 +80,7 @@ class Analyzer:
         if (spoken := in_digits(plain)) is not plain:
             yield from self._structured(spoken)
         if (closed := closed_up(plain)) is not plain:
-            # Anything may be a long number here, so only what has the right check digits counts.
+            # Anything may be a long number here, so only what has the right check digits counts, and mail addresses.
             yield from self._checked(closed)
             yield from self._checked(in_digits(closed))
         if depth:
@@ -102,7 +103,8 @@ class Analyzer:
                 yield from _mapped(view, recogniser(view.text))
 
     def _checked(self, view: View) -> Iterator[Finding]:
-        yield from (finding for finding in self._structured(view) if finding.score >= _CHECKED)
+        found = itertools.chain(self._structured(view), _mapped(view, contacts.mails(view.text)))
+        yield from (finding for finding in found if finding.score >= _CHECKED)
 
     def _own(self, view: View) -> Iterator[Finding]:
         for name, pattern in self._patterns.items():

@@ -1,4 +1,4 @@
-"""Numbers with more between their digits than people write: markup, quotes, bullets of lists, words of dictation."""
+"""Values with more between their characters than people write: markup, quotes, bullets of lists, words of dictation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from domicile.gateway.privacy.spoken import NUMBER_WORD
 from domicile.gateway.privacy.view import Edit, View
 
 _MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,200}>|<!--[^<>]{0,200}-->")
+_DOT = re.compile(r"[\[({]\.[\])}]")
 _FILLER = (
     r"(?:dann|und|danach|weiter|mit|noch|äh+m?|aeh+m?|öh+m?|hm+|also|komma|punkt|strich|bindestrich|leerzeichen|leer|pause"
     r"|then|and|next|uh+m?|um+|er+m?|so|well|comma|dot|point|dash|hyphen|space|blank)"
@@ -33,4 +34,6 @@ def closed_up(view: View) -> View:
     """The view without what stands between digits; the same object where there is nothing."""
     if "<" in view.text:
         view = view.edited(_markup(view))
+    if "@" in view.text:
+        view = view.edited(Edit(*found.span(), ".") for found in _DOT.finditer(view.text))
     return view.edited(_between(view))

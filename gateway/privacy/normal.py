@@ -29,7 +29,7 @@ _DIGIT_LETTERS = str.maketrans("OoIl|", "00111")
 # Digits that no compatibility form makes plain ones: Roman and Chinese.
 _NUMERALS = str.maketrans("ⅠⅡⅢⅣⅤⅥⅦⅧⅨⅰⅱⅲⅳⅴⅵⅶⅷⅸ〇零一二三四五六七八九", "12345678912345678900123456789")
 _SPACES = {"Zs": " ", "Zl": "\n", "Zp": "\n", "Pd": "-"}
-_SINGLE = str.maketrans("\x85\x0b\x0c\r−⁃˗‐‑’‘ʼ`´′․·•∙‧⋅∕⁄։ː", "\n   -----''''''....../" + "/::")
+_SINGLE = str.maketrans("\x85\x0b\x0c\r−⁃˗‐‑’‘ʼ`´′․·•∙‧⋅。∕⁄։ː", "\n   -----''''''......./" + "/::")
 
 
 def _plain(cluster: str) -> str:

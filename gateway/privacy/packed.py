@@ -130,12 +130,12 @@ def _guesses(view: View) -> Iterator[tuple[int, int, bytes]]:
 
 
 def guessed(view: View) -> Iterator[View]:
-    """What can be read in what may be packed, among bytes that can't: only values with check digits count in it."""
+    """What can be read among the bytes of what may be packed: only check digits and mail addresses count there."""
     left = _INFLATED
     for start, end, raw in _guesses(view):
         # 0 would be no bound.
         plain = _inflated(raw, max(1, left))
         left -= max(0, len(plain) - len(raw))
         for readable in _READABLE.findall(plain.replace(b"\0", b"")):
-            if sum(48 <= byte <= 57 for byte in readable) >= 8:
+            if b"@" in readable or sum(48 <= byte <= 57 for byte in readable) >= 8:
                 yield View.inside(readable.decode("latin-1"), *view.span(start, end))

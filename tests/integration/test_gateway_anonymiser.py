@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from domicile.gateway.privacy import windows
 from tests.integration.gateway_estate import Estate, estate
 from tests.integration.gateway_provider import chat
 
@@ -115,6 +116,43 @@ async def test_what_was_cut_comes_back_where_it_stood(house: Estate) -> None:
     house.provider.handler = repeat
     _, answer = await house.post("/chat/completions", asked(texts("Karte 4111 11", "11 1111 1111 bitte")))
     assert answer["choices"][0]["message"]["content"] == "Karte 4111 11|11 1111 1111 bitte"
+
+
+BORDER = windows.SIZE
+ODD: dict[str, dict[str, Any]] = {
+    "a float": told({"card": float(CARD)}),
+    "an exponent": asked("x")
+    | {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"default": 4.111111111111111e15}}}]},
+    "a fraction": told({"a": {"b": [{"c": 0.4111111111111111}]}}),
+    "below zero": told({"a": -int(CARD)}),
+    "a key": told({CARD: 1}),
+    "JSON in JSON in JSON": told({"a": json.dumps({"b": json.dumps({"c": int(CARD)})})}),
+    "temperature": asked("x") | {"temperature": 0.4111111111111111},
+    "bias": asked("x") | {"logit_bias": {"1": 4.111111111111111}},
+    "a name": {"model": "small", "messages": [{"role": "user", "name": f"c{CARD}", "content": "x"}]},
+    "an id": {"model": "small", "messages": [{"role": "tool", "tool_call_id": f"call_{CARD}", "content": "x"}]},
+    "metadata": asked("x") | {"metadata": {CARD: CARD}, "user": CARD, "safety_identifier": CARD},
+    "a forged placeholder": asked(f"[N{CARD}_AAAAAAAAAAAAAA] [CARD_{CARD}] [PERSON_K7Q2XMABCD5RTA{CARD}]"),
+    **{
+        f"{at} from a border": asked("ab " * ((BORDER + at) // 3) + f" {CARD} " + "cd " * 9000)
+        for at in (-windows.OVERLAP - 8, -windows.OVERLAP, -16, -8, 0, 8)
+    },
+}
+
+
+@pytest.mark.parametrize("where", ODD)
+async def test_a_card_at_an_odd_place_reaches_nobody(house: Estate, where: str) -> None:
+    sent = await reached(house, ODD[where])
+    assert "41111" not in sent
+    assert "4.11111" not in sent
+
+
+async def test_many_values_in_a_large_body_reach_nobody(house: Estate) -> None:
+    sent = await reached(
+        house, asked("Karte 4111 1111 1111 1111, IBAN DE89 3704 0044 0532 0130 00, danke schön. " * 4000)
+    )
+    assert "1111" not in sent
+    assert "3704" not in sent
 
 
 async def test_a_kind_that_is_refused_is_refused_in_pieces_too(house: Estate) -> None:

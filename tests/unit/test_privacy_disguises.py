@@ -99,6 +99,24 @@ def test_a_value_in_disguise_is_found_whole(how: str, value: str) -> None:
     assert len(left) <= len("Bitte  prüfen.") + 16
 
 
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        "jane.doe<b>@</b>example.com",
+        "jane.doe@example[.]com",
+        "jane.doe@example。com",
+        "x=amFuZS5kb2VAZXhhbXBsZS5jb20=",
+        "/u/amFuZS5kb2VAZXhhbXBsZS5jb20=",
+    ],
+)
+def test_a_mail_address_in_disguise_is_found(disguise: str) -> None:
+    text = f"Bitte {disguise} prüfen."
+    (found,) = ANALYZER.find(text)
+    assert found.kind == "EMAIL"
+    assert found.start <= text.index(disguise) + 3
+    assert found.end >= len("Bitte ") + len(disguise) - 1
+
+
 def test_an_amount_has_no_more_digits_than_anybody_pays() -> None:
     assert [f.kind for f in ANALYZER.find("Karte 4,111,111,111,111,111")] == ["CREDIT_CARD"]
 
