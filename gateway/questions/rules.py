@@ -18,6 +18,7 @@ from domicile.gateway.questions.strict import NotJsonError, decode_text, encode
 _NESTED: Final = 4
 _PATH: Final = 200
 _DECIMALS: Final = 4
+_NAMING: Final = frozenset({"id", "call_id", "tool_call_id", "name"})
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _IMAGE: Final = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}", re.ASCII)
 
@@ -92,16 +93,19 @@ class Walk:
 
 
 def _texts(node: Any) -> Iterator[Text]:
-    """The texts of a node that a value could stand in: no names, no keys, and no JSON in a string."""
+    """The texts of a node that a model may read as one: no keys, and nothing that only names who speaks."""
     match node:
         case Text(_, _, None):
             yield node
+        case Nested(Text() as inner):
+            yield inner
         case list():
             for each in node:
                 yield from _texts(each)
         case dict():
-            for each in node.values():
-                yield from _texts(each)
+            for key, each in node.items():
+                if key not in _NAMING:
+                    yield from _texts(each)
 
 
 class Rule(Protocol):
@@ -193,7 +197,7 @@ def _anything(walk: Walk, value: Any, path: str, level: int) -> Any:
         case list():
             made = [_anything(walk, each, path, level) for each in value]
             # Not what is in lists within, which are looked at for themselves.
-            walk.chain(each for each in made if isinstance(each, Text))
+            walk.chain(each for each in made if isinstance(each, (Text, Nested)))
             return made
         case _:
             return Pairs([(walk.add(k, k), _anything(walk, each, path, level)) for k, each in value.items()])

@@ -83,6 +83,16 @@ SPLIT: dict[str, dict[str, Any]] = {
         "model": "small",
         "messages": [{"role": "user", "content": "4111 1111"}, {"role": "user", "content": "1111 1111"}],
     },
+    "messages with ids and names": {
+        "model": "small",
+        "messages": [
+            {"role": "user", "name": "anna", "content": "4111 1111"},
+            {"role": "user", "name": "anna", "content": "1111 1111"},
+            {"role": "tool", "tool_call_id": "c", "content": "DE89 3704 00"},
+            {"role": "tool", "tool_call_id": "d", "content": "44 0532 0130 00"},
+        ],
+    },
+    "parts of JSON": asked(texts('"4111 1111\\n"', '"1111 1111\\n"')),
     "elements of a list": told({"card": [4111, 1111, 1111, 1111]}),
     "strings of a list": told({"card": ["4111", "1111", "1111", "1111"]}),
     "sequences that end": asked("x") | {"stop": ["4111", "1111", "1111", "1111"]},
