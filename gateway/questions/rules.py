@@ -185,6 +185,10 @@ def _nested(walk: Walk, text: str, path: str, level: int) -> Nested:
     return Nested(node, text, first, len(walk.texts))
 
 
+def _measured(node: Text | Nested) -> bool:
+    return isinstance(node.original, float) and not node.original.is_integer()
+
+
 def _anything(walk: Walk, value: Any, path: str, level: int) -> Any:
     match value:
         case None | bool():
@@ -196,8 +200,8 @@ def _anything(walk: Walk, value: Any, path: str, level: int) -> Any:
             return walk.add(value, str(plain))
         case list():
             made = [_anything(walk, each, path, level) for each in value]
-            # Not what is in lists within, which are looked at for themselves.
-            walk.chain(each for each in made if isinstance(each, (Text, Nested)))
+            # Not what is in lists within, which are looked at for themselves, and no measured values.
+            walk.chain(each for each in made if isinstance(each, (Text, Nested)) and not _measured(each))
             return made
         case _:
             return Pairs([(walk.add(k, k), _anything(walk, each, path, level)) for k, each in value.items()])

@@ -112,7 +112,13 @@ async def test_a_value_that_is_cut_over_texts_that_stand_beside_each_other_reach
 async def test_texts_beside_each_other_are_left_alone_where_nothing_is_cut(house: Estate) -> None:
     body = asked(texts("Guten Tag, wie lange dauert", "eine Auslandsüberweisung?"))
     assert json.loads(await reached(house, body))["messages"] == body["messages"]
-    body = told({"years": [2019, 2020, 2021, 2022], "count": [1200, 1300, 1400]})
+    body = told(
+        {
+            "years": [2019, 2020, 2021, 2022],
+            "count": [1200, 1300, 1400],
+            "t": [41.2, 38.5, 39.1, 40.7, 36.6, 35.9, 44.0, 31.3],
+        }
+    )
     assert json.loads(await reached(house, body))["messages"] == body["messages"]
 
 
