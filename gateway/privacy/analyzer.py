@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,16 +13,18 @@ from domicile.gateway.privacy.addresses import Addresses
 from domicile.gateway.privacy.diagnoses import Diagnoses
 from domicile.gateway.privacy.finding import Finding
 from domicile.gateway.privacy.kinds import RULES, thresholds
+from domicile.gateway.privacy.loose import closed_up
 from domicile.gateway.privacy.model import Model
 from domicile.gateway.privacy.names import Names
-from domicile.gateway.privacy.normal import normalised
-from domicile.gateway.privacy.packed import DEPTH, unescaped, unpacked
+from domicile.gateway.privacy.normal import normalised, tagged
+from domicile.gateway.privacy.packed import DEPTH, guessed, unescaped, unpacked
 from domicile.gateway.privacy.resolve import resolved
 from domicile.gateway.privacy.spoken import in_digits
 from domicile.gateway.privacy.stock import Stock
 from domicile.gateway.privacy.view import View
 
 _Recogniser = Callable[[str], Iterable[Finding]]
+_CHECKED = 0.9
 _DIGIT = re.compile(r"\d")
 
 
@@ -31,7 +34,8 @@ def _patterns(privacy: Privacy) -> dict[str, re.Pattern[str]]:
         try:
             found[pattern.name] = re.compile(pattern.regex)
         except re.error as error:
-            raise ValueError(f"patterns: {pattern.name}: not a regular expression: {error}") from None
+            # Its text may quote the pattern, and that somebody.
+            raise ValueError(f"patterns: {pattern.name}: not a regular expression from {error.pos or 0} on") from None
         if pattern.name in RULES:
             raise ValueError(f"patterns: {pattern.name}: a kind of that name is built in")
     return found
@@ -75,9 +79,17 @@ class Analyzer:
             yield from self._in(plain)
         if (spoken := in_digits(plain)) is not plain:
             yield from self._structured(spoken)
+        if (closed := closed_up(plain)) is not plain:
+            # Anything may be a long number here, so only what has the right check digits counts, and mail addresses.
+            yield from self._checked(closed)
+            yield from self._checked(in_digits(closed))
         if depth:
+            if hidden := tagged(raw):
+                yield from self._all(hidden, depth - 1)
             for inner in unpacked(plain):
                 yield from self._all(inner, depth - 1)
+            for inner in guessed(plain):
+                yield from self._checked(inner)
 
     def _in(self, view: View) -> Iterator[Finding]:
         yield from self._own(view)
@@ -89,6 +101,10 @@ class Analyzer:
         if _DIGIT.search(view.text):
             for recogniser in self._numbers:
                 yield from _mapped(view, recogniser(view.text))
+
+    def _checked(self, view: View) -> Iterator[Finding]:
+        found = itertools.chain(self._structured(view), _mapped(view, contacts.mails(view.text)))
+        yield from (finding for finding in found if finding.score >= _CHECKED)
 
     def _own(self, view: View) -> Iterator[Finding]:
         for name, pattern in self._patterns.items():

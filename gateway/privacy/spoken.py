@@ -40,6 +40,10 @@ _VALUES = _words()
 _WORD = "(?:" + "|".join(sorted((re.escape(word) for word in _VALUES), key=len, reverse=True)) + ")"
 _TIMES = {"doppel": 2, "doppelt": 2, "double": 2, "zweimal": 2, "triple": 3, "dreimal": 3}
 _NUMBER = re.compile(rf"(?<!\w)(?:(doppelt?|double|triple|zweimal|dreimal)[ -]?)?({_WORD})(?!\w)", re.IGNORECASE)
+_GLUED = re.compile(rf"(?<!\w)(?:[a-z]{{2}})?((?:{'|'.join(_UNITS)}){{4,}})(?!\w)", re.IGNORECASE)
+_UNIT = re.compile("|".join(sorted(_UNITS, key=len, reverse=True)), re.IGNORECASE)
+NUMBER_WORD = rf"(?:(?:doppelt?|double|triple|zweimal|dreimal)[ -]?)?{_WORD}(?!\w)"
+"""A number in one word."""
 _PLUS = re.compile(r"(?<!\w)plus(?= *\d)", re.IGNORECASE)
 _THEN_DIGIT = re.compile(r"[\W_]{1,3}\d")
 _AFTER_DIGIT = re.compile(r"\d[\W_]{1,3}$")
@@ -64,5 +68,9 @@ def _edits(view: View) -> Iterator[Edit]:
 
 def in_digits(view: View) -> View:
     """The view with number words next to another number as digits; the same object where there are none."""
-    spoken = view.edited(_edits(view))
+    glued = view.edited(
+        Edit(*m.span(1), "".join(str(_UNITS[unit[0].lower()]) for unit in _UNIT.finditer(m[1])))
+        for m in _GLUED.finditer(view.text)
+    )
+    spoken = glued.edited(_edits(glued))
     return spoken if spoken is view else spoken.edited(Edit(*m.span(), "+") for m in _PLUS.finditer(spoken.text))

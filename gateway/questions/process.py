@@ -136,6 +136,18 @@ async def serve(settings: Settings, analyser: Callable[[GatewayConfig], Analyser
         await _follow(followed, tenant, analyser, health, stop)
 
 
+def _take(new: GatewayConfig, tenant: Tenant, analyser: Callable[[GatewayConfig], Analyser]) -> None:
+    """Answer by a new config, or go on with the old one where nothing can look at texts as the new one says."""
+    old = tenant.phase
+    try:
+        lent = old.lent if new.privacy == old.config.privacy else Lent(analyser(new))
+    except ValueError as error:
+        log.error("the config stays as it was: %s", error)  # noqa: TRY400 - the message says all
+        return
+    tenant.change(Phase(new, lent))
+    log.info("a new config is taken")
+
+
 async def _follow(
     followed: Followed,
     tenant: Tenant,
@@ -147,10 +159,7 @@ async def _follow(
     beat = health.pulse("config")
     while not stop.is_set():
         if followed.changed():
-            new, old = followed.config, tenant.phase
-            same = new.privacy == old.config.privacy
-            tenant.change(Phase(new, old.lent if same else Lent(analyser(new))))
-            log.info("a new config is taken")
+            _take(followed.config, tenant, analyser)
         health.ready = tenant.phase.lent.analyser.ready()
         beat()
         with contextlib.suppress(TimeoutError):

@@ -9,6 +9,7 @@ from typing import Any
 
 from domicile.api.gateway import Privacy
 from domicile.gateway.privacy.finding import Finder, Finding
+from domicile.gateway.questions.joints import SURE, Joint, joints, together
 from domicile.gateway.questions.placeholders import Placeholders, canonical
 from domicile.gateway.questions.refusal import RefusedError
 from domicile.gateway.questions.rules import Rule, Walk
@@ -32,18 +33,43 @@ class Question:
         """The JSON that may be sent for a body. Raises RefusedError."""
         walk = Walk(images=self._privacy.images)
         node = rule.apply(walk, body, "")
-        return walk.render(node, await self.texts(walk.texts))
+        return walk.render(node, await self.texts(walk.texts, walk.beside))
 
-    async def texts(self, texts: Sequence[str]) -> list[str]:
-        """Each text with placeholders for what was found in it. Raises RefusedError."""
+    async def texts(self, texts: Sequence[str], beside: Sequence[Sequence[int]] = ()) -> list[str]:
+        """Each text with placeholders for what was found in it, or in those that are ``beside`` it, read as one.
+
+        Raises RefusedError.
+        """
         parts = [list(self._placeholders.split(text)) for text in texts]
         # Many are the same, such as keys.
         asked = list(dict.fromkeys(p for split in parts for p, ours in split if not ours and not p.isspace()))
-        findings = dict(zip(asked, await self._ask(asked), strict=True))
+        joined = _joined(parts, beside)
+        whole = list(dict.fromkeys([*asked, *(joint.text for joint in joined)]))
+        findings = dict(zip(whole, await self._ask(whole), strict=True))
+        self.found.update(finding.kind for part in asked for finding in findings[part])
+        found = {
+            (i, j): list(findings.get(part, []))
+            for i, split in enumerate(parts)
+            for j, (part, ours) in enumerate(split)
+            if not ours
+        }
+        for joint in joined:
+            for finding in findings[joint.text]:
+                if finding.score >= SURE:
+                    pieces = joint.apart(finding)
+                    self.found[finding.kind] += len(pieces) > 1 or finding.kind not in self.found
+                    for place, piece in pieces:
+                        found[place].append(piece)
+        if refused := sorted(set(self._privacy.refuse) & set(self.found)):
+            raise RefusedError(
+                422, "forbidden_content", f"The question holds what the tenant lets nobody ask: {', '.join(refused)}."
+            )
         self.earlier |= {canonical(part) for split in parts for part, ours in split if ours}
         return [
-            "".join(part if ours else self._replace(part, findings.get(part, [])) for part, ours in split)
-            for split in parts
+            "".join(
+                part if ours else self._replace(part, together(found[i, j])) for j, (part, ours) in enumerate(split)
+            )
+            for i, split in enumerate(parts)
         ]
 
     async def _ask(self, texts: list[str]) -> list[list[Finding]]:
@@ -58,11 +84,6 @@ class Question:
             raise RefusedError(
                 503, "analyzer_unavailable", "The question could not be looked at, so it was not sent.", retry_after=1
             )
-        self.found.update(finding.kind for each in findings for finding in each)
-        if refused := sorted(set(self._privacy.refuse) & set(self.found)):
-            raise RefusedError(
-                422, "forbidden_content", f"The question holds what the tenant lets nobody ask: {', '.join(refused)}."
-            )
         return findings
 
     def _replace(self, text: str, findings: list[Finding]) -> str:
@@ -71,6 +92,15 @@ class Question:
             made += [text[at:start], self._placeholders.of(kind, text[start:end])]
             at = end
         return "".join([*made, text[at:]])
+
+
+def _joined(parts: Sequence[Sequence[tuple[str, bool]]], beside: Sequence[Sequence[int]]) -> list[Joint]:
+    """The joints of texts, and of the parts of a text between which placeholders stand."""
+    own = [[(i, j) for j, (_, ours) in enumerate(split) if not ours] for i, split in enumerate(parts)]
+    chains = [*own, *([place for i in chain for place in own[i]] for chain in beside)]
+    return [
+        joint for chain in chains if len(chain) > 1 for joint in joints([((i, j), parts[i][j][0]) for i, j in chain])
+    ]
 
 
 def _sound(text: str, findings: list[Finding]) -> bool:

@@ -8,7 +8,7 @@ wrong, never a value.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -17,6 +17,8 @@ from domicile.gateway.questions.strict import NotJsonError, decode_text, encode
 
 _NESTED: Final = 4
 _PATH: Final = 200
+_DECIMALS: Final = 4
+_NAMING: Final = frozenset({"id", "call_id", "tool_call_id", "name"})
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _IMAGE: Final = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}", re.ASCII)
 
@@ -51,6 +53,14 @@ class Walk:
         """``images``: whether they may go to the provider."""
         self.images = images
         self.texts: list[str] = []
+        self.beside: list[list[int]] = []
+        """Texts that a model may read as one: parts of a message, elements of a list. In their order."""
+
+    def chain(self, nodes: Iterable[Any]) -> None:
+        """Have the texts of nodes looked at as one, too."""
+        numbers = [each.number for node in nodes for each in _texts(node)]
+        if len(numbers) > 1:
+            self.beside.append(numbers)
 
     def add(self, original: Any, text: str, path: str | None = None) -> Text:
         """Have a text looked at."""
@@ -80,6 +90,22 @@ class Walk:
                 return [self.render(each, replaced) for each in node]
             case _:
                 return node
+
+
+def _texts(node: Any) -> Iterator[Text]:
+    """The texts of a node that a model may read as one: no keys, and nothing that only names who speaks."""
+    match node:
+        case Text(_, _, None):
+            yield node
+        case Nested(Text() as inner):
+            yield inner
+        case list():
+            for each in node:
+                yield from _texts(each)
+        case dict():
+            for key, each in node.items():
+                if key not in _NAMING:
+                    yield from _texts(each)
 
 
 class Rule(Protocol):
@@ -159,6 +185,10 @@ def _nested(walk: Walk, text: str, path: str, level: int) -> Nested:
     return Nested(node, text, first, len(walk.texts))
 
 
+def _measured(node: Text | Nested) -> bool:
+    return isinstance(node.original, float) and not node.original.is_integer()
+
+
 def _anything(walk: Walk, value: Any, path: str, level: int) -> Any:
     match value:
         case None | bool():
@@ -169,7 +199,10 @@ def _anything(walk: Walk, value: Any, path: str, level: int) -> Any:
             plain = int(value) if isinstance(value, int) or value.is_integer() else value
             return walk.add(value, str(plain))
         case list():
-            return [_anything(walk, each, path, level) for each in value]
+            made = [_anything(walk, each, path, level) for each in value]
+            # Not what is in lists within, which are looked at for themselves, and no measured values.
+            walk.chain(each for each in made if isinstance(each, (Text, Nested)) and not _measured(each))
+            return made
         case _:
             return Pairs([(walk.add(k, k), _anything(walk, each, path, level)) for k, each in value.items()])
 
@@ -189,7 +222,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Number:
-    """A number within bounds that leave no room for anybody's, passed on."""
+    """A number within bounds, passed on to 4 decimals: neither leaves room for anybody's."""
 
     least: float
     most: float
@@ -198,7 +231,7 @@ class Number:
         """As Rule's."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.least <= value <= self.most:
             raise _bad(path, f"must be a number from {self.least:g} to {self.most:g}")
-        return value
+        return value if isinstance(value, int) else round(value, _DECIMALS)
 
 
 @dataclass(frozen=True)
@@ -291,7 +324,9 @@ class Each:
         """As Rule's."""
         if not isinstance(value, list):
             raise _bad(path, "must be a list")
-        return [self.rule.apply(walk, each, f"{path}[{at}]") for at, each in enumerate(value)]
+        made = [self.rule.apply(walk, each, f"{path}[{at}]") for at, each in enumerate(value)]
+        walk.chain(made)
+        return made
 
 
 @dataclass(frozen=True)

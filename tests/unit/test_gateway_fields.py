@@ -251,6 +251,12 @@ def test_a_number_in_the_form_of_a_float_is_looked_at_as_the_number_it_is() -> N
         assert "4.111" not in encode(made)
 
 
+def test_decimals_of_a_number_hold_nothing() -> None:
+    body = ASK | {"temperature": 0.4111111111111111, "top_p": 0.95, "logit_bias": {"50256": -99.4111111111111}}
+    made = sent("/chat/completions", body)
+    assert (made["temperature"], made["top_p"], made["logit_bias"]) == (0.4111, 0.95, {"50256": -99.4111})
+
+
 def test_what_is_forced() -> None:
     for path, body in (("/chat/completions", ASK), ("/responses", RESPOND)):
         for store in ({}, {"store": True}, {"store": None}):
