@@ -20,7 +20,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -30,7 +30,8 @@ from aiohttp import web
 from domicile.api.spiffe import account_of
 from domicile.credentials import Credentials, caller
 from domicile.gateway.holder import Holder, Keeper
-from domicile.gateway.proxy import HEADERS_LIMIT, LINE_LIMIT, Proxy, answer
+from domicile.gateway.proxy import Proxy, answer
+from domicile.gateway.serving import served
 from domicile.listener import ANYWHERE, receiving
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 _TENANT = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _RESERVED = "/domicile"
 _AUTHORITIES = "ca.crt"
-_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_GRACE_SECONDS = 10.0
 
 
 class Settings(NamedTuple):
@@ -146,34 +147,6 @@ class Guard:
         return web.json_response(body, headers={"Cache-Control": "no-store", "Server": "domicile"})
 
 
-@contextlib.asynccontextmanager
-async def _served(handler: _Handler) -> AsyncIterator[web.ServerRunner]:
-    """A server without a port yet; requests under way at the end have 10 seconds."""
-    # The server's own logger would write down parts of a malformed request.
-    silent = logging.getLogger("domicile.gateway.guard.http")
-    silent.disabled = True
-    runner = web.ServerRunner(
-        web.Server(
-            handler,
-            handler_cancellation=True,
-            access_log=None,
-            logger=silent,
-            auto_decompress=False,
-            max_line_size=LINE_LIMIT,
-            max_field_size=LINE_LIMIT,
-            max_headers=HEADERS_LIMIT,
-            keepalive_timeout=75.0,
-            lingering_time=2.0,
-        ),
-        shutdown_timeout=10.0,
-    )
-    try:
-        await runner.setup()
-        yield runner
-    finally:
-        await runner.cleanup()
-
-
 def _model(settings: Settings, holder: Holder, keeper: Keeper) -> Proxy | None:
     if (url := settings.model_url) is None:
         return None
@@ -195,16 +168,18 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     keeping.add_done_callback(lambda _: stop.set())
     try:
         async with contextlib.AsyncExitStack() as stack:
-            runner = await stack.enter_async_context(_served(guard.page if settings.client else guard.handle))
+            runner = await stack.enter_async_context(
+                served(guard.page if settings.client else guard.handle, _GRACE_SECONDS)
+            )
             await web.TCPSite(runner, settings.host, settings.port).start()
             log.info("listening on port %d", runner.addresses[0][1])
             if settings.client:
-                door = await stack.enter_async_context(_served(guard.handle))
+                door = await stack.enter_async_context(served(guard.handle, _GRACE_SECONDS))
                 files = Credentials(settings.tls, _AUTHORITIES)
                 port = await stack.enter_async_context(receiving(door, settings.tls_port, files, ANYWHERE))
                 log.info("the front door is served on port %d", port)
             if model is not None:
-                questions = await stack.enter_async_context(_served(model.forward))
+                questions = await stack.enter_async_context(served(model.forward, _GRACE_SECONDS))
                 await web.TCPSite(questions, "127.0.0.1", settings.model_port).start()
                 log.info("questions to the model are taken on port %d", questions.addresses[0][1])
             await stop.wait()

@@ -228,11 +228,12 @@ class TenantController:
                 await self._kube.delete(api_version, kind, name, view.name)
 
     async def _with_vault(self, view: TenantView) -> TenantView:
-        """The view with what the gateway seals by and where, minted where it is missing."""
+        """The view with what gateway and front door need of the session store, minted where it is missing."""
         if view.tenant_id is None:
             return view
         key = view.vault_key or secrets.token_bytes(gateway.VAULT_KEY_BYTES)
-        return replace(view, vault_key=key, vault_password=(await self._sessions.passwords()).gateways)
+        known = await self._sessions.passwords()
+        return replace(view, vault_key=key, vault_password=known.gateways, sessions_password=known.doors)
 
     async def _with_door(self, view: TenantView) -> TenantView:
         """The view with what the front door needs beyond the spec, minted where it is missing."""
@@ -242,7 +243,6 @@ class TenantController:
         return replace(
             view,
             door=view.door or DoorSecrets(secrets.token_urlsafe(32), secrets.token_urlsafe(32)),
-            sessions_password=(await self._sessions.passwords()).doors,
             identity_authorities=authorities,
             issuer=await self._look_at_issuer(view, authorities),
         )

@@ -8,18 +8,16 @@ import logging
 import signal
 import sys
 from asyncio.sslproto import SSLProtocol
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from aiohttp import web
 from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from domicile.api.gateway import GatewayConfig
 from domicile.credentials import Credentials
-from domicile.gateway.proxy import HEADERS_LIMIT, LINE_LIMIT
 from domicile.gateway.questions.asking import Desk
 from domicile.gateway.questions.budgets import Budgets
 from domicile.gateway.questions.following import Followed
@@ -29,6 +27,7 @@ from domicile.gateway.questions.store import connect
 from domicile.gateway.questions.tenant import Analyser, Lent, Phase, Tenant
 from domicile.gateway.questions.upstream import Upstream
 from domicile.gateway.questions.vault import Vault
+from domicile.gateway.serving import served
 from domicile.health import Health
 from domicile.health import serving as probed
 from domicile.listener import ANYWHERE, receiving
@@ -73,34 +72,6 @@ class Settings(ScrapeSettings):
     ] = None
 
 
-@contextlib.asynccontextmanager
-async def _served(gateway: Gateway) -> AsyncIterator[web.ServerRunner]:
-    """A server without a port yet; requests under way at the end have 20 seconds."""
-    # The server's own logger would write down parts of a malformed request.
-    silent = logging.getLogger("domicile.gateway.questions.http")
-    silent.disabled = True
-    runner = web.ServerRunner(
-        web.Server(
-            gateway.handle,
-            handler_cancellation=True,
-            access_log=None,
-            logger=silent,
-            auto_decompress=False,
-            max_line_size=LINE_LIMIT,
-            max_field_size=LINE_LIMIT,
-            max_headers=HEADERS_LIMIT,
-            keepalive_timeout=75.0,
-            lingering_time=2.0,
-        ),
-        shutdown_timeout=_GRACE_SECONDS,
-    )
-    try:
-        await runner.setup()
-        yield runner
-    finally:
-        await runner.cleanup()
-
-
 async def serve(settings: Settings, analyser: Callable[[GatewayConfig], Analyser], stop: asyncio.Event) -> None:
     """Serve until ``stop``; ``analyser`` makes one for a config.
 
@@ -127,7 +98,7 @@ async def serve(settings: Settings, analyser: Callable[[GatewayConfig], Analyser
         stack.push_async_callback(upstream.close)
         stack.callback(tenant.close)
         stack.push_async_callback(desk.end)
-        runner = await stack.enter_async_context(_served(Gateway(tenant, desk, records)))
+        runner = await stack.enter_async_context(served(Gateway(tenant, desk, records).handle, _GRACE_SECONDS))
         files = Credentials(settings.tls, _AUTHORITIES)
         port = await stack.enter_async_context(receiving(runner, settings.port, files, ANYWHERE))
         await stack.enter_async_context(scraped(settings, records.render))

@@ -6,9 +6,9 @@ from typing import Final
 
 from domicile.api.access import Issuer
 from domicile.api.conditions import ConditionType
-from domicile.api.tenant import Role
 from domicile.controllers.tenant import issuance
 from domicile.controllers.tenant.front_door import NAME
+from domicile.controllers.tenant.rules import pods
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
 from domicile.controllers.tenant.view import TenantView
 
@@ -86,22 +86,12 @@ def _renew(view: TenantView) -> str:
 
 def door_rests(view: TenantView) -> Verdict | None:
     """At the standby there are no pods."""
-    if view.role is Role.ACTIVE:
-        return None
-    return Verdict(ConditionType.FRONT_DOOR_READY, "True", "Standby", "The front door is ready to be started here.")
+    return pods.rest(view, ConditionType.FRONT_DOOR_READY, "front door")
 
 
 def door_serves(view: TenantView) -> Verdict | None:
     """Its pods must be there."""
-    found = view.workloads.get(NAME)
-    if found is None:
-        return Verdict(ConditionType.FRONT_DOOR_READY, "Unknown", "AwaitingPods", "The front door has not started yet.")
-    if found.trouble is not None:
-        reason, message = found.trouble
-        return no(ConditionType.FRONT_DOOR_READY, reason, f"The front door: {message}")
-    if found.ready == 0 or not found.updated:
-        return no(ConditionType.FRONT_DOOR_READY, "AwaitingPods", "The front door's pods are not ready yet.")
-    return None
+    return pods.serve(view, ConditionType.FRONT_DOOR_READY, NAME, "front door")
 
 
 def certificate_renewed(view: TenantView) -> Verdict | None:
