@@ -50,6 +50,7 @@ CHILDREN: Final = (
     ("", "v1", "serviceaccounts"),
     ("", "v1", "services"),
     ("apps", "v1", "deployments"),
+    ("batch", "v1", "jobs"),
     ("networking.k8s.io", "v1", "networkpolicies"),
     ("policy", "v1", "poddisruptionbudgets"),
     # Not in every cluster: kopf says so once and watches the others.
@@ -81,6 +82,7 @@ def build_controllers(kube: Kube, settings: Settings, wake: Callable[[str, str],
         settings.sites,
         settings.door_image,
         settings.gateway_image,
+        settings.outside,
     )
     return Controllers(
         kube,

@@ -37,6 +37,14 @@ class Settings(ScrapeSettings):
     gateway_image: Annotated[str, Field(description="Image of the tenants' gateways to models.", min_length=1)] = (
         "domicile.dev/gateway:0.1.0"
     )
+    outside: Annotated[
+        tuple[tuple[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=1, le=65535)]], ...],
+        NoDecode,
+        Field(
+            description="Hosts and TCP ports outside, such as example.com:443, separated by commas: that no tenant's"
+            " pods reach them is tried."
+        ),
+    ] = ()
     credentials_dir: Annotated[
         Path, Field(description="Folder of <site>.json store credentials; a missing file means workload identity.")
     ] = Path("/etc/domicile/credentials")
@@ -66,6 +74,15 @@ class Settings(ScrapeSettings):
     identity: Annotated[
         str, Field(description="Name of this process among the candidates. Default: the host name, which is the pod's.")
     ] = Field(default_factory=lambda: os.environ.get("HOSTNAME") or socket.gethostname())
+
+    @field_validator("outside", mode="before")
+    @classmethod
+    def _places(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(
+            (host, port) for s in value.split(",") if s.strip() for host, _, port in [s.strip().rpartition(":")]
+        )
 
     @field_validator("sites", mode="before")
     @classmethod

@@ -246,8 +246,9 @@ class Estate(Watch):
         return [o["Key"] for page in pages for o in page.get("Contents", [])]
 
     def pods(self, site: Site, namespace: str, selector: str = "app.kubernetes.io/component=assistant") -> list[Object]:
-        """Pods of a namespace."""
-        found = json.loads(site.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))
+        """Pods of a namespace, but those of checks, which bear the labels of others."""
+        chosen = f"{selector},app.kubernetes.io/instance!=reach-check"
+        found = json.loads(site.kubectl("get", "pods", "-n", namespace, "-l", chosen, "-o", "json"))
         items: list[Object] = found["items"]
         return items
 

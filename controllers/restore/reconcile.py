@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from domicile.api.common import API_VERSION, FINALIZER_RESTORE, LABEL_COMPONENT
+from domicile.api.common import API_VERSION, FINALIZER_RESTORE, LABEL_COMPONENT, LABEL_INSTANCE
 from domicile.api.conditions import Condition, ConditionType, merge
 from domicile.api.restore import Into, Phase, RestoreSpec, RestoreStatus
 from domicile.api.tenant import AssistantTenantStatus
@@ -25,6 +25,7 @@ from domicile.backup.restore import Restored
 from domicile.backup.stores.base import StoreError, UnavailableError
 from domicile.controllers.restore import steps
 from domicile.controllers.restore.steps import Order, Plan, RefusedError
+from domicile.controllers.tenant.reach import NAME as REACH_CHECK
 from domicile.controllers.zones import Zones
 from domicile.kube.client import ConflictError, Kube
 from domicile.kube.events import Events
@@ -151,7 +152,8 @@ class RestoreController:
         # Without the word of a reconcile that saw this Restore, an earlier one could still start pods.
         said = any(c.reason == "Restoring" and c.message.startswith(f"Restore {run.name} ") for c in status.conditions)
         suspended = tenant["spec"].get("suspend", False) and any(c.reason == "Suspended" for c in status.conditions)
-        pods = await self._kube.list("v1", "Pod", spec.tenant, labels=f"{LABEL_COMPONENT}=assistant")
+        writers = f"{LABEL_COMPONENT}=assistant,{LABEL_INSTANCE}!={REACH_CHECK}"
+        pods = await self._kube.list("v1", "Pod", spec.tenant, labels=writers)
         if pods and suspended:
             await run.wait(
                 "TenantSuspended",

@@ -38,6 +38,8 @@ from domicile.controllers.tenant.template import merge_template
 from domicile.controllers.tenant.view import TenantView
 
 NAME = "front-door"
+# Not of checks, whose pods have the component\'s label, too.
+_OWN = {LABEL_INSTANCE: NAME, **DOORS}
 CLIENT_SECRET = "client-secret"  # noqa: S105 - a key of a Secret
 PASSPHRASE = "passphrase"  # noqa: S105 - a key of a Secret
 SESSIONS_USER = "doors"
@@ -76,7 +78,7 @@ def objects(view: TenantView) -> list[Object]:
         _config(view),
         account(view, NAME, _labels(view)),
         _service(view),
-        budget(view, NAME, _labels(view), DOORS),
+        budget(view, NAME, _labels(view), _OWN),
         _deployment(view, view.zone.own.region),
     ]
 
@@ -178,7 +180,7 @@ def _endpoints(identity: IdentityServer, realm: str) -> Endpoints:
 
 
 def _labels(view: TenantView) -> dict[str, str]:
-    return labels_of(view) | {LABEL_NAME: NAME, LABEL_INSTANCE: NAME, **DOORS}
+    return labels_of(view) | {LABEL_NAME: NAME, **_OWN}
 
 
 def secret(view: TenantView) -> Object:
@@ -210,7 +212,7 @@ def _service(view: TenantView) -> Object:
     return named("v1", "Service", view.name, NAME, _labels(view)) | {
         "spec": {
             "type": "ClusterIP",
-            "selector": dict(DOORS),
+            "selector": dict(_OWN),
             "ports": [{"name": "https", "port": 443, "targetPort": doors.HTTPS_PORT, "protocol": "TCP"}],
         }
     }

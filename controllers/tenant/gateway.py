@@ -44,6 +44,8 @@ from domicile.controllers.tenant.template import merge_template
 from domicile.controllers.tenant.view import TenantView
 
 NAME = "gateway"
+# Not of checks, whose pods have the component\'s label, too.
+_OWN = {LABEL_INSTANCE: NAME, **GATEWAYS}
 VAULT_KEY = "vault.key"
 """Key of the Secret: 32 random bytes that seal what placeholders stand for."""
 VAULT_KEY_BYTES = 32
@@ -76,7 +78,7 @@ def objects(view: TenantView) -> list[Object]:
         config_map(view),
         account(view, NAME, _labels(view)),
         _service(view),
-        budget(view, NAME, _labels(view), GATEWAYS),
+        budget(view, NAME, _labels(view), _OWN),
         _deployment(view),
     ]
 
@@ -123,7 +125,7 @@ def _privacy(asked: PrivacyPolicy) -> Privacy:
 
 
 def _labels(view: TenantView) -> dict[str, str]:
-    return labels_of(view) | {LABEL_NAME: NAME, LABEL_INSTANCE: NAME, **GATEWAYS}
+    return labels_of(view) | {LABEL_NAME: NAME, **_OWN}
 
 
 def _key_of(provider: str) -> str:
@@ -161,7 +163,7 @@ def _service(view: TenantView) -> Object:
     return named("v1", "Service", view.name, NAME, _labels(view)) | {
         "spec": {
             "type": "ClusterIP",
-            "selector": dict(GATEWAYS),
+            "selector": dict(_OWN),
             "ports": [{"name": "https", "port": 443, "targetPort": GATEWAY_PORT, "protocol": "TCP"}],
         }
     }

@@ -24,7 +24,7 @@ from domicile.api.restore import RestoreStatus
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role
 from domicile.controllers.door import words
-from domicile.controllers.tenant import certificate, front_door, gateway, issuance, model_keys
+from domicile.controllers.tenant import certificate, checks, front_door, gateway, issuance, model_keys
 from domicile.controllers.tenant.leases import Leases
 from domicile.controllers.tenant.network import network_policies
 from domicile.controllers.tenant.rules.door import NO_DOOR
@@ -112,12 +112,13 @@ class Gatherer:
         )
         if view.namespace is not Ownership.OURS:
             return replace(view, missing_secrets=(), policies_missing=tuple(_policy_names(view)))
-        secrets, deployments, policies, pods, claims = await asyncio.gather(
+        secrets, deployments, policies, pods, claims, jobs = await asyncio.gather(
             self._secrets(view),
             kube.list("apps/v1", "Deployment", name, labels=f"{LABEL_TENANT}={name}"),
             kube.list("networking.k8s.io/v1", "NetworkPolicy", name),
             kube.list("v1", "Pod", name),
             kube.list("v1", "PersistentVolumeClaim", name),
+            kube.list("batch/v1", "Job", name, labels=checks.LABELS),
         )
         # What an earlier tenant of the name left is not this one's.
         own = {n: s for n, s in secrets.items() if s is not None and _owner(s) in {None, view.tenant_id}}
@@ -140,6 +141,7 @@ class Gatherer:
             lease_refusal=await self._leases.refusal(view.tenant_id or "") if view.role is Role.ACTIVE else None,
             replication_failure=await self._replication_failure(view),
             volumes=_volumes(claims, [*deployments, *pods]),
+            runs=checks.runs(jobs, pods),
         )
 
     async def _restoring(self, name: str | None) -> str | None:

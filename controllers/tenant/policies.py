@@ -7,6 +7,7 @@ from domicile.api.tenant import Role
 from domicile.controllers.issuer.metadata import UNREACHABLE
 from domicile.controllers.tenant.rules import (
     door,
+    egress,
     gateway,
     login,
     mail,
@@ -27,6 +28,7 @@ CHAINS: tuple[tuple[Rule, ...], ...] = (
     storage.STORAGE,
     storage.ENCRYPTION,
     network.RULES,
+    egress.RULES,
     model.RULES,
     workload.RULES,
     gateway.RULES,
@@ -41,6 +43,7 @@ _NOT_LOOKED = {
     ConditionType.STORAGE_READY,
     ConditionType.ENCRYPTION_READY,
     ConditionType.NETWORK_ISOLATED,
+    ConditionType.EGRESS_VERIFIED,
     ConditionType.MODEL_APPROVED,
     ConditionType.WORKLOAD_READY,
     ConditionType.GATEWAY_READY,
@@ -79,6 +82,7 @@ _READY_NEEDS = (
     ConditionType.STORAGE_READY,
     ConditionType.ENCRYPTION_READY,
     ConditionType.NETWORK_ISOLATED,
+    ConditionType.EGRESS_VERIFIED,
     ConditionType.MODEL_APPROVED,
     ConditionType.WORKLOAD_READY,
     ConditionType.GATEWAY_READY,
@@ -86,7 +90,7 @@ _READY_NEEDS = (
     ConditionType.FRONT_DOOR_READY,
 )
 # Not all is well, and yet the tenant is served.
-_SERVED_NONETHELESS = {"PeerNotVerified", PROVIDER_FAILED}
+_SERVED_NONETHELESS = {"PeerNotVerified", PROVIDER_FAILED, egress.AWAITING, egress.BLOCKED, egress.FAILED}
 
 
 def ready(view: TenantView, verdicts: tuple[Verdict, ...]) -> Verdict:

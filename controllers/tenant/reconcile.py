@@ -36,6 +36,7 @@ from domicile.controllers.tenant import (
     pool,
     status,
 )
+from domicile.controllers.tenant.checks import Checks
 from domicile.controllers.tenant.gather import Gatherer, had_door, with_storage
 from domicile.controllers.tenant.leases import Leases
 from domicile.controllers.tenant.parts import labels_of
@@ -66,7 +67,7 @@ _OF_ASSISTANTS = (
     ("policy/v1", "PodDisruptionBudget"),
     ("v1", "ServiceAccount"),
 )
-_CHILDREN = (*_OF_ASSISTANTS, ("networking.k8s.io/v1", "NetworkPolicy"))
+_CHILDREN = (*_OF_ASSISTANTS, ("batch/v1", "Job"), ("networking.k8s.io/v1", "NetworkPolicy"))
 
 
 class TenantController:
@@ -99,6 +100,7 @@ class TenantController:
         self._sessions = sessions
         self._egress = egress
         self._pki = pki
+        self._checks = Checks(kube)
         self._metrics = metrics
 
     async def reconcile(self, name: str) -> float | None:
@@ -119,6 +121,7 @@ class TenantController:
             blocked = policies.blocking(policies.judge(view))
         if blocked is None:
             view = await self._apply(await self._with_door(await self._with_vault(view)))
+            view = await self._checks.see_to(view) if view.namespace is Ownership.OURS else view
             view = await self._see_to_realm(tenant, view)
             view = await end_sessions(self._kube, self._realms, self._events, tenant, view, _annotations(tenant))
             view = await request_replication(self._kube, view, _annotations(tenant))
@@ -184,12 +187,14 @@ class TenantController:
         refusal = uncertified = None
         for wanted in built:
             try:
-                await apply(self._kube, wanted)
+                live, _ = await apply(self._kube, wanted)
             except InvalidError as error:
                 # Its text quotes values, and those of a Secret are nobody's business.
                 why = "" if wanted["kind"] == "Secret" else f": {error}"
                 refusal = f"The API server refuses {wanted['kind']} {wanted['metadata']['name']}{why}"
                 break
+            if wanted["kind"] == "Service":
+                self._checks.seen(view.name, live)
             if wanted["kind"] == "Namespace" and view.tenant_id is not None:
                 # Before the pods, which wait for it.
                 uncertified = await self._certify(view)
@@ -361,6 +366,7 @@ class TenantController:
         name = tenant["metadata"]["name"]
         self._metrics.certificate(name, None)
         self._metrics.pods_certificates(name, [])
+        self._checks.gone(name)
         namespace = await self._kube.read("v1", "Namespace", name)
         if namespace is not None and namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == name:
             await apply(self._kube, network.isolation(name, tenant["spec"]["zone"]))

@@ -41,6 +41,8 @@ class Platform:
     sites: tuple[str, ...]
     door_image: str
     gateway_image: str
+    outside: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports that no tenant's pods may reach, to try it."""
 
     @property
     def lease_url(self) -> str:
@@ -74,6 +76,17 @@ class Workload:
     ready: int
     updated: bool
     trouble: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a check of what pods reach: when it ended, and the names of what was reached.
+
+    ``finished``: None while it is under way. ``reached``: None where it didn't say.
+    """
+
+    finished: datetime | None = None
+    reached: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +180,8 @@ class TenantView:
     model_keys: Mapping[str, str | None] = field(default_factory=dict)
     vault_key: bytes | None = None
     vault_password: str | None = None
+    runs: Mapping[str, Run] = field(default_factory=dict)
+    check_refusal: str | None = None
 
     @property
     def external(self) -> ExternalIssuer | None:

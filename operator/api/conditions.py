@@ -25,6 +25,7 @@ class ConditionType(StrEnum):
     WORKLOAD_READY = "WorkloadReady"
     STORAGE_READY = "StorageReady"
     NETWORK_ISOLATED = "NetworkIsolated"
+    EGRESS_VERIFIED = "EgressVerified"
     ENCRYPTION_READY = "EncryptionReady"
     REPLICATION_HEALTHY = "ReplicationHealthy"
     SSO_CONFIGURED = "SSOConfigured"

@@ -32,8 +32,8 @@ class Assistant(Model):
             description="Name of the assistant; people open it as https://<access.host>/<name>/.",
             json_schema_extra=validations(
                 cel(
-                    "!(self in ['front-door', 'gateway', 'oauth2'])",
-                    "front-door, gateway and oauth2 are the operator's own names",
+                    "!(self in ['front-door', 'gateway', 'oauth2', 'reach-check'])",
+                    "front-door, gateway, oauth2 and reach-check are the operator's own names",
                 )
             ),
         ),

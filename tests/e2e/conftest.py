@@ -63,7 +63,8 @@ def estate(testbed: Testbed, identity: Identity) -> Estate:
         # Pods of the last session may run an older image of the same name.
         for site in testbed.sites.values():
             site.kubectl("delete", "deploy", "--all", "-n", NAMESPACE, "--ignore-not-found")
-    estate.install(replicas=2)
+    # TEST-NET-2 (RFC 5737).
+    estate.install(replicas=2, reachCheck={"outside": ["198.51.100.7:443"]})
     return estate
 
 

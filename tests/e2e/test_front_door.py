@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from domicile.api.common import LABEL_COMPONENT
+from domicile.api.common import LABEL_INSTANCE
 from domicile.controllers.realm.desired import realm_name
 from tests.browser import Visitor, browser
 from tests.e2e.asking import reached
@@ -30,7 +30,7 @@ HOST = "assistants.bank.test"
 PASSWORD = "Correct-Horse-42!"
 QUESTION = "When is the customer centre open?"
 SHOTS = Path(os.environ["DOMICILE_SCREENSHOTS"]) if "DOMICILE_SCREENSHOTS" in os.environ else None
-DOOR = f"{LABEL_COMPONENT}=front-door"
+DOOR = f"{LABEL_INSTANCE}=front-door"
 
 
 @dataclass
@@ -110,6 +110,11 @@ def bank(estate: Estate, identity: Identity, named: Callable[[str], str], tmp_pa
     estate.wait_condition(site, name, "FrontDoorReady", "True", 180, "Serving")
     yield Bank(estate, site, name, identity, authority)
     site.kubectl("delete", "assistanttenant", name)
+
+
+def test_the_doors_pods_reach_what_they_need_and_nothing_else(bank: Bank) -> None:
+    told = bank.estate.wait_condition(bank.site, bank.name, "EgressVerified", "True", 180, "Verified")
+    assert "assistant, gateway, front-door" in told["message"]
 
 
 def test_a_person_logs_in_with_a_second_factor_and_talks_to_the_assistant(bank: Bank) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ OPENINGS = {
     "allow-lease": "lease agent",
     "allow-dns": "DNS",
 }
-GATEWAY = "app.kubernetes.io/component=gateway"
+GATEWAY = "app.kubernetes.io/instance=gateway"
 OF_GATEWAY = {
     "allow-gateway-assistants": "assistant",
     "allow-gateway-models": "model",
@@ -91,6 +92,7 @@ def quiet(estate: Estate, site: Site, names: tuple[str, str]) -> tuple[int, floa
     """From here on nobody changes the two tenants: length of the audit log, reconciles and commits so far."""
     for name in names:
         wait_for("rest", lambda n=name: "Reconciling" not in estate.conditions(site, n), 60)
+        estate.wait_condition(site, name, "EgressVerified", "True", 120, "Verified")
     return len(_audit(site)), _reconciles(estate, site), _commits(estate, site, names)
 
 
@@ -320,6 +322,68 @@ def test_each_opening_is_needed_for_its_flow(estate: Estate, site: Site, names: 
         wait_for(f"closed: {sorted(closed)}", lambda w=wanted: flows_of_gateway() == w, 20)
     site.kubectl("patch", "assistanttenant", own, "--type=merge", "-p", '{"spec": {"suspend": false}}')
     wait_for("all flows", lambda: all([*flows().values(), *flows_of_gateway().values()]), 30)
+
+
+@contextmanager
+def applied(site: Site, policy: Object) -> Iterator[None]:
+    """A policy of somebody else's for the body."""
+    meta = policy["metadata"]
+    where = ["-n", meta["namespace"]] if "namespace" in meta else []
+    site.apply(policy)
+    try:
+        yield
+    finally:
+        kind = f"{policy['kind']}.{policy['apiVersion'].split('/')[0]}"
+        site.kubectl("delete", kind, *where, meta["name"])
+
+
+def test_what_pods_reach_is_tried_and_told(estate: Estate, site: Site, names: tuple[str, str]) -> None:
+    own = names[0]
+    estate.wait_condition(site, own, "EgressVerified", "True", 120, "Verified")
+    server = {"ipBlock": {"cidr": f"{site.cluster.control_plane.address}/32"}}
+    opening = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "theirs", "namespace": own},
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [server]}]},
+    }
+    with applied(site, opening):
+        told = estate.wait_condition(site, own, "EgressVerified", "False", 120, "ForbiddenReachable")
+        assert "assistant: API server; gateway: API server" in told["message"]
+    estate.wait_condition(site, own, "EgressVerified", "True", 120, "Verified")
+    estate.wait_condition(site, own, "Ready", "True", 60, "Serving")
+    # As on a cluster whose network plugin knows no policies.
+    everything = {
+        "apiVersion": "crd.projectcalico.org/v1",
+        "kind": "GlobalNetworkPolicy",
+        "metadata": {"name": "everything"},
+        "spec": {
+            "order": 1,
+            "selector": "all()",
+            "types": ["Ingress", "Egress"],
+            "ingress": [{"action": "Allow"}],
+            "egress": [{"action": "Allow"}],
+        },
+    }
+    with applied(site, everything):
+        site.kubectl("delete", "jobs", "-n", own, "--all")
+        estate.wait_condition(site, own, "EgressVerified", "False", 120, "PoliciesNotEnforced")
+        estate.wait_condition(site, own, "Ready", "False", 30, "PoliciesNotEnforced")
+    site.kubectl("delete", "jobs", "-n", own, "--all")
+    estate.wait_condition(site, own, "EgressVerified", "True", 120, "Verified")
+    jobs = json.loads(site.kubectl("get", "jobs", "-n", own, "-o", "json"))["items"]
+    tried = [json.loads(e["value"]) for j in jobs for e in _env(j) if e["name"] == "DOMICILE_PLACES"]
+    assert len(tried) == 2
+    for places in tried:
+        assert {f"{OUTSIDE}:443", "another tenant's server 1", "store of aws-frankfurt", "assistant helpdesk"} <= set(
+            places
+        )
+    assert names[1] not in json.dumps(jobs)
+
+
+def _env(job: Object) -> list[Object]:
+    found: list[Object] = job["spec"]["template"]["spec"]["containers"][0]["env"]
+    return found
 
 
 def test_bad_input_is_named_heals_and_a_deleted_tenant_stops_at_once(

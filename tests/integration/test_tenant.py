@@ -6,7 +6,7 @@ import base64
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ class World:
 
     def made(self) -> set[tuple[str, str]]:
         """Kind and name of all in the tenant's namespace that is not of Kubernetes' own controllers."""
-        kinds = "deployment,service,poddisruptionbudget,serviceaccount,networkpolicy,secret,configmap"
+        kinds = "deployment,service,poddisruptionbudget,serviceaccount,networkpolicy,secret,configmap,job"
         listed = self.apiserver.get(kinds, "-n", self.tenant)["items"]
         own = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")}
         return {(o["kind"], o["metadata"]["name"]) for o in listed} - own
@@ -668,3 +668,79 @@ async def test_an_operator_that_dies_at_any_store_write_leaves_a_tenant_that_hea
         assert claims.read_claim(control, status["tenantId"], 1).holder == "gcp-frankfurt"
         assert status["tenantId"] in mirror.tenants(control)
     assert died >= 16
+
+
+def _checks(world: World) -> dict[str, Object]:
+    """The Jobs of checks by component."""
+    listed = world.apiserver.get("jobs", "-n", world.tenant)["items"]
+    return {j["metadata"]["labels"]["app.kubernetes.io/component"]: j for j in listed}
+
+
+def _fail(world: World, job: Object, when: datetime) -> None:
+    """As Kubernetes' own controller says that a Job ended without success."""
+    moment = when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    ended = {"status": "True", "reason": "BackoffLimitExceeded", "message": "", "lastTransitionTime": moment}
+    status = {"startTime": moment, "conditions": [{"type": t, **ended} for t in ("FailureTarget", "Failed")]}
+    name = job["metadata"]["name"]
+    world.apiserver.kubectl(
+        "patch",
+        "job",
+        name,
+        "-n",
+        world.tenant,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        json.dumps({"status": status}),
+    )
+
+
+async def test_checks_run_for_what_is_wanted_now_and_again_when_they_are_due(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    for _ in range(2):
+        conditions = await world.reconcile()
+    first = _checks(world)
+    assert first.keys() == {"assistant", "gateway"}
+    assert conditions["EgressVerified"]["reason"] == "AwaitingCheck"
+    _fail(world, first["gateway"], datetime.now(UTC))
+    _fail(world, first["assistant"], datetime.now(UTC) - timedelta(minutes=2))
+    conditions = await world.reconcile()
+    assert (conditions["EgressVerified"]["status"], conditions["EgressVerified"]["reason"]) == (
+        "Unknown",
+        "CheckFailed",
+    )
+    await world.reconcile()
+    again = _checks(world)
+    assert again["gateway"]["metadata"]["uid"] == first["gateway"]["metadata"]["uid"]
+    assert again["assistant"]["metadata"]["uid"] != first["assistant"]["metadata"]["uid"]
+    world.apply_tenant(access={"clients": [{"namespace": "others"}]})
+    for _ in range(2):
+        await world.reconcile()
+    changed = _checks(world)
+    assert {j["metadata"]["name"] for j in changed.values()}.isdisjoint(j["metadata"]["name"] for j in again.values())
+    world.apiserver.kubectl("delete", "assistanttenant", world.tenant, "--wait=false")
+    await world.controllers.reconcile("AssistantTenant", world.tenant)
+    assert not _checks(world)
+
+
+async def test_a_check_that_the_cluster_has_no_room_for_is_told_and_stops_nothing(world: World) -> None:
+    world.apply_zone()
+    meta = {"name": world.tenant, "labels": {"domicile.dev/tenant": world.tenant}}
+    world.apiserver.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+    hard = {"count/jobs.batch": "0"}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": world.tenant}}
+    world.apiserver.apply(quota | {"spec": {"hard": hard}})
+    status = json.dumps({"status": {"hard": hard, "used": {"count/jobs.batch": "0"}}})
+    world.apiserver.kubectl(
+        "patch", "resourcequota", "none", "-n", world.tenant, "--subresource=status", "--type=merge", "-p", status
+    )
+    world.apply_tenant()
+    conditions = await world.reconcile()
+    assert (conditions["EgressVerified"]["status"], conditions["EgressVerified"]["reason"]) == (
+        "Unknown",
+        "CheckFailed",
+    )
+    assert "exceeded quota" in conditions["EgressVerified"]["message"]
+    assert conditions["Reconciling"]["reason"] == "Progressing"
+    assert not _checks(world)

@@ -117,9 +117,12 @@ def test_no_plan_holds_a_secret() -> None:
 
 def test_a_plan_is_what_the_builders_make() -> None:
     spec = tenant_spec()
-    made = [o for o in planned().objects if o["kind"] != "Secret"]
+    beside = {"Secret", "Job"}
+    made = [o for o in planned().objects if o["kind"] not in beside]
     seen = view(spec, tenant_id="0" * 32, live_bucket=LATER, platform=PLATFORM)
-    assert made == [o for o in builders.build(seen) if o["kind"] != "Secret"]
+    assert made == [o for o in builders.build(seen) if o["kind"] not in beside]
+    checked = {o["metadata"]["labels"]["app.kubernetes.io/component"] for o in planned().objects if o["kind"] == "Job"}
+    assert checked == {"assistant", "gateway"}
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ from typing import Any
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, CommitStatus
 from domicile.api.zone import ResidencyZoneSpec
+from domicile.controllers.tenant import reach
 from domicile.controllers.tenant.view import (
     ClaimView,
     Ownership,
     Platform,
     Proof,
     Residency,
+    Run,
     Standing,
     TenantView,
     Workload,
@@ -128,4 +130,10 @@ def view(spec: AssistantTenantSpec | None = None, **changes: Any) -> TenantView:
         peer_proof=Proof(until=NOW + timedelta(days=1)),
         last_commit=CommitStatus(seq=4, epoch=1, cut_time=NOW - timedelta(minutes=30), target="aws-frankfurt"),
     )
-    return replace(good, **changes)
+    made = replace(good, **changes)
+    return made if "runs" in changes else replace(made, runs=verified(made))
+
+
+def verified(of: TenantView) -> dict[str, Run]:
+    """Checks that found everything as it should be, a moment ago."""
+    return {check.job: Run(of.now, check.allowed) for check in reach.checks(of)}

@@ -43,12 +43,12 @@ def no_other_openings(view: TenantView) -> Verdict | None:
 
 
 def network_fine(_: TenantView) -> Verdict:
-    """Policies stand; that the cluster's network enforces them is not probed yet, and the message says so."""
+    """Policies stand; whether the cluster's network enforces them is EgressVerified's to say."""
     return Verdict(
         ConditionType.NETWORK_ISOLATED,
         "True",
         "PoliciesApplied",
-        "Default deny and the named openings are applied; enforcement by the cluster's network is not probed.",
+        "Default deny and the named openings are applied.",
     )
 
 

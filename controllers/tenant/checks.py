@@ -1,0 +1,92 @@
+"""Runs the checks of what a tenant's pods reach: as Jobs, when what they should reach has changed, and daily."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from domicile.api.common import LABEL_INSTANCE
+from domicile.controllers.tenant import reach
+from domicile.controllers.tenant.view import Run, TenantView
+from domicile.kube.client import ConflictError, ForbiddenError, InvalidError, Kube
+
+Object = dict[str, Any]
+
+LABELS = f"{LABEL_INSTANCE}={reach.NAME}"
+_OF_JOB = "batch.kubernetes.io/job-name"
+# Of so many other tenants: each is closed at both ends, so that a few tell whether that holds.
+_NEIGHBOURS = 2
+
+
+class Checks:
+    """Makes and ends the Jobs. It knows addresses of tenants' servers as far as the operator has just seen them."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self._servers: dict[str, dict[str, tuple[str, int]]] = {}
+
+    def seen(self, tenant: str, service: Object) -> None:
+        """A tenant's Service, as the API server has it."""
+        spec = service["spec"]
+        self._servers.setdefault(tenant, {})[service["metadata"]["name"]] = (
+            spec["clusterIP"],
+            spec["ports"][0]["port"],
+        )
+
+    def gone(self, tenant: str) -> None:
+        """A tenant has no servers any more."""
+        self._servers.pop(tenant, None)
+
+    async def see_to(self, view: TenantView) -> TenantView:
+        """The view, with what keeps a check from running, if anything."""
+        wanted = {check.job: check for check in reach.checks(view)}
+        for name, run in view.runs.items():
+            if name not in wanted or reach.due(wanted[name], run, view.now):
+                await self._kube.delete("batch/v1", "Job", name, view.name)
+        refusal = None
+        for name in wanted.keys() - view.runs.keys():
+            try:
+                # One that was ended a moment ago may still be there.
+                with suppress(ConflictError):
+                    await self._kube.create(reach.job(view, wanted[name], self._neighbours(view.name)))
+            except (InvalidError, ForbiddenError) as error:
+                refusal = f"The API server refuses Job {name}: {error}"
+        return replace(view, check_refusal=refusal)
+
+    def _neighbours(self, tenant: str) -> dict[str, tuple[str, int]]:
+        """By names that tell nobody who the others are."""
+        others = islice((servers for name, servers in sorted(self._servers.items()) if name != tenant), _NEIGHBOURS)
+        found = [address for servers in others for _, address in sorted(servers.items())]
+        return {f"another tenant's server {n}": address for n, address in enumerate(found, 1)}
+
+
+def runs(jobs: Sequence[Object], pods: Sequence[Object]) -> dict[str, Run]:
+    """The runs that there are, by name of their Job."""
+    said = {pod["metadata"].get("labels", {}).get(_OF_JOB): _said(pod) for pod in pods}
+    return {j["metadata"]["name"]: Run(_finished(j), said.get(j["metadata"]["name"])) for j in jobs}
+
+
+def _finished(job: Object) -> datetime | None:
+    ended = (c for c in job.get("status", {}).get("conditions", []) if c["type"] in {"Complete", "Failed"})
+    return next((datetime.fromisoformat(c["lastTransitionTime"]) for c in ended if c["status"] == "True"), None)
+
+
+def _said(pod: Object) -> frozenset[str] | None:
+    for container in pod.get("status", {}).get("containerStatuses", []):
+        ended = container.get("state", {}).get("terminated", {})
+        if ended.get("exitCode") == 0:
+            return _names(ended.get("message", ""))
+    return None
+
+
+def _names(message: str) -> frozenset[str] | None:
+    try:
+        names = json.loads(message)
+    except json.JSONDecodeError:
+        return None
+    return frozenset(map(str, names)) if isinstance(names, list) else None
