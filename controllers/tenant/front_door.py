@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import base64
 
-from domicile.api.common import LABEL_INSTANCE, LABEL_NAME, LABEL_TENANT_ID, LABEL_TOPOLOGY_ZONE
+from domicile.api.common import LABEL_INSTANCE, LABEL_NAME, LABEL_TENANT_ID
 from domicile.api.sso import ExternalIssuer
-from domicile.api.tenant import Assistant, Role
+from domicile.api.tenant import Assistant
 from domicile.api.zone import IdentityServer
 from domicile.controllers.door import door as doors
 from domicile.controllers.door import httpd, words
@@ -18,7 +18,7 @@ from domicile.controllers.issuer.state import Metadata
 from domicile.controllers.pki import holders
 from domicile.controllers.realm.desired import CLIENT, realm_name
 from domicile.controllers.realm.flows import MFA
-from domicile.controllers.tenant import issuance
+from domicile.controllers.tenant import issuance, server
 from domicile.controllers.tenant.identity import roles_of
 from domicile.controllers.tenant.network import DOOR_POLICIES, SESSIONS_PORT
 from domicile.controllers.tenant.parts import (
@@ -30,15 +30,12 @@ from domicile.controllers.tenant.parts import (
     labels_of,
     named,
     of_secret,
-    pod_security,
     probe,
-    spread,
 )
-from domicile.controllers.tenant.template import merge_template
 from domicile.controllers.tenant.view import TenantView
 
 NAME = "front-door"
-# Not of checks, whose pods have the component\'s label, too.
+# Not of checks, whose pods have the component's label, too.
 _OWN = {LABEL_INSTANCE: NAME, **DOORS}
 CLIENT_SECRET = "client-secret"  # noqa: S105 - a key of a Secret
 PASSPHRASE = "passphrase"  # noqa: S105 - a key of a Secret
@@ -79,7 +76,7 @@ def objects(view: TenantView) -> list[Object]:
         account(view, NAME, _labels(view)),
         _service(view),
         budget(view, NAME, _labels(view), _OWN),
-        _deployment(view, view.zone.own.region),
+        _deployment(view),
     ]
 
 
@@ -218,32 +215,17 @@ def _service(view: TenantView) -> Object:
     }
 
 
-def _deployment(view: TenantView, region: str) -> Object:
-    """The door's pods, on nodes of the site's region only; where the tenant doesn't serve there are none."""
-    template: Object = {
-        "metadata": {"labels": _labels(view) | {LABEL_TENANT_ID: view.tenant_id or ""}},
-        "spec": {
-            "serviceAccountName": NAME,
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            # New requests are served for 5 s after the end was announced, and what runs may take 25 s.
-            "terminationGracePeriodSeconds": 40,
-            "securityContext": pod_security(),
-            "topologySpreadConstraints": [spread(k, DOORS) for k in (LABEL_TOPOLOGY_ZONE, "kubernetes.io/hostname")],
-            # A sidecar (KEP-753): it is there before the door and after it.
-            "initContainers": [_tunnel(view)],
-            "containers": [_container(view)],
-            "volumes": _volumes(view),
-        },
-    }
-    return named("apps/v1", "Deployment", view.name, NAME, _labels(view)) | {
-        "spec": {
-            "replicas": view.spec.access.replicas if view.role is Role.ACTIVE else 0,
-            "revisionHistoryLimit": 3,
-            "selector": {"matchLabels": dict(DOORS)},
-            "template": merge_template({}, {}, template, region),
-        }
-    }
+def _deployment(view: TenantView) -> Object:
+    return server.deployment(
+        view,
+        NAME,
+        _labels(view),
+        DOORS,
+        replicas=view.spec.access.replicas,
+        containers=[_container(view)],
+        volumes=_volumes(view),
+        sidecars=[_tunnel(view)],
+    )
 
 
 def _container(view: TenantView) -> Object:

@@ -15,16 +15,14 @@ from domicile.api.common import (
     LABEL_NAME,
     LABEL_TENANT,
     LABEL_TENANT_ID,
-    LABEL_TOPOLOGY_ZONE,
     LABEL_ZONE,
 )
 from domicile.api.gateway import Endpoint, GatewayConfig, Limits, Privacy
 from domicile.api.privacy import PrivacyPolicy
 from domicile.api.providers import ModelProvider
-from domicile.api.tenant import Role
 from domicile.controllers.egress import destinations as egress
 from domicile.controllers.pki import holders
-from domicile.controllers.tenant import pool
+from domicile.controllers.tenant import pool, server
 from domicile.controllers.tenant.network import GATEWAY_PORT, SESSIONS_PORT
 from domicile.controllers.tenant.parts import (
     GATEWAYS,
@@ -35,16 +33,13 @@ from domicile.controllers.tenant.parts import (
     labels_of,
     named,
     of_secret,
-    pod_security,
     probe,
     resources,
-    spread,
 )
-from domicile.controllers.tenant.template import merge_template
 from domicile.controllers.tenant.view import TenantView
 
 NAME = "gateway"
-# Not of checks, whose pods have the component\'s label, too.
+# Not of checks, whose pods have the component's label, too.
 _OWN = {LABEL_INSTANCE: NAME, **GATEWAYS}
 VAULT_KEY = "vault.key"
 """Key of the Secret: 32 random bytes that seal what placeholders stand for."""
@@ -170,30 +165,16 @@ def _service(view: TenantView) -> Object:
 
 
 def _deployment(view: TenantView) -> Object:
-    """Its pods, on nodes of the site's region only; where the tenant doesn't serve there are none."""
-    if view.zone is None:
-        raise ValueError("builders need a served zone; the policies gate on it")
-    template: Object = {
-        "metadata": {"labels": _labels(view) | {LABEL_TENANT_ID: view.tenant_id or ""}},
-        "spec": {
-            "serviceAccountName": NAME,
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": 40,
-            "securityContext": pod_security(),
-            "topologySpreadConstraints": [spread(k, GATEWAYS) for k in (LABEL_TOPOLOGY_ZONE, "kubernetes.io/hostname")],
-            "containers": [_container(view)],
-            "volumes": _volumes(view),
-        },
-    }
-    return named("apps/v1", "Deployment", view.name, NAME, _labels(view)) | {
-        "spec": {
-            "replicas": _REPLICAS if view.role is Role.ACTIVE else 0,
-            "revisionHistoryLimit": 3,
-            "selector": {"matchLabels": dict(GATEWAYS)},
-            "template": merge_template({}, {}, template, view.zone.own.region),
-        }
-    }
+    return server.deployment(
+        view,
+        NAME,
+        _labels(view),
+        GATEWAYS,
+        replicas=_REPLICAS,
+        containers=[_container(view)],
+        volumes=_volumes(view),
+        sidecars=[],
+    )
 
 
 def _container(view: TenantView) -> Object:
