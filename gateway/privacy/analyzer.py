@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from domicile.api.gateway import Privacy
@@ -23,8 +23,11 @@ from domicile.gateway.privacy.spoken import in_digits
 from domicile.gateway.privacy.stock import Stock
 from domicile.gateway.privacy.view import View
 
-_Recogniser = Callable[[str], Iterable[Finding]]
-_CHECKED = 0.9
+Recogniser = Callable[[str], Iterable[Finding]]
+CHECKED = 0.9
+"""Score of what has the right check digits, at the least."""
+NEVER_CHECKED: Sequence[Recogniser] = (accounts.numbers, contacts.phones, documents.plates, documents.births)
+"""Whatever they find in a text of digits, its score is below ``CHECKED``."""
 _DIGIT = re.compile(r"\d")
 
 
@@ -55,11 +58,12 @@ class Analyzer:
             raise ValueError(
                 f"refuse: no such kind: {', '.join(unknown)}; there are {', '.join(sorted(self._thresholds))}"
             )
-        self._numbers: list[_Recogniser] = [
-            accounts.ibans, accounts.cards, accounts.numbers, authorities.insured, authorities.taxed,
-            authorities.numbered, contacts.phones, documents.papers, documents.plates, documents.births, Stock().find,
+        self._with_checks: list[Recogniser] = [
+            accounts.ibans, accounts.cards, authorities.insured, authorities.taxed, authorities.numbered,
+            documents.papers, Stock().find,
         ]  # fmt: skip
-        self._words: list[_Recogniser] = [contacts.mails, Names().find, Addresses().find, Diagnoses().find]
+        self._numbers = [*self._with_checks, *NEVER_CHECKED]
+        self._words: list[Recogniser] = [contacts.mails, Names().find, Addresses().find, Diagnoses().find]
         if model:
             self._words.append(Model(model).find)
 
@@ -82,7 +86,8 @@ class Analyzer:
         if (closed := closed_up(plain)) is not plain:
             # Anything may be a long number here, so only what has the right check digits counts, and mail addresses.
             yield from self._checked(closed)
-            yield from self._checked(in_digits(closed))
+            if (told := in_digits(closed)) is not closed:
+                yield from self._checked(told)
         if depth:
             if hidden := tagged(raw):
                 yield from self._all(hidden, depth - 1)
@@ -98,13 +103,17 @@ class Analyzer:
         yield from self._structured(view)
 
     def _structured(self, view: View) -> Iterator[Finding]:
-        if _DIGIT.search(view.text):
-            for recogniser in self._numbers:
-                yield from _mapped(view, recogniser(view.text))
+        return self._by(self._numbers, view)
 
     def _checked(self, view: View) -> Iterator[Finding]:
-        found = itertools.chain(self._structured(view), _mapped(view, contacts.mails(view.text)))
-        yield from (finding for finding in found if finding.score >= _CHECKED)
+        found = itertools.chain(self._by(self._with_checks, view), _mapped(view, contacts.mails(view.text)))
+        yield from (finding for finding in found if finding.score >= CHECKED)
+
+    @staticmethod
+    def _by(recognisers: Iterable[Recogniser], view: View) -> Iterator[Finding]:
+        if _DIGIT.search(view.text):
+            for recogniser in recognisers:
+                yield from _mapped(view, recogniser(view.text))
 
     def _own(self, view: View) -> Iterator[Finding]:
         for name, pattern in self._patterns.items():

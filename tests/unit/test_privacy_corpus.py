@@ -6,6 +6,7 @@ from importlib.resources import files
 
 import pytest
 
+from domicile.gateway.privacy.analyzer import CHECKED, NEVER_CHECKED
 from domicile.gateway.privacy.names import Names
 from domicile.gateway.privacy.spelling import entries, folded
 from tests.bench import recall
@@ -51,6 +52,13 @@ def test_no_structured_value_leaks_and_most_names_are_found() -> None:
     assert tuned.recall("PERSON") > 0.9
     assert held.recall("PERSON") > 0.8
     assert held.right / held.findings > 0.9
+
+
+def test_what_has_no_check_digits_never_counts_as_checked() -> None:
+    texts = [question.text for question in tuning_half() + held_out_half()]
+    found = [f for recogniser in NEVER_CHECKED for text in texts for f in recogniser(text)]
+    assert {f.kind for f in found} >= {"PHONE", "DATE_OF_BIRTH", "NUMBER"}
+    assert max(f.score for f in found) < CHECKED
 
 
 def test_a_name_alone_that_is_in_no_list_is_not_found() -> None:
