@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from domicile.controllers.tenant.network import GATEWAY_PORT, LEASE_PORT, SESSIONS_PORT
+from tests.e2e import matrix
 from tests.e2e.asking import Asking, now, reached
 from tests.estate import NAMESPACE, Estate, Talk, tenant, wait_for
 from tests.testbed.testbed import Site
@@ -384,6 +385,109 @@ def test_what_pods_reach_is_tried_and_told(estate: Estate, site: Site, names: tu
 def _env(job: Object) -> list[Object]:
     found: list[Object] = job["spec"]["template"]["spec"]["containers"][0]["env"]
     return found
+
+
+OWN, SYSTEM = ("assistant", "gateway"), ("operator", "lease-agent", "sessions")
+# Of everything that listens: guard or health, assistant, model, TLS of gateways and metrics, leases, sessions, way out.
+PORTS = (8080, 8081, 8082, 8443, LEASE_PORT, SESSIONS_PORT, 3129)
+CHAIN = {
+    *(
+        pair
+        for who in ("own ", "neighbour's ")
+        for pair in (
+            (f"{who}assistant", f"{who}gateway", GATEWAY_PORT),
+            (f"{who}assistant", "lease-agent", LEASE_PORT),
+            (f"{who}gateway", "sessions", SESSIONS_PORT),
+        )
+    ),
+    ("operator", "lease-agent", LEASE_PORT),
+    ("client", "own assistant", 8080),
+    ("client", "neighbour's assistant", 8080),
+}
+
+
+def _bare(estate: Estate, site: Site, namespace: str, labels: dict[str, str]) -> Object:
+    """A pod that only the policy of its whole namespace, or of all our pods, binds."""
+    confined = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {"name": "main", "image": estate.testbed.images.built["client"][1], "imagePullPolicy": "Never"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "bare",
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/component": "bare", **labels},
+        },
+        "spec": {
+            "containers": [container | {"securityContext": confined}],
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 0,
+        },
+    }
+
+
+@pytest.fixture
+def everybody(estate: Estate, site: Site, names: tuple[str, str]) -> Iterator[list[matrix.Pod]]:
+    """A pod of each kind: of two tenants, the system, a client, and a bare one in two namespaces."""
+    own, neighbour = names
+    bare = [_bare(estate, site, own, {}), _bare(estate, site, NAMESPACE, {"app.kubernetes.io/name": "domicile"})]
+    site.apply(*bare)
+    for pod in bare:
+        site.kubectl("wait", "-n", pod["metadata"]["namespace"], "--for=condition=Ready", "pod/bare", "--timeout=60s")
+    client = estate.pods(site, "clients", "app=client")[0]
+    yield [
+        *matrix.pods(estate, site, own, "own ", *OWN, "bare"),
+        *matrix.pods(estate, site, neighbour, "neighbour's ", *OWN),
+        *matrix.pods(estate, site, NAMESPACE, "", *SYSTEM, "bare"),
+        matrix.Pod("client", "clients", client["metadata"]["name"], "", client["status"]["podIP"]),
+    ]
+    for namespace in (own, NAMESPACE):
+        site.kubectl("delete", "pod", "bare", "-n", namespace)
+
+
+def test_every_pair_of_pods_talks_as_the_chain_says(site: Site, everybody: list[matrix.Pod]) -> None:
+    assert matrix.tried(site, everybody, everybody, PORTS) == CHAIN
+
+
+def test_each_policy_of_the_whole_is_needed(
+    estate: Estate, site: Site, names: tuple[str, str], everybody: list[matrix.Pod]
+) -> None:
+    server = matrix.Pod("API server", "", "", "", site.cluster.control_plane.address)
+
+    def found() -> set[tuple[str, str, int]]:
+        ports = {LEASE_PORT, SESSIONS_PORT, GATEWAY_PORT, API_PORT}
+        admitted = {(who, server.kind, API_PORT) for who in ("operator", "client")}
+        return matrix.tried(site, everybody, [*everybody, server], ports) - admitted
+
+    site.kubectl("patch", "assistanttenant", names[0], "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    estate.wait_condition(site, names[0], "Reconciling", "True", 30, "Suspended")
+    before = found()
+    assert before == {flow for flow in CHAIN if flow[2] != 8080}
+    lease = {flow for flow in before if flow[1] == "lease-agent"}
+    changes = {
+        (NAMESPACE, "domicile-lease"): lambda seen: not lease & seen,
+        (NAMESPACE, "domicile-sessions"): lambda seen: ("own gateway", "sessions", SESSIONS_PORT) not in seen,
+        (NAMESPACE, "domicile-operator"): lambda seen: ("operator", "lease-agent", LEASE_PORT) not in seen,
+        (NAMESPACE, "domicile-default-deny"): lambda seen: ("bare", "API server", API_PORT) in seen,
+        (names[0], "default-deny"): lambda seen: ("own bare", "API server", API_PORT) in seen,
+    }
+    for (namespace, name), changed in changes.items():
+        policy = estate.get(site, "networkpolicy", name, namespace)
+        assert policy is not None
+        site.kubectl("delete", "networkpolicy", "-n", namespace, name)
+        try:
+            wait_for(f"what {name} was for", lambda c=changed: c(found()), 30)
+        finally:
+            kept = {k: v for k, v in policy["metadata"].items() if k in {"name", "namespace", "labels", "annotations"}}
+            site.apply({**policy, "metadata": kept})
+    wait_for("the chain", lambda: found() == before, 30)
+    site.kubectl("patch", "assistanttenant", names[0], "--type=merge", "-p", '{"spec": {"suspend": false}}')
 
 
 def test_bad_input_is_named_heals_and_a_deleted_tenant_stops_at_once(
