@@ -12,7 +12,6 @@ from domicile.gateway.privacy import accounts, authorities, contacts, documents
 from domicile.gateway.privacy.addresses import Addresses
 from domicile.gateway.privacy.diagnoses import Diagnoses
 from domicile.gateway.privacy.finding import Finding
-from domicile.gateway.privacy.kinds import RULES, thresholds
 from domicile.gateway.privacy.loose import closed_up
 from domicile.gateway.privacy.model import Model
 from domicile.gateway.privacy.names import Names
@@ -22,6 +21,7 @@ from domicile.gateway.privacy.resolve import resolved
 from domicile.gateway.privacy.spoken import in_digits
 from domicile.gateway.privacy.stock import Stock
 from domicile.gateway.privacy.view import View
+from domicile.gateway.privacy.wanted import understood
 
 Recogniser = Callable[[str], Iterable[Finding]]
 CHECKED = 0.9
@@ -29,19 +29,6 @@ CHECKED = 0.9
 NEVER_CHECKED: Sequence[Recogniser] = (accounts.numbers, contacts.phones, documents.plates, documents.births)
 """Whatever they find in a text of digits, its score is below ``CHECKED``."""
 _DIGIT = re.compile(r"\d")
-
-
-def _patterns(privacy: Privacy) -> dict[str, re.Pattern[str]]:
-    found = {}
-    for pattern in privacy.patterns:
-        try:
-            found[pattern.name] = re.compile(pattern.regex)
-        except re.error as error:
-            # Its text may quote the pattern, and that somebody.
-            raise ValueError(f"patterns: {pattern.name}: not a regular expression from {error.pos or 0} on") from None
-        if pattern.name in RULES:
-            raise ValueError(f"patterns: {pattern.name}: a kind of that name is built in")
-    return found
 
 
 class Analyzer:
@@ -52,12 +39,7 @@ class Analyzer:
     """
 
     def __init__(self, privacy: Privacy, model: Path | None = None) -> None:
-        self._patterns = _patterns(privacy)
-        self._thresholds = thresholds(privacy.thresholds, frozenset(self._patterns))
-        if unknown := sorted(set(privacy.refuse) - self._thresholds.keys()):
-            raise ValueError(
-                f"refuse: no such kind: {', '.join(unknown)}; there are {', '.join(sorted(self._thresholds))}"
-            )
+        self._patterns, self._thresholds = understood(privacy)
         self._with_checks: list[Recogniser] = [
             accounts.ibans, accounts.cards, authorities.insured, authorities.taxed, authorities.numbered,
             documents.papers, Stock().find,

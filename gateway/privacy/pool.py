@@ -9,16 +9,19 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pebble import ProcessExpired, ProcessPool
 
 from domicile.api.gateway import Privacy
-from domicile.gateway.privacy.analyzer import Analyzer
 from domicile.gateway.privacy.finding import AnalyzerError, Finding
 from domicile.gateway.privacy.memory import Memory, fingerprint
 from domicile.gateway.privacy.resolve import resolved
+from domicile.gateway.privacy.wanted import understood
 from domicile.gateway.privacy.windows import SIZE, windows
+
+if TYPE_CHECKING:
+    from domicile.gateway.privacy.analyzer import Analyzer
 
 PIECES = 512
 """How many tasks may wait or run at once, each of at most 16384 code points or 256 texts; more are refused."""
@@ -27,8 +30,15 @@ _TEXTS = 256
 _loaded: list[Analyzer] = []
 
 
+def _made(privacy: Privacy, model: Path | None) -> Analyzer:
+    # Recognisers take some 100 MiB: only who looks at texts loads them.
+    from domicile.gateway.privacy.analyzer import Analyzer
+
+    return Analyzer(privacy, model)
+
+
 def _load(privacy: str, model: Path | None) -> None:
-    _loaded.append(Analyzer(Privacy.model_validate_json(privacy), model))
+    _loaded.append(_made(Privacy.model_validate_json(privacy), model))
 
 
 def _find(texts: list[str]) -> list[list[Finding]]:
@@ -66,7 +76,10 @@ class Pool:
 
     def __init__(self, privacy: Privacy, processes: int, timeout_seconds: float, model: Path | None = None) -> None:
         # What is wrong in it is told here, and not by workers that end again and again.
-        Analyzer(privacy, model)
+        if model is None:
+            understood(privacy)
+        else:
+            _made(privacy, model)
         self._privacy, self._processes, self._model = privacy, processes, model
         self._timeout = timeout_seconds
         self._memory = Memory()

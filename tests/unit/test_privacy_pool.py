@@ -6,6 +6,8 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -132,3 +134,16 @@ async def test_what_is_remembered_is_not_asked_again(hasty: Pool) -> None:
         assert [f.kind for f in (await hasty.find([text]))[0]] == ["PERSON"]
     finally:
         hasty._pool.schedule = before  # type: ignore[method-assign]
+
+
+def test_who_hands_texts_out_holds_no_recognisers() -> None:
+    code = """
+import sys
+from domicile.api.gateway import Privacy
+from domicile.gateway.privacy.pool import Pool
+if __name__ == "__main__":
+    with Pool(Privacy(), processes=1, timeout_seconds=20):
+        print(sorted({"presidio_analyzer", "spacy"} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
