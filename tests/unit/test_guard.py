@@ -242,7 +242,7 @@ def test_settings_have_defaults_and_name_the_wrong_variable() -> None:
     settings = Settings.read(env)
     assert settings == (
         TENANT, "http://lease.system.svc:8080", "http://127.0.0.1:8081", "0.0.0.0", 8080, 2**25,
-        Path("/etc/domicile/tls"), None, 8443, None, 8082,
+        Path("/etc/domicile/tls"), None, 8443, None, 8082, None, Path("/etc/domicile/store"),
     )  # fmt: skip
     for name, value in [
         ("DOMICILE_TENANT_ID", TENANT.upper()),

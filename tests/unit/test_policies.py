@@ -371,7 +371,7 @@ def test_every_condition_has_a_verdict_whatever_is_wrong() -> None:
     for changes, *_ in CASES:
         verdicts = policies.judge(view(**changes))
         kinds = [v.type for v in verdicts]
-        assert len(kinds) == len(set(kinds)) == 12
+        assert len(kinds) == len(set(kinds)) == 13
 
 
 @pytest.mark.parametrize(
