@@ -11,7 +11,6 @@ from urllib.parse import parse_qsl, urlsplit
 from aiohttp import web
 
 from domicile.gateway.consents.refusal import RefusedError
-from domicile.gateway.proxy import framing_fault
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
@@ -39,9 +38,7 @@ def require_own_page(request: web.BaseRequest) -> None:
 
 
 async def fields(request: web.BaseRequest) -> Mapping[str, Any]:
-    """The fields of a form or of a JSON object. Raises RefusedError."""
-    if (fault := framing_fault(request)) is not None:
-        raise RefusedError(400, "BadRequest", fault)
+    """The fields of a form or of a JSON object, of a request without faults of framing. Raises RefusedError."""
     require_own_page(request)
     if request.content_type not in {FORM, JSON} or "Content-Encoding" in request.headers:
         raise RefusedError(415, "UnsupportedType", f"Send {JSON} or a form, uncompressed.")

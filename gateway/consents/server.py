@@ -40,6 +40,7 @@ class TermsFile:
         """Raises ValueError where the file can't be used."""
         self._path = path
         self._seen: tuple[int, int, int] | None = None
+        self._fault = ""
         try:
             self.first = self._parsed()
         except (OSError, ValidationError) as error:
@@ -48,14 +49,19 @@ class TermsFile:
 
     def read(self) -> Terms:
         """The newest terms that could be read."""
+        fault = ""
         try:
             stat = self._path.stat()
             seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-            if seen != self._seen:
-                self._terms = Terms(self._parsed().consent)
-                self._seen = seen
+            if seen == self._seen:
+                return self._terms
+            self._terms = Terms(self._parsed().consent)
+            self._seen = seen
         except (OSError, ValidationError) as error:
-            log.error("%s can't be used (%s); what it said before goes on counting", self._path, _why(error))  # noqa: TRY400
+            fault = _why(error)
+        if fault and fault != self._fault:
+            log.error("%s can't be used (%s); what it said before goes on counting", self._path, fault)
+        self._fault = fault
         return self._terms
 
     def _parsed(self) -> GuardConsents:
@@ -134,6 +140,8 @@ class Consents:
             return answer(405, "MethodNotAllowed", "Only GET, HEAD and POST are understood here.", close=True)
         if self._holder.term() is None:
             return self._closed()
+        if (fault := framing_fault(request)) is not None:
+            return answer(400, "BadRequest", fault, close=True)
         try:
             match request.method, found[2]:
                 case "POST", "notice":

@@ -11,6 +11,7 @@ import pytest
 from domicile.api.consent import Basis
 from domicile.api.guard import GuardConsents
 from domicile.controllers.tenant import builders, consents, front_door, policies
+from domicile.controllers.tenant.plan import plan
 from domicile.controllers.tenant.rules.verdict import Verdict
 from tests.unit.views import NOW, tenant_spec, view
 
@@ -112,6 +113,12 @@ def test_a_guard_is_told_what_to_ask_and_where_to_keep_it() -> None:
     assistant = next(c for c in spec["containers"] if c["name"] == "assistant")
     assert "consents" not in {m["name"] for m in assistant["volumeMounts"]}
     assert guard["resources"]["limits"]["memory"] == "256Mi"
+
+
+def test_a_plan_shows_what_a_guard_would_be_told() -> None:
+    seen = view()
+    made = plan("bank", tenant_spec(consent={}), seen.zone, seen.platform, NOW)
+    assert [o["metadata"]["name"] for o in made.objects if "consents.json" in o.get("data", {})] == ["consents"]
 
 
 def test_with_an_identity_of_its_own_a_guard_gets_no_credentials() -> None:
