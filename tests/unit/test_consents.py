@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -200,6 +201,19 @@ def test_people_are_told_apart_and_not_named() -> None:
     tokens = {new_token() for _ in range(100)}
     assert len({asker.of_token(token) for asker in (one, other) for token in tokens}) == 200
     assert all(re.fullmatch("[A-Za-z0-9_-]{43}", token) for token in tokens)
+
+
+def test_who_knows_a_person_finds_what_they_said() -> None:
+    """As docs/consents.md says it, for erasures and for assistants that act later."""
+    tenant, token = "0" * 32, new_token()
+    claims = base64.urlsafe_b64encode(b'{"iss": "https://a.example", "sub": "J\u00f6rg"}').decode().rstrip("=")
+    request = make_mocked_request("GET", "/", headers={"Domicile-Identity": f"e30.{claims}.x"})
+    said = f'["domicile consents", "{tenant}", "identity", "https://a.example", "J\\u00f6rg"]'
+    assert Asker(tenant, identified=True).person(request) == hashlib.sha256(said.encode()).hexdigest()
+    said = f'["domicile consents", "{tenant}", "cookie", "{token}"]'
+    request = make_mocked_request("GET", "/", headers={"Cookie": f"a=b; domicile_visitor={token}; c=d"})
+    for identified in (True, False):
+        assert Asker(tenant, identified=identified).person(request) == hashlib.sha256(said.encode()).hexdigest()
 
 
 class Clock:
