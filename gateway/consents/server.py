@@ -162,9 +162,10 @@ class Consents:
         return await self._records.read(who) if who else State()
 
     async def _show_notice(self, request: web.BaseRequest) -> web.Response:
-        terms, state = self._terms(), await self._state(request)
+        terms = self._terms()
         if _for_people(request):
             return self._notice_page(request, terms, 200, "")
+        state = await self._state(request)
         shown = terms.notice(_language(request))
         body = {"version": shown.version, "language": shown.language, "text": shown.text}
         return _json(body | {"minimumAge": terms.minimum_age, "accepted": terms.in_force(state)})

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from domicile.controllers.door.door import Assistant, PathRule
+from tests.browser import browser
 from tests.integration.consents_estate import HTML, Kept, fields, live_bucket
 from tests.integration.door_server import Site, without_login
 from tests.integration.guard_estate import Estate, running
@@ -97,3 +98,35 @@ async def test_a_browser_accepts_and_goes_on_where_it_wanted_to(house: House) ->
         for path in ("/a/domicile/lease", "/a/domicile/public/lease", "/a/open/../domicile/lease"):
             assert (await web.get(path)).status_code == 403
     assert len(house.kept.records()) == 2
+
+
+def _walk(door: str) -> None:
+    with browser({}) as page:
+        refused: list[str] = []
+        page.on("console", lambda message: refused.append(message.text))
+        wanted = f"{door}/a/open/x?q=1"
+        first = page.goto(wanted)
+        assert first is not None
+        assert first.status == 403
+        assert "It can err" in page.inner_text("main")
+        # Without the declaration of age the browser itself sends nothing.
+        page.click("button")
+        assert page.url == wanted
+        page.check("input[type=checkbox]")
+        page.click("button")
+        page.wait_for_selector("text=hello")
+        assert page.url == wanted
+        page.goto(f"{door}/a/domicile/public/consents")
+        assert page.evaluate("getComputedStyle(document.body).maxWidth") == "640px"
+        for button, told in (("I agree", "You have agreed (version 2)."), ("Withdraw", "You have not agreed.")):
+            page.locator("section", has_text="Recording").get_by_role("button", name=button).click()
+            page.wait_for_selector(f"section:has-text('Recording') >> text={told}")
+        assert page.get_by_text("To the assistant").evaluate("link => link.href") == f"{door}/a/"
+        assert not [line for line in refused if "Content Security Policy" in line]
+
+
+async def test_a_real_browser_needs_no_script(house: House) -> None:
+    await asyncio.to_thread(_walk, house.site.door.url)
+    said = house.kept.records()
+    recording = said[max(said)]["consents"]["Recording"]
+    assert (len(said), recording["granted"], recording["version"]) == (3, False, "2")

@@ -206,7 +206,7 @@ def test_people_are_told_apart_and_not_named() -> None:
 def test_who_knows_a_person_finds_what_they_said() -> None:
     """As docs/consents.md says it, for erasures and for assistants that act later."""
     tenant, token = "0" * 32, new_token()
-    claims = base64.urlsafe_b64encode(b'{"iss": "https://a.example", "sub": "J\u00f6rg"}').decode().rstrip("=")
+    claims = base64.urlsafe_b64encode(rb'{"iss": "https://a.example", "sub": "J\u00f6rg"}').decode().rstrip("=")
     request = make_mocked_request("GET", "/", headers={"Domicile-Identity": f"e30.{claims}.x"})
     said = f'["domicile consents", "{tenant}", "identity", "https://a.example", "J\\u00f6rg"]'
     assert Asker(tenant, identified=True).person(request) == hashlib.sha256(said.encode()).hexdigest()
