@@ -120,7 +120,7 @@ class Consents:
         language = _language(request)
         told = {
             "reason": "NoticeRequired",
-            "message": "Nobody is answered here who has not accepted the notice.",
+            "message": "Accept the notice first: open the assistant anew, or its page domicile/notice.",
             "notice": _root(request) + self._place(request) + "notice",
             "version": terms.notice(language).version,
         }
