@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
+from domicile.backup import ephemeral
 from domicile.backup.manifest import Entry
 from domicile.backup.restore import checksum
 from domicile.backup.snapshot import Snapshot
@@ -52,7 +53,8 @@ def between(old: Snapshot, new: Snapshot, prefix: str = "") -> Iterator[Differen
 def since(old: Snapshot, live: Bucket, prefix: str = "") -> Iterator[Difference]:
     """What has changed in a live bucket since a snapshot. Raises IntegrityError, StoreError, NotFoundError, ...
 
-    Where the listing has no checksum, an object of another version and the same size is read.
+    Ephemeral objects, which no snapshot has, are no difference. Where the listing has no
+    checksum, an object of another version and the same size is read.
     """
     is_source = old.root.source == f"{live.site}/{live.name}"
 
@@ -63,7 +65,7 @@ def since(old: Snapshot, live: Bucket, prefix: str = "") -> Iterator[Difference]
             return True
         return entry.crc32c == checksum(live, info)
 
-    return _merged(_entries(old, prefix), infos_of(live.pages(prefix)), same)
+    return _merged(_entries(old, prefix), infos_of(ephemeral.lasting(live.pages(prefix))), same)
 
 
 def count(differences: Iterator[Difference]) -> Totals:

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from domicile.backup import diff, records, snapshot
+from domicile.backup import diff, ephemeral, records, snapshot
 from domicile.backup.canonical import format_time
 from domicile.backup.diff import Group, Kept, Pages
 from domicile.backup.errors import FencedError, HeldError, IntegrityError
@@ -85,8 +85,9 @@ def replicate(
 ) -> Outcome | None:
     """Commit a snapshot of ``source`` (a live bucket) to ``replica``, with its slot in ``control_target``.
 
-    ``epoch`` is the number of the claim that this site holds, ``residency_digest`` 64 hex digits. ``full`` seals
-    everything anew, whether or not the last snapshot can be read; objects in ``distrusted`` packs are sealed anew, too.
+    Ephemeral objects are no part of it. ``epoch`` is the number of the claim that this site holds,
+    ``residency_digest`` 64 hex digits. ``full`` seals everything anew, whether or not the last snapshot can be read;
+    objects in ``distrusted`` packs are sealed anew, too.
     With a ``share`` only that share of the work is done and journaled, nothing is committed, and None is returned.
     ``may_go_on`` is called between steps and just before the commit; it raises to end the run. Before the first byte
     is written the chain at the target is checked. Raises HeldError where more than half of the last snapshot's objects
@@ -116,7 +117,7 @@ def replicate(
             distrusted | (worn_packs(last.root) if last else set()),
             root.objects if root and not accept_change else None,
         )
-        run.seal(lambda after: source.pages(after=after))
+        run.seal(lambda after: ephemeral.lasting(source.pages(after=after)))
         if share:
             run.journal.finish()
             return None

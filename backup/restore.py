@@ -15,7 +15,7 @@ from itertools import groupby
 
 import google_crc32c
 
-from domicile.backup import records, snapshot
+from domicile.backup import ephemeral, records, snapshot
 from domicile.backup.canonical import parse_time
 from domicile.backup.errors import IntegrityError, LiveNotEmptyError, NoSnapshotError
 from domicile.backup.keys import TenantKey
@@ -40,7 +40,7 @@ class Mode(StrEnum):
     """What becomes of objects in the live bucket that the snapshot has not, or has otherwise.
 
     FRESH refuses to write anything then. MERGE overwrites what differs and leaves the rest. EXACT also deletes what
-    the snapshot has not.
+    the snapshot has not. Ephemeral objects are no objection, and FRESH and EXACT delete them: their sessions are over.
     """
 
     FRESH = "fresh"
@@ -134,13 +134,16 @@ def restore(
             done.skipped += len(entries) - len(missing) - len(differing)
             done.overwritten += len(differing)
             overwrite.update(entry.name for entry in differing)
-            if mode is Mode.EXACT:
-                done.deleted += len(extra)
-                for name in () if dry_run else extra:
-                    live.delete(name)
+            unwanted = extra if mode is Mode.EXACT else [n for n in extra if ended(n)]
+            done.deleted += len(unwanted)
+            for name in () if dry_run else unwanted:
+                live.delete(name)
             yield sorted(missing + differing)
 
     overwrite: set[str] = set()
+
+    def ended(name: str) -> bool:
+        return mode is not Mode.MERGE and ephemeral.is_ephemeral(name)
 
     def write(entry: Entry, chunks: Iterator[bytes]) -> None:
         if entry.name in overwrite:
@@ -251,8 +254,9 @@ def _require_subset(live: Bucket, found: Snapshot, prefix: str) -> None:
     total = other = 0
     for entries, there in _joined(live, found, prefix):
         names = {entry.name for entry in entries}
-        total += len(there)
-        other += len(there.keys() - names) + len(_differing(live, entries, there))
+        extra = [name for name in there.keys() - names if not ephemeral.is_ephemeral(name)]
+        total += len(there.keys() & names) + len(extra)
+        other += len(extra) + len(_differing(live, entries, there))
     if other:
         raise LiveNotEmptyError(
             f"{other} of {total} objects in live bucket {live.name} of site {live.site} are not in the snapshot as"

@@ -5,10 +5,11 @@
     GET /domicile/readyz    200 while the assistant's /readyz answers 200, lease or not
     anything else           to the assistant, or 503 without a lease
 
-Where the tenant has a front door, nobody but its pods is served, over TLS on a port of its own; the other one then has
-the guard's own pages only. What the assistant asks the model goes through here, too: from a port of the pod's own
-loopback to the tenant's gateway, with the pod's certificate, and not without a lease. It fails closed, logs no path,
-header or body, and reads no store and no Kubernetes.
+Where the tenant has a notice, ``consents`` adds pages of its own, and no request reaches the assistant whose person has
+not accepted it. Where the tenant has a front door, nobody but its pods is served, over TLS on a port of its own; the
+other one then has the guard's own pages only. What the assistant asks the model goes through here, too: from a port of
+the pod's own loopback to the tenant's gateway, with the pod's certificate, and not without a lease. It fails closed,
+logs no path, header or body, and reads no Kubernetes, and no store but for the records of consents.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -33,6 +34,9 @@ from domicile.gateway.holder import Holder, Keeper
 from domicile.gateway.proxy import Proxy, answer
 from domicile.gateway.serving import served
 from domicile.listener import ANYWHERE, receiving
+
+if TYPE_CHECKING:
+    from domicile.gateway.consents.server import Consents
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,10 @@ class Settings(NamedTuple):
     """The tenant's gateway; None where the assistant asks no model through here."""
     model_port: int
     """On loopback, for the assistant's questions to it; 0 picks a free one."""
+    consents: Path | None
+    """The file of notice and consents; None where the tenant has none."""
+    store: Path
+    """Folder of the credentials of the store that keeps the consents."""
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Settings:
@@ -85,6 +93,8 @@ class Settings(NamedTuple):
             tls_port=_number(env, "DOMICILE_TLS_PORT", 8443, 65535),
             model_url=_url(env, "DOMICILE_MODEL_URL", None) if "DOMICILE_MODEL_URL" in env else None,
             model_port=_number(env, "DOMICILE_MODEL_PORT", 8082, 65535),
+            consents=Path(env["DOMICILE_CONSENTS"]) if "DOMICILE_CONSENTS" in env else None,
+            store=Path(env.get("DOMICILE_STORE", "/etc/domicile/store")),
         )
 
 
@@ -106,21 +116,28 @@ def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:
 class Guard:
     """Routes a request: the guard's own paths, and the assistant's."""
 
-    def __init__(self, tenant: str, holder: Holder, proxy: Proxy, client: str | None) -> None:
+    def __init__(
+        self, tenant: str, holder: Holder, proxy: Proxy, client: str | None, consents: Consents | None = None
+    ) -> None:
         """``client``: SPIFFE ID of the only one whose requests are handled; None for everybody's."""
         self._tenant = tenant
         self._holder = holder
         self._proxy = proxy
         self._client = client
+        self._consents = consents
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         if self._client is not None and caller(request.transport) != self._client:
             return answer(403, "NotAdmitted", "Only the tenant's front door is served here.", close=True)
         path = request.raw_path.partition("?")[0]
-        if path != _RESERVED and not path.startswith(_RESERVED + "/"):
+        if path == _RESERVED or path.startswith(_RESERVED + "/"):
+            shown = await self._consents.page(request) if self._consents else None
+            return shown or await self.page(request)
+        if self._consents is None:
             return await self._proxy.forward(request)
-        return await self.page(request)
+        admitted = await self._consents.admit(request)
+        return await self._proxy.forward(request, admitted) if isinstance(admitted, str) else admitted
 
     async def page(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request for a page of the guard's own."""
@@ -153,17 +170,33 @@ def _model(settings: Settings, holder: Holder, keeper: Keeper) -> Proxy | None:
     return Proxy(url, holder, keeper, settings.body_limit, _asking(settings, url), whom="gateway")
 
 
+def _consents(settings: Settings, holder: Holder, keeper: Keeper) -> Consents | None:
+    """Raises ValueError where the file can't be used."""
+    if settings.consents is None:
+        return None
+    # Most tenants' guards never need a store's client, and do without its memory.
+    from domicile.gateway.consents import server
+    from domicile.gateway.consents.person import Asker
+
+    asker = Asker(settings.tenant_id, identified=settings.client is not None)
+    return server.make(settings.consents, settings.store, asker, holder, keeper)
+
+
 def _asking(settings: Settings, url: str) -> Credentials | None:
     return Credentials(settings.tls, _AUTHORITIES, connects=True) if url.startswith("https:") else None
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until ``stop``; requests under way then have 10 seconds. Raises OSError where the port is taken."""
+    """Serve until ``stop``; requests under way then have 10 seconds.
+
+    Raises OSError where the port is taken, and ValueError where the file of consents can't be used.
+    """
     holder = Holder()
     keeper = Keeper(holder, settings.lease_url, settings.tenant_id, _asking(settings, settings.lease_url))
+    consents = _consents(settings, holder, keeper)
     proxy = Proxy(settings.upstream, holder, keeper, settings.body_limit)
     model = _model(settings, holder, keeper)
-    guard = Guard(settings.tenant_id, holder, proxy, settings.client)
+    guard = Guard(settings.tenant_id, holder, proxy, settings.client, consents)
     keeping = asyncio.create_task(keeper.run())
     keeping.add_done_callback(lambda _: stop.set())
     try:
@@ -188,6 +221,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await proxy.close()
         if model is not None:
             await model.close()
+        if consents is not None:
+            consents.close()
         with contextlib.suppress(asyncio.CancelledError):
             await keeping
 
@@ -212,6 +247,9 @@ def main() -> int:
         return 2
     try:
         asyncio.run(_until_signalled(settings))
+    except ValueError as error:
+        log.error("guard: %s", error)  # noqa: TRY400
+        return 2
     except OSError as error:
         log.error("guard: cannot serve: %s", error.strerror)  # noqa: TRY400
         return 1

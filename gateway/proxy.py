@@ -38,6 +38,9 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+_DROPPED = _HOP_BY_HOP | {"expect", "x-forwarded-for"}
+CONSENTS = "Domicile-Consents"
+"""What its person has agreed to, as an assistant is told it with each request: by the guard, and by nobody else."""
 _CONNECTION_OPTIONS = frozenset({"", "close", "keep-alive", "te", "upgrade"})
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=300.0)
 _LOOK_SECONDS = 0.005
@@ -97,12 +100,15 @@ def _utf8(value: bytes) -> bool:
     return True
 
 
-def request_headers(request: web.BaseRequest) -> CIMultiDict[str]:
+def request_headers(request: web.BaseRequest, consents: str | None = None) -> CIMultiDict[str]:
     """The fields to pass on, in their order; the client's address is appended to X-Forwarded-For."""
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in request.headers.items():
-        if name.lower() not in _HOP_BY_HOP | {"expect", "x-forwarded-for"}:
+        # Gateways read "_" like "-" (RFC 3875, section 4.1.18).
+        if name.lower().replace("_", "-") != CONSENTS.lower() and name.lower() not in _DROPPED:
             headers.add(name, value)
+    if consents is not None:
+        headers[CONSENTS] = consents
     forwarded = [*request.headers.getall("X-Forwarded-For", []), request.remote or "unknown"]
     headers["X-Forwarded-For"] = ", ".join(forwarded)
     if (asked := headers.get("X-Forwarded-Host")) is not None:
@@ -207,8 +213,11 @@ class Proxy:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
-    async def forward(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The upstream's answer, or the guard's own where it may not or can't be passed on."""
+    async def forward(self, request: web.BaseRequest, consents: str | None = None) -> web.StreamResponse:
+        """The upstream's answer, or the guard's own where it may not or can't be passed on.
+
+        ``consents``: what the upstream is told that the request's person has agreed to; None: nothing is said of it.
+        """
         if (fault := framing_fault(request)) is not None:
             return answer(400, "BadRequest", fault, close=True)
         expectations = [value for value in _values(request, "Expect") if value]
@@ -226,7 +235,7 @@ class Proxy:
         upload = _Upload(request, self._holder, term, self._body_limit)
         exchange = _Exchange(request, self._holder, term)
         try:
-            async with self._keeper.during(term), self._ask(request, upload, tls) as upstream:
+            async with self._keeper.during(term), self._ask(request, upload, tls, consents) as upstream:
                 return await exchange.relay(upstream)
         except LeaseEndedError:
             fallback = self._closed()
@@ -241,7 +250,7 @@ class Proxy:
 
     @contextlib.asynccontextmanager
     async def _ask(
-        self, request: web.BaseRequest, upload: _Upload, tls: ssl.SSLContext | bool
+        self, request: web.BaseRequest, upload: _Upload, tls: ssl.SSLContext | bool, consents: str | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         length = request.headers.get("Content-Length", "0")
         has_body = int(length) > 0 or "Transfer-Encoding" in request.headers
@@ -249,7 +258,7 @@ class Proxy:
         async with self._session.request(
             request.method,
             URL(self._upstream + target, encoded=True),
-            headers=request_headers(request),
+            headers=request_headers(request, consents),
             data=upload if has_body else None,
             allow_redirects=False,
             ssl=tls,

@@ -61,11 +61,15 @@ class PathRule:
 
 @dataclass(frozen=True)
 class Assistant:
-    """An assistant under ``/<name>/``, at ``upstream`` (host:port), which shows a certificate for its host."""
+    """An assistant under ``/<name>/``, at ``upstream`` (host:port), which shows a certificate for its host.
+
+    ``asks``: its guard has pages of a notice and of consents.
+    """
 
     name: str
     upstream: str
     rules: tuple[PathRule, ...] = ()
+    asks: bool = False
 
 
 @dataclass(frozen=True)

@@ -152,19 +152,38 @@ def _assistant(door: Door, assistant: Assistant) -> list[str]:
         f'<LocationMatch "(?i)^/{name}/+domicile(?:[^a-z0-9_-]|$)">',
         "Require all denied",
         "</LocationMatch>",
+        *(_asking(door, assistant) if assistant.asks else []),
+    ]
+
+
+def _asking(door: Door, assistant: Assistant) -> list[str]:
+    """What the guard shows to people: whatever they may use, they accept its notice before."""
+    pages = "(?:notice|consents)$"
+    lines = [
+        f'<LocationMatch "^/{assistant.name}/domicile/{pages}">',
+        *login.required(door),
+        *headers.identity(),
+        "</LocationMatch>",
+    ]
+    if any(rule.roles is None for rule in assistant.rules):
+        lines += _open(f"^/{assistant.name}/domicile/public/{pages}")
+    return lines
+
+
+def _open(pattern: str) -> list[str]:
+    return [
+        f'<LocationMatch "{pattern}">',
+        "AuthType None",
+        "Require all granted",
+        f"RequestHeader unset {headers.IDENTITY}",
+        "</LocationMatch>",
     ]
 
 
 def _rule(door: Door, name: str, usual: tuple[str, ...], rule: PathRule) -> list[str]:
     path = path_pattern(rule.prefix, f"a prefix of {name}")
     if rule.roles is None:
-        return [
-            f'<LocationMatch "^/{name}{path}(?:/|$)">',
-            "AuthType None",
-            "Require all granted",
-            f"RequestHeader unset {headers.IDENTITY}",
-            "</LocationMatch>",
-        ]
+        return _open(f"^/{name}{path}(?:/|$)")
     if not rule.roles:
         raise ValueError(f"a rule of {name} needs roles: without any nobody could use {rule.prefix}")
     return [

@@ -15,7 +15,7 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import Assistant, Role
 from domicile.api.zone import Cloud, Site
 from domicile.controllers.pki import holders
-from domicile.controllers.tenant import front_door, gateway, identity, issuance
+from domicile.controllers.tenant import consents, front_door, gateway, identity, issuance
 from domicile.controllers.tenant.network import GUARD_PORT, GUARD_TLS_PORT, network_policies
 from domicile.controllers.tenant.parts import (
     ASSISTANTS,
@@ -51,6 +51,8 @@ def build(view: TenantView) -> list[Object]:
     # that is the active one.
     wanted = {*view.missing_secrets, *(view.copied_secrets if view.role is Role.STANDBY else ())}
     objects += [mirrored_secret(view, n, data) for n, data in sorted(view.mirrored_secrets.items()) if n in wanted]
+    if (told := consents.config_map(view)) is not None:
+        objects.append(told)
     for assistant in view.spec.assistants:
         objects += [
             account(view, assistant.name, _assistant_labels(view, assistant)),
@@ -174,6 +176,8 @@ def _guard(view: TenantView) -> Object:
     if view.spec.access.sso is not None:
         env["DOMICILE_CLIENT"] = holders.door(view.name).id
         ports["https"] = GUARD_TLS_PORT
+    env |= consents.env(view)
+    memory = "128Mi" if view.spec.consent is None else consents.MEMORY
     # A sidecar in the sense of KEP-753: it starts before the assistant and stops after it.
     return {
         "name": "guard",
@@ -186,9 +190,12 @@ def _guard(view: TenantView) -> Object:
         "startupProbe": probe("/domicile/healthz", GUARD_PORT, period=1, failures=60),
         "readinessProbe": probe("/domicile/readyz", GUARD_PORT, period=2),
         "livenessProbe": probe("/domicile/healthz", GUARD_PORT, failures=6),
-        "resources": resources("20m", "1", "128Mi"),
+        "resources": resources("20m", "1", memory),
         "securityContext": dict(RESTRICTED),
-        "volumeMounts": [{"name": "pods-tls", "mountPath": holders.MOUNT, "readOnly": True}],
+        "volumeMounts": [
+            {"name": "pods-tls", "mountPath": holders.MOUNT, "readOnly": True},
+            *consents.mounts(view),
+        ],
     }
 
 
@@ -232,4 +239,4 @@ def _volumes(view: TenantView, assistant: Assistant) -> list[Object]:
         volumes.append({"name": STORE_SECRET, "secret": {"secretName": STORE_SECRET, "defaultMode": 0o440}})
     if view.spec.access.sso is not None:
         volumes.append(identity.volume(assistant))
-    return volumes
+    return [*volumes, *consents.volumes(view, STORE_SECRET)]

@@ -126,7 +126,8 @@ def describe(view: TenantView) -> Door:
 
 def _assistant(view: TenantView, assistant: Assistant) -> doors.Assistant:
     rules = tuple(doors.PathRule(r.prefix, None if r.public else tuple(sorted(r.roles))) for r in assistant.paths)
-    return doors.Assistant(assistant.name, f"{assistant.name}.{view.name}.svc:443", rules)
+    upstream = f"{assistant.name}.{view.name}.svc:443"
+    return doors.Assistant(assistant.name, upstream, rules, asks=view.spec.consent is not None)
 
 
 def _endpoints_of(view: TenantView) -> Endpoints:

@@ -6,6 +6,7 @@ from domicile.api.conditions import ConditionType
 from domicile.api.tenant import Role
 from domicile.controllers.issuer.metadata import UNREACHABLE
 from domicile.controllers.tenant.rules import (
+    consents,
     door,
     egress,
     gateway,
@@ -32,6 +33,7 @@ CHAINS: tuple[tuple[Rule, ...], ...] = (
     model.RULES,
     workload.RULES,
     gateway.RULES,
+    consents.RULES,
     replication.RULES,
     login.LOGINS,
     login.DIRECTORIES,
@@ -47,6 +49,7 @@ _NOT_LOOKED = {
     ConditionType.MODEL_APPROVED,
     ConditionType.WORKLOAD_READY,
     ConditionType.GATEWAY_READY,
+    ConditionType.CONSENTS_VALID,
     ConditionType.REPLICATION_HEALTHY,
     ConditionType.SSO_CONFIGURED,
     ConditionType.DIRECTORY_REACHABLE,

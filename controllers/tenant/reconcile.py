@@ -27,6 +27,7 @@ from domicile.controllers.realm.server import IdentityError
 from domicile.controllers.realm.state import RealmState
 from domicile.controllers.tenant import (
     builders,
+    consents,
     front_door,
     gateway,
     identity,
@@ -374,7 +375,7 @@ class TenantController:
                 for child in await self._kube.list(api_version, kind, name, labels=f"{LABEL_TENANT}={name}"):
                     if child["metadata"]["name"] != network.DENY_ALL:
                         await self._kube.delete(api_version, kind, child["metadata"]["name"], name)
-            for config in (identity.CONFIG, front_door.NAME, gateway.NAME):
+            for config in (identity.CONFIG, front_door.NAME, gateway.NAME, consents.NAME):
                 await self._kube.delete("v1", "ConfigMap", config, name)
             await self._ask_no_more(name)
             if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT} in (assistant,front-door,gateway)"):

@@ -19,9 +19,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from . import access, conversation, export, page, prompt
+from . import access, conversation, export, grants, page, prompt
 from .access import Handler, while_logged_in
-from .conversation import CONSENT_VERSION, Conversation, Turn
+from .conversation import CONSENT_VERSION, Conversation, State, Turn
 from .errors import MAX_BODY_BYTES, ApiError, failure_of
 from .knowledge import Knowledge
 from .model import MAX_ANSWER_CHARS, Model, ModelError
@@ -113,6 +113,18 @@ def _conversation(request: web.Request) -> Conversation:
     return Conversation(request.app[STORE], _token(request), identity and identity.person)
 
 
+def _may_record(request: web.Request) -> bool:
+    return grants.may_record(request.headers.getall(grants.HEADER, []))
+
+
+async def _state(request: web.Request, session: Conversation) -> State:
+    """What was agreed to here, ended where the guard says that recording is not, or no longer, granted."""
+    state = await asyncio.to_thread(session.state)
+    if state.recording and not _may_record(request):
+        state = await asyncio.to_thread(session.decide, False, CONSENT_VERSION)
+    return state
+
+
 async def start_session(request: web.Request) -> web.Response:
     """POST /api/sessions: a new session, without consent. The token is in the cookie only."""
     token = conversation.new_token()
@@ -138,6 +150,8 @@ async def decide(request: web.Request) -> web.Response:
         raise ApiError(
             409, "consent_text_changed", f"The consent text is now version {CONSENT_VERSION}. Read it and agree again."
         )
+    if recording and not _may_record(request):
+        raise ApiError(403, "recording_not_granted", "Agree to recording first, on the page domicile/consents.")
     session = _conversation(request)
     state = await asyncio.to_thread(session.decide, recording, CONSENT_VERSION)
     response = web.json_response({"recording": state.recording, "consentVersion": CONSENT_VERSION})
@@ -148,7 +162,7 @@ async def decide(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """GET /api/conversation: whether turns are recorded, and the recorded ones."""
     session = _conversation(request)
-    state = await asyncio.to_thread(session.state)
+    state = await _state(request, session)
     turns = await asyncio.to_thread(session.turns, state)
     return web.json_response(
         {
@@ -220,7 +234,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     body = await _read_json(request)
     message, history = _message(body), _sent_history(body)
     session = _conversation(request)
-    state = await asyncio.to_thread(session.state)
+    state = await _state(request, session)
     if not history and state.turns:
         history = await asyncio.to_thread(session.turns, state, prompt.CONTEXT_TURNS)
     passages = await asyncio.to_thread(request.app[KNOWLEDGE].search, message)

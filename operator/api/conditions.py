@@ -34,6 +34,7 @@ class ConditionType(StrEnum):
     FRONT_DOOR_READY = "FrontDoorReady"
     MODEL_APPROVED = "ModelApproved"
     GATEWAY_READY = "GatewayReady"
+    CONSENTS_VALID = "ConsentsValid"
 
 
 class Condition(Model):

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from domicile.api.access import Access, PathRule
 from domicile.api.common import IMMUTABLE, LIST_SET, NONE_OF_OURS, DnsLabel, Model, cel, list_map, validations
 from domicile.api.conditions import Conditions
+from domicile.api.consent import Consent
 from domicile.api.egress import Network
 from domicile.api.privacy import PrivacyPolicy
 from domicile.api.providers import Need
@@ -177,6 +178,13 @@ class AssistantTenantSpec(Model):
             json_schema_extra=LIST_SET,
         ),
     ] = []
+    consent: Annotated[
+        Consent | None,
+        Field(
+            description="What people are told before their first question, and asked to agree to; {} for the platform's"
+            " own notice. Without it nobody is asked, and no consent is told of."
+        ),
+    ] = None
     access: Annotated[Access, Field(description="Who reaches the assistants.")] = Access()
     network: Annotated[Network, Field(description="Where the tenant's data may go.")] = Network()
     replication: Annotated[Replication, Field(description="Copy at the peer site.")] = Replication()

@@ -21,6 +21,7 @@ from tests.browser import browser
 from tests.integration.assistant_process import (
     ORDER,
     ROOT,
+    VERSION,
     Live,
     Process,
     User,
@@ -100,6 +101,26 @@ async def test_without_consent_the_page_remembers_and_the_bucket_holds_nothing(
             await user.consent(False)
             assert (await user.call("GET", "/api/conversation"))["turns"] == []
     assert setting.live.names() == before
+
+
+async def test_nothing_is_recorded_that_the_guard_does_not_grant(setting: Setting) -> None:
+    async with user_of(setting.assistant, **{"Domicile-Consents": "SMS=1, Recording=2"}) as user:
+        await user.consent(True)
+        assert (await user.ask(ORDER))["recorded"]
+        session = (await user.call("GET", "/api/conversation"))["session"]
+        # Withdrawn at the guard: it ends here, too, and what was recorded goes.
+        user.http.headers["Domicile-Consents"] = "SMS=1, RecordingOfCalls=2"
+        assert not (await user.ask(ORDER))["recorded"]
+        found = await user.call("GET", "/api/conversation")
+        assert (found["recording"], found["turns"]) == (False, [])
+        left = [n for n in setting.live.names() if session in n]
+        assert [n.rsplit("/", 1)[1] for n in left] == ["consent-000001.json", "consent-000002.json"]
+        user.http.headers["Domicile-Consents"] = ""
+        refused = await user.call("POST", "/api/consent", {"recording": True, "version": VERSION}, 403)
+        assert refused["error"]["code"] == "recording_not_granted"
+        await user.consent(False)
+        assert not (await user.ask(ORDER))["recorded"]
+        assert [n for n in setting.live.names() if session in n] == left
 
 
 async def test_a_consented_conversation_outlives_its_processes(setting: Setting, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from domicile.controllers.tenant import consents, front_door, gateway, identity
 from tests.integration.apiserver import ApiServer, binary, running
 from tests.integration.test_chart import API_SERVER, CHART, EU, IDENTITY, pods, render
 
@@ -90,8 +91,11 @@ def test_pods_pass_pod_security_restricted(release: ApiServer) -> None:
         ("create", "serviceaccounts/token", "acme", False),
         ("create", "clusterrolebindings", "", False),
         ("patch", "configmaps/other", NAMESPACE, False),
-        ("create", "configmaps/identity", "acme", True),
-        ("patch", "configmaps/identity", "acme", True),
+        *(
+            (verb, f"configmaps/{name}", "acme", True)
+            for name in (identity.CONFIG, front_door.NAME, gateway.NAME, consents.NAME)
+            for verb in ("create", "patch", "delete")
+        ),
         ("patch", "configmaps/coredns", "kube-system", False),
         ("list", "configmaps", "acme", False),
         ("create", "jobs.batch", "acme", True),

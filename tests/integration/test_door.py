@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -157,6 +158,40 @@ def test_nobody_reaches_what_the_guard_says_to_pods(site: Estate, member: Visito
         assert {status(who, site, f"/helpdesk{path}") for who in (owner, member, site.visitor("nobody"))} == {403}, path
     assert site.assistant.seen == []
     assert status(member, site, "/helpdesk/domiciles") == 200
+
+
+def test_people_reach_what_a_guard_asks_them_and_nothing_else_of_it(site: Estate, member: Visitor) -> None:
+    asking = tuple(replace(each, asks=True) for each in site.door.door.assistants)
+    door = site.another(replace(site.door.door, assistants=asking))
+    # The guard asks whoever may use anything; what they may use, the door and the assistant say.
+    guest = site.person("manager")
+    nobody = site.visitor("nobody")
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": site.door.url}
+    for who in (member, guest):
+        for page in ("notice", "consents"):
+            assert who.at(door, f"/helpdesk/domicile/{page}").status_code == 200
+            assert site.assistant.seen[-1].header("Domicile-Identity")
+            sent = who.at(door, f"/helpdesk/domicile/{page}", "POST", content=b"version=1.3&ofAge=true", headers=form)
+            assert (sent.status_code, site.assistant.seen[-1].body) == (200, b"version=1.3&ofAge=true")
+        public = who.at(door, "/helpdesk/domicile/public/notice")
+        assert (public.status_code, site.assistant.seen[-1].header("Domicile-Identity")) == (200, [])
+    assert nobody.at(door, "/helpdesk/domicile/notice").status_code == 302
+    assert nobody.at(door, "/helpdesk/domicile/public/consents").status_code == 200
+    assert site.assistant.seen[-1].header("X-Forwarded-Prefix") == ["/helpdesk"]
+    site.assistant.seen.clear()
+    for path in (
+        "/domicile/lease",
+        "/domicile/public/lease",
+        "/domicile/public",
+        "/domicile/notice/",
+        "/domicile/notice/x",
+        "/Domicile/notice",
+        "//domicile//notice/../lease",
+        "/domicile/public/../lease",
+        "/domicile/noticeboard",
+    ):
+        assert {who.at(door, f"/helpdesk{path}").status_code for who in (member, nobody)} == {403}, path
+    assert site.assistant.seen == []
 
 
 def test_an_assistant_gets_no_authorization_on_any_path(site: Estate, member: Visitor) -> None:

@@ -160,6 +160,16 @@ def test_there_and_back(either: Lane) -> None:
         restore(control, replica, home, KEY, either.tenant, ZONE)
 
 
+def test_what_ends_with_a_session_enters_no_snapshot(either: Lane) -> None:
+    lasting = {"conversations/1/turn": b"agreed to", "ephemeral.md": b"a file", "z": b"last"}
+    for name, data in (lasting | {"ephemeral/1/turn": b"not agreed to"}).items():
+        either.write(name, data)
+    assert either.replicate().objects == len(lasting)
+    assert either.restored() == lasting
+    either.write("ephemeral/2/turn", b"neither")
+    assert either.replicate().unchanged
+
+
 def test_damage_at_a_real_store_is_named(either: Lane) -> None:
     either.write("a", b"x" * 100)
     either.replicate()

@@ -245,6 +245,41 @@ async def test_the_steady_state_writes_nothing(world: World) -> None:
     assert [world.objects(s) for s in (world.gcp, world.aws)] == stored
 
 
+async def test_a_tenant_that_asks_has_guards_that_are_told_what(world: World) -> None:
+    world.apply_zone()
+    asked = {"notice": {"version": "1", "texts": {"en": "No insults."}}}
+    world.apply_tenant(consent=asked)
+    assert (await world.reconcile())["ConsentsValid"]["reason"] == "Valid"
+
+    def told() -> Any:
+        return json.loads(world.apiserver.get("configmap", "consents", "-n", world.tenant)["data"]["consents.json"])
+
+    def deployed() -> Object:
+        found: Object = world.apiserver.get("deployment", "helpdesk", "-n", world.tenant)
+        return found
+
+    assert told()["consent"]["notice"] == asked["notice"]
+    assert told()["bucket"] == (await world.status())["storage"]["bucket"]
+    (guard,) = deployed()["spec"]["template"]["spec"]["initContainers"]
+    assert "consents" in {m["name"] for m in guard["volumeMounts"]}
+    assert await world.planned() <= world.made()
+
+    # Another text reaches the guards by the file, and no pod is replaced for it.
+    before = deployed()["metadata"]["generation"]
+    world.apply_tenant(consent={"notice": {"version": "2", "texts": {"en": "No jokes."}}})
+    await world.reconcile()
+    assert told()["consent"]["notice"]["version"] == "2"
+    assert deployed()["metadata"]["generation"] == before
+    world.apply_tenant()
+    assert (await world.reconcile())["ConsentsValid"]["reason"] == "NotAsked"
+    (guard,) = deployed()["spec"]["template"]["spec"]["initContainers"]
+    assert "DOMICILE_CONSENTS" not in {e["name"] for e in guard["env"]}
+
+    world.apiserver.kubectl("delete", "assistanttenant", world.tenant, "--wait=false")
+    await world.reconcile()
+    assert ("ConfigMap", "consents") not in world.made()
+
+
 async def test_drift_is_repaired(world: World) -> None:
     world.apply_zone()
     world.apply_tenant()

@@ -12,14 +12,19 @@ import urllib.error
 import urllib.request
 
 
+def kept(cookie, given):
+    pairs = dict(pair.split("=", 1) for pair in [*cookie.split("; "), *given] if "=" in pair)
+    return "; ".join(f"{name}={value}" for name, value in pairs.items())
+
+
 def call(base, method, path, body, cookie):
     headers = {"Content-Type": "application/json", **({"Cookie": cookie} if cookie else {})}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(base + path, data=data, method=method, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
-            given = answer.headers.get("Set-Cookie", "").split(";")[0]
-            return answer.status, json.loads(answer.read() or b"{}"), given or cookie
+            given = [line.split(";")[0] for line in answer.headers.get_all("Set-Cookie", [])]
+            return answer.status, json.loads(answer.read() or b"{}"), kept(cookie, given)
     except urllib.error.HTTPError as error:
         text = error.read().decode(errors="replace")
         try:

@@ -164,6 +164,23 @@ def test_the_rules_of_an_assistant() -> None:
         assert any_of("acr", "mfa") in section(config, pattern)
 
 
+def test_the_pages_of_a_guard_that_asks_are_open_to_who_may_be_asked() -> None:
+    """They come last, for what is opened before is closed by the guard's own section."""
+    with_login, without = "^/bot/domicile/(?:notice|consents)$", "^/bot/domicile/public/(?:notice|consents)$"
+    for rules, asks, opened in (
+        ((), False, []),
+        ((PathRule("/a", None),), False, []),
+        ((PathRule("/a", ("owner",)),), True, [with_login]),
+        ((PathRule("/a", None),), True, [with_login, without]),
+    ):
+        config = render(replace(DOOR, assistants=(Assistant("bot", "bot:80", rules, asks=asks),)))
+        order = re.findall(r'<LocationMatch "(.*)">', config)
+        assert order[order.index("(?i)^/bot/+domicile(?:[^a-z0-9_-]|$)") + 1 :] == opened
+    assert any_of("acr", "mfa") in section(config, with_login)
+    assert "Require all granted" in section(config, without)
+    assert "RequestHeader unset Domicile-Identity" in section(config, without)
+
+
 def test_a_dot_of_a_prefix_is_a_dot() -> None:
     config = render(replace(DOOR, assistants=(Assistant("bot", "bot:80", (PathRule("/.well-known/x", None),)),)))
     assert section(config, "^/bot/[.]well-known/x(?:/|$)")

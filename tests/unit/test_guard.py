@@ -237,12 +237,23 @@ def test_hop_by_hop_fields_stay_and_the_rest_keeps_its_order() -> None:
     assert passed[4][1].startswith("192.0.2.1, ")
 
 
+@pytest.mark.parametrize("consents", [None, "", "SMS=1"])
+def test_nobody_but_the_guard_says_what_was_agreed_to(consents: str | None) -> None:
+    forged = ("Domicile-Consents", "domicile-consents", "DOMICILE_CONSENTS", "Domicile-consents")
+    request = make_mocked_request(
+        "GET", "/", CIMultiDict([(name, "Recording=2") for name in forged] + [("X-Other", "1")])
+    )
+    headers = request_headers(request, consents)
+    assert headers.getall("X-Other") == ["1"]
+    assert [v for n, v in headers.items() if "consents" in n.lower()] == ([] if consents is None else [consents])
+
+
 def test_settings_have_defaults_and_name_the_wrong_variable() -> None:
     env = {"DOMICILE_TENANT_ID": TENANT, "DOMICILE_LEASE_URL": "http://lease.system.svc:8080/"}
     settings = Settings.read(env)
     assert settings == (
         TENANT, "http://lease.system.svc:8080", "http://127.0.0.1:8081", "0.0.0.0", 8080, 2**25,
-        Path("/etc/domicile/tls"), None, 8443, None, 8082,
+        Path("/etc/domicile/tls"), None, 8443, None, 8082, None, Path("/etc/domicile/store"),
     )  # fmt: skip
     for name, value in [
         ("DOMICILE_TENANT_ID", TENANT.upper()),

@@ -1,0 +1,1 @@
+"""Notice, age gate and consents at the guard."""
