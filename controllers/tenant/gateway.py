@@ -18,10 +18,10 @@ from domicile.api.common import (
     LABEL_TOPOLOGY_ZONE,
     LABEL_ZONE,
 )
-from domicile.api.gateway import Endpoint, GatewayConfig, Limits, Privacy
+from domicile.api.gateway import Caller, Endpoint, GatewayConfig, Limits, Privacy
 from domicile.api.privacy import PrivacyPolicy
 from domicile.api.providers import ModelProvider
-from domicile.api.tenant import Role
+from domicile.api.tenant import Assistant, Role
 from domicile.controllers.egress import destinations as egress
 from domicile.controllers.pki import holders
 from domicile.controllers.tenant import pool
@@ -87,13 +87,18 @@ def config(view: TenantView) -> GatewayConfig:
     outwards = egress.url(view.platform.namespace) if pool.reached(view) else None
     return GatewayConfig(
         tenant_id=view.tenant_id or "",
-        callers=sorted(holders.assistant(view.name, a.name).id for a in view.spec.assistants),
+        callers=sorted((_caller(view.name, a) for a in view.spec.assistants), key=lambda each: each.id),
         endpoints=[_endpoint(m.provider, model, m.share.weight) for m in pool.usable(view)],
         privacy=_privacy(view.spec.privacy),
         limits=Limits(requests_per_day=asked.requests_per_day, tokens_per_day=asked.tokens_per_day),
         egress=outwards,
         redis=f"domicile-sessions.{view.platform.namespace}.svc:{SESSIONS_PORT}",
     )
+
+
+def _caller(tenant: str, assistant: Assistant) -> Caller:
+    known = holders.assistant(tenant, assistant.name).id
+    return Caller(id=known, mode=assistant.mode, intents=assistant.intents or [])
 
 
 def _endpoint(provider: ModelProvider, model: str, weight: int) -> Endpoint:

@@ -24,6 +24,10 @@ class ModelTimeoutError(ModelError):
     """The model took too long."""
 
 
+class UnknownQuestionError(ModelError):
+    """Mode structured: the question is none of those that may be asked."""
+
+
 class Model:
     """One model at an OpenAI-compatible base URL."""
 
@@ -39,9 +43,17 @@ class Model:
         with _upstream_errors():
             response = await self._http.post(self._url, json=body, timeout=TIMEOUT, allow_redirects=False)
         async with response:
+            if response.status == 422 and await _code(response) == "intent_unknown":
+                raise UnknownQuestionError("the question is none of those that may be asked")
             if response.status != 200:
                 raise ModelError(f"the model service answered {response.status}")
             yield _pieces(response)
+
+
+async def _code(response: aiohttp.ClientResponse) -> str:
+    """The code of an error, as OpenAI's API has them."""
+    with _upstream_errors():
+        return str((await response.json())["error"]["code"])
 
 
 @contextmanager
@@ -52,7 +64,7 @@ def _upstream_errors() -> Iterator[None]:
         raise ModelTimeoutError("the model service took too long") from None
     except aiohttp.ClientError as error:
         raise ModelError(f"the model service can't be reached or broke off ({type(error).__name__})") from None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, LookupError, TypeError):
         raise ModelError("the model service sent something that is no chat completion stream") from None
 
 

@@ -221,7 +221,10 @@ async def chat(request: web.Request) -> web.StreamResponse:
     message, history = _message(body), _sent_history(body)
     session = _conversation(request)
     state = await asyncio.to_thread(session.state)
-    if not history and state.turns:
+    if request.app[SETTINGS].structured:
+        # Whoever keeps earlier turns may have changed them: the gateway takes none.
+        history = []
+    elif not history and state.turns:
         history = await asyncio.to_thread(session.turns, state, prompt.CONTEXT_TURNS)
     passages = await asyncio.to_thread(request.app[KNOWLEDGE].search, message)
     plan = prompt.plan(request.app[SETTINGS].name, message, passages, history)

@@ -18,6 +18,7 @@ from domicile.gateway.questions.answers import Answer, BrokenAnswerError, ChatAn
 from domicile.gateway.questions.chat import CHAT
 from domicile.gateway.questions.embeddings import EMBEDDINGS
 from domicile.gateway.questions.intake import Share
+from domicile.gateway.questions.intents import Intents
 from domicile.gateway.questions.providers import body_for, order
 from domicile.gateway.questions.record import Record
 from domicile.gateway.questions.refusal import RefusedError
@@ -26,6 +27,7 @@ from domicile.gateway.questions.restoring import Restorer
 from domicile.gateway.questions.rules import Fields
 from domicile.gateway.questions.sse import ALIVE, BrokenStreamError, Event, Reader
 from domicile.gateway.questions.strict import encode
+from domicile.gateway.questions.structured import admitted
 from domicile.gateway.questions.tenant import Phase, Tenant
 from domicile.gateway.questions.upstream import Elsewhere, Reply, Upstream
 
@@ -52,6 +54,8 @@ class Call:
     body: dict[str, Any]
     conversation: str | None
     phase: Phase
+    intents: Intents | None
+    """What its caller may ask; None: anything."""
     share: Share
     record: Record
     began: float
@@ -72,7 +76,8 @@ class Desk:
         endpoints = self._endpoints(call)
         conversation = self._tenant.conversation(call.phase, call.conversation)
         call.record.found = conversation.question.found
-        body = await conversation.question.body(FIELDS[call.path], call.body)
+        asked = call.body if call.intents is None else admitted(call.intents, call.path, call.body)
+        body = await conversation.question.body(FIELDS[call.path], asked)
         values = await conversation.values()
         await self._tenant.budgets.take(call.phase.config.limits)
         call.record.added = time.monotonic() - call.began

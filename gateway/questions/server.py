@@ -76,7 +76,8 @@ class Gateway:
     async def _route(
         self, request: web.BaseRequest, phase: Phase, share: intake.Share, record: Record, began: float
     ) -> web.StreamResponse:
-        if caller(request.transport) not in phase.config.callers:
+        who = caller(request.transport)
+        if who is None or who not in phase.callers:
             raise RefusedError(403, "not_admitted", "Only the tenant's assistants are served here.")
         intake.check_framing(request)
         path = request.raw_path
@@ -93,7 +94,8 @@ class Gateway:
             body = await intake.body(request, phase.config.limits.body_bytes, share)
         headers = _headers(record)
         inner = path.removeprefix("/v1")
-        return await answer(Call(request, inner, body, conversation, phase, share, record, began, headers))
+        intents = phase.callers[who]
+        return await answer(Call(request, inner, body, conversation, phase, intents, share, record, began, headers))
 
     async def _models(self, call: Call) -> web.Response:
         return _json(call, {"object": "list", "data": [_model(each) for each in _ids(call)]})

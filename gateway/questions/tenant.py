@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from domicile.api.gateway import GatewayConfig, Placeholders
+from domicile.api.intents import Mode
 from domicile.gateway.privacy.finding import Finder
 from domicile.gateway.questions import placeholders
 from domicile.gateway.questions.budgets import Budgets
+from domicile.gateway.questions.intents import Intents
 from domicile.gateway.questions.placeholders import canonical
 from domicile.gateway.questions.question import Question
 from domicile.gateway.questions.vault import Vault, subkey
@@ -61,6 +63,14 @@ class Phase(NamedTuple):
 
     config: GatewayConfig
     lent: Lent
+    callers: Mapping[str, Intents | None]
+    """Who may ask, by SPIFFE ID, and what; None: anything."""
+
+    @classmethod
+    def of(cls, config: GatewayConfig, lent: Lent) -> Phase:
+        """By a config. Raises ValueError where its intents can't be followed."""
+        callers = {c.id: Intents(c.intents) if c.mode is Mode.STRUCTURED else None for c in config.callers}
+        return cls(config, lent, callers)
 
 
 class Conversation:

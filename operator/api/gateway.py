@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from domicile.api.common import Model
+from domicile.api.intents import Intent, Mode
 
 
 class ProviderKind(StrEnum):
@@ -51,6 +52,16 @@ class Privacy(Model):
     """Kinds whose presence refuses the question."""
     images: bool = False
     """Whether images may go to the provider, as they are."""
+
+
+class Caller(Model):
+    """An assistant that may ask."""
+
+    id: str
+    """Its SPIFFE ID."""
+    mode: Mode = Mode.STRUCTURED
+    intents: list[Intent] = []
+    """What it may be asked in mode structured."""
 
 
 class Endpoint(Model):
@@ -98,8 +109,8 @@ class GatewayConfig(Model):
     """The file ``gateway.json``."""
 
     tenant_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    callers: list[str]
-    """SPIFFE IDs of those who may ask: the tenant's assistants."""
+    callers: list[Caller]
+    """Who may ask: the tenant's assistants."""
     endpoints: list[Endpoint]
     privacy: Privacy = Privacy()
     limits: Limits = Limits()
@@ -112,6 +123,8 @@ class GatewayConfig(Model):
     def _reachable(self) -> Self:
         if len({each.name for each in self.endpoints}) < len(self.endpoints):
             raise ValueError("two endpoints have the same name")
+        if len({each.id for each in self.callers}) < len(self.callers):
+            raise ValueError("two callers have the same id")
         if self.egress is None and any(each.through_egress for each in self.endpoints):
             raise ValueError("an endpoint is reached through the egress proxy, and there is none")
         return self

@@ -60,7 +60,7 @@ class Estate:
         endpoint = {"name": "first", "kind": "openai", "baseUrl": self.provider.url, "models": {"small": "m-1"}}
         config = {
             "tenantId": TENANT,
-            "callers": [ASSISTANT.id],
+            "callers": [{"id": ASSISTANT.id, "mode": "free"}],
             "endpoints": [{**endpoint, "keyed": True}],
             "redis": "localhost:1",
             "limits": {"silenceSeconds": 1.0, "connectSeconds": 2.0},

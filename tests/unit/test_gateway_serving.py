@@ -53,7 +53,7 @@ class Analyser:
 
 
 def tenant(analyser: Analyser) -> Tenant:
-    return Tenant(Phase(config(), Lent(analyser)), bytes(32), lambda _: cast(Vault, None), cast(Budgets, None))
+    return Tenant(Phase.of(config(), Lent(analyser)), bytes(32), lambda _: cast(Vault, None), cast(Budgets, None))
 
 
 def test_these_are_all_routes() -> None:
@@ -129,9 +129,9 @@ def test_an_analyser_is_closed_after_its_last_request() -> None:
     first, second = Analyser(), Analyser()
     one = tenant(first)
     with one.phase.lent.used():
-        one.change(Phase(config(), one.phase.lent))
+        one.change(Phase.of(config(), one.phase.lent))
         assert not first.closed
-        one.change(Phase(config(), Lent(second)))
+        one.change(Phase.of(config(), Lent(second)))
         assert not first.closed
     assert first.closed
     one.close()

@@ -189,7 +189,7 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
     ({"refusal": "env is invalid"}, "WorkloadReady", "False", "Refused", False, "env is invalid"),
     (
         {
-            "spec": tenant_spec(assistants=[{"name": "helpdesk", "image": "i", "envSecrets": ["crm"]}]),
+            "spec": tenant_spec(assistants=[{"name": "helpdesk", "mode": "free", "image": "i", "envSecrets": ["crm"]}]),
             "missing_secrets": ("corp-login", "crm"),
         },
         "WorkloadReady",

@@ -58,6 +58,31 @@ def told(seen: TenantView) -> GatewayConfig:
     return GatewayConfig.model_validate_json(named(builders.build(seen), "ConfigMap")["data"]["gateway.json"])
 
 
+DAY = {"name": "day", "type": "choice", "values": ["Monday", "Tuesday"]}
+WHEN = {"name": "when", "phrases": ["When is my appointment on {day}?"], "slots": [DAY]}
+
+
+def structured(*intents: Object) -> TenantView:
+    """A tenant whose assistant may be asked that only; structured is the default."""
+    return view(tenant_spec(assistants=[{"name": "helpdesk", "image": "i", "intents": list(intents)}]))
+
+
+def test_an_assistant_may_be_asked_its_intents_only_and_knows_it() -> None:
+    seen = structured(WHEN)
+    [caller] = told(seen).callers
+    assert (caller.mode, [intent.name for intent in caller.intents]) == ("structured", ["when"])
+    pod = named(builders.build(seen), "Deployment", "helpdesk")["spec"]["template"]["spec"]
+    assert {"name": "ASSISTANT_MODE", "value": "structured"} in pod["containers"][0]["env"]
+    assert approved(seen)[:2] == ("True", "Approved")
+
+
+def test_intents_that_nobody_can_follow_are_a_condition() -> None:
+    status, reason, message = approved(structured(WHEN | {"phrases": ["When on {dya}?"]}))
+    assert (status, reason) == ("False", "IntentsNotUnderstood")
+    assert "helpdesk" in message
+    assert "dya" in message
+
+
 REFUSED: dict[str, tuple[Object, str]] = {
     "not yet": (outside(attestedOn="2026-01-03"), "ContractExpired"),
     "over": (outside(attestedOn="2025-01-01", expiresOn="2026-01-02"), "ContractExpired"),
@@ -163,7 +188,7 @@ def test_a_gateway_is_told_whom_to_ask_and_what_to_look_for() -> None:
     seen = pooled(azure, LOCAL, weights={"local": 0}, model=asked, privacy=privacy, model_keys={"outside": KEY})
     assert told(seen).to_wire() == {
         "tenantId": seen.tenant_id,
-        "callers": ["spiffe://domicile/ns/bank/sa/helpdesk"],
+        "callers": [{"id": "spiffe://domicile/ns/bank/sa/helpdesk", "mode": "free", "intents": []}],
         "endpoints": [
             {
                 "name": "outside", "kind": "azure", "baseUrl": "https://models.example/v1", "models": {"big": "big-de"},
