@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from .access import ForbiddenError
+from .anonymiser import AnonymiserError
 from .conversation import OtherPersonError
 from .identity import IdentityError
 from .model import ModelError, ModelTimeoutError, UnknownQuestionError
@@ -68,6 +69,13 @@ def _of_what_is_needed(error: Exception) -> ApiError | None:
             _LOG.warning("%s", error)
             return ApiError(
                 503, "store_unavailable", "The assistant's store can't be reached right now. Try again later."
+            )
+        case AnonymiserError():
+            _LOG.warning("%s", error)
+            return ApiError(
+                503,
+                "anonymiser_unavailable",
+                "Names can't be taken out of texts, or put back, right now. Try again later.",
             )
         case UnknownQuestionError():
             return ApiError(

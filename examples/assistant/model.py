@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import aiohttp
 
+CONVERSATION = "Domicile-Conversation"
 MAX_ANSWER_CHARS = 32_000
 # A model may think for a while before its first word; a stream that stalls for this long (seconds) is broken.
 TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=5, sock_read=60)
@@ -37,11 +38,19 @@ class Model:
         self._model = model
 
     @asynccontextmanager
-    async def ask(self, messages: Sequence[dict[str, str]]) -> AsyncIterator[AsyncIterator[str]]:
-        """Pieces of the answer, as they come. Raises ModelError on entry, or while iterating."""
+    async def ask(
+        self, messages: Sequence[dict[str, str]], conversation: str | None
+    ) -> AsyncIterator[AsyncIterator[str]]:
+        """Pieces of the answer, as they come. Raises ModelError on entry, or while iterating.
+
+        ``conversation``: what the gateway is to know it by; None: it is to forget it.
+        """
+        headers = {} if conversation is None else {CONVERSATION: conversation}
         body = {"model": self._model, "messages": list(messages), "stream": True, "temperature": 0}
         with _upstream_errors():
-            response = await self._http.post(self._url, json=body, timeout=TIMEOUT, allow_redirects=False)
+            response = await self._http.post(
+                self._url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False
+            )
         async with response:
             if response.status == 422 and await _code(response) == "intent_unknown":
                 raise UnknownQuestionError("the question is none of those that may be asked")

@@ -46,6 +46,8 @@ class Settings:
     model: str
     name: str
     structured: bool
+    store_anonymised: bool
+    knowledge_anonymised: bool
     credentials: Path | None
     identity: Path | None
     host: str
@@ -76,8 +78,17 @@ class Settings:
             model=env["ASSISTANT_MODEL"],
             name=env.get("ASSISTANT_NAME") or "Assistant",
             structured=mode == "structured",
+            store_anonymised=_switch(env, "ASSISTANT_STORE_ANONYMISED"),
+            knowledge_anonymised=_switch(env, "ASSISTANT_KNOWLEDGE_ANONYMISED"),
             credentials=Path(credentials) if credentials else None,
             identity=None if identity is None else Path(identity),
             host=env.get("ASSISTANT_HOST") or "0.0.0.0",  # noqa: S104 - only the guard's port is admitted
             port=int(port),
         )
+
+
+def _switch(env: Mapping[str, str], name: str) -> bool:
+    word = env.get(name, "false")
+    if word not in {"true", "false"}:
+        raise SettingsError(f"{name} must be true or false")
+    return word == "true"

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from domicile.api.gateway import Placeholders
 from domicile.credentials import caller
 from domicile.gateway.questions import intake
 from domicile.gateway.questions.asking import FIELDS, Call, Desk
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _HELD_BYTES: Final = 64 * 2**20
 _MODELS: Final = "/v1/models"
+_IRREVERSIBLE: Final = "irreversible"
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -107,11 +109,14 @@ class Gateway:
         return _json(call, _model(asked))
 
     async def _anonymise(self, call: Call) -> web.Response:
-        conversation = self._tenant.conversation(call.phase, call.conversation)
+        texts, wanted = _texts(call, _IRREVERSIBLE), None
+        if _IRREVERSIBLE in call.body:
+            if call.body[_IRREVERSIBLE] is not True:
+                raise RefusedError(400, "invalid_value", "irreversible must be true, or left out.")
+            wanted = Placeholders.IRREVERSIBLE
+        conversation = self._tenant.conversation(call.phase, call.conversation, wanted)
         call.record.found = conversation.question.found
-        made = await conversation.question.texts(_texts(call))
-        await conversation.values()
-        return _json(call, {"texts": made})
+        return _json(call, {"texts": await conversation.anonymised(texts)})
 
     async def _restore(self, call: Call) -> web.Response:
         if call.conversation is None:
@@ -129,10 +134,11 @@ def _model(model: str) -> dict[str, Any]:
     return {"id": model, "object": "model", "created": 0, "owned_by": "domicile"}
 
 
-def _texts(call: Call) -> list[str]:
-    """The field ``texts``, which is the only one. Raises RefusedError."""
+def _texts(call: Call, *others: str) -> list[str]:
+    """The field ``texts``, beside which there may be ``others`` only. Raises RefusedError."""
     texts = call.body.get("texts")
-    if call.body.keys() != {"texts"} or not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+    known = call.body.keys() <= {"texts", *others}
+    if not known or not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
         raise RefusedError(400, "invalid_value", 'The body must be {"texts": [...]}, all strings.')
     return texts
 

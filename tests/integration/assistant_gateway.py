@@ -16,6 +16,7 @@ from tests.integration.gateway_provider import chunks
 from tests.integration.gateway_store import gateway_store, prepare
 from tests.integration.guard_estate import Estate as Pod
 from tests.integration.guard_estate import running
+from tests.integration.session_server import Store
 from tests.pods import mounted
 from tests.testbed.provider.extract import answer
 
@@ -29,6 +30,7 @@ class House:
     live: Live
     pod: Pod
     gateway: Estate
+    vault: Store
     folder: Path
 
     @contextlib.contextmanager
@@ -61,7 +63,7 @@ async def house(folder: Path, **config: Any) -> AsyncIterator[House]:
         await pod.script(mode="grant", seconds=LEASE_SECONDS)
         while await pod.get("/v1/models") == 503:
             pass
-        yield House(live, pod, gateway, folder)
+        yield House(live, pod, gateway, vault, folder)
 
 
 def _answers(gateway: Estate) -> Any:

@@ -15,7 +15,7 @@ from domicile.gateway.questions.intents import Intents
 from domicile.gateway.questions.refusal import RefusedError
 from domicile.gateway.questions.structured import admitted
 
-SLOTS = [
+SLOTS: list[dict[str, Any]] = [
     {"name": "day", "type": "choice", "values": ["today", "Straße 5", "next  week"]},
     {"name": "date", "type": "date"},
     {"name": "floor", "type": "number", "minimum": -2, "maximum": 120},

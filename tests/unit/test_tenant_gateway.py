@@ -76,6 +76,16 @@ def test_an_assistant_may_be_asked_its_intents_only_and_knows_it() -> None:
     assert approved(seen)[:2] == ("True", "Approved")
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [({}, ("false", "false")), ({"storeAnonymised": True, "knowledgeAnonymised": True}, ("true",) * 2)],
+)
+def test_assistants_are_told_what_to_anonymise_themselves(asked: Object, told: tuple[str, str]) -> None:
+    pod = named(builders.build(pooled(LOCAL, privacy=asked)), "Deployment", "helpdesk")["spec"]["template"]["spec"]
+    env = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+    assert (env["ASSISTANT_STORE_ANONYMISED"], env["ASSISTANT_KNOWLEDGE_ANONYMISED"]) == told
+
+
 def test_intents_that_nobody_can_follow_are_a_condition() -> None:
     status, reason, message = approved(structured(WHEN | {"phrases": ["When on {dya}?"]}))
     assert (status, reason) == ("False", "IntentsNotUnderstood")
