@@ -18,7 +18,7 @@ from domicile.api.common import (
     LABEL_TOPOLOGY_ZONE,
     LABEL_ZONE,
 )
-from domicile.api.gateway import Caller, Endpoint, GatewayConfig, Limits, Privacy
+from domicile.api.gateway import Caller, Endpoint, GatewayConfig, Limits, Privacy, Service
 from domicile.api.privacy import PrivacyPolicy
 from domicile.api.providers import ModelProvider
 from domicile.api.tenant import Assistant, Role
@@ -89,6 +89,7 @@ def config(view: TenantView) -> GatewayConfig:
         tenant_id=view.tenant_id or "",
         callers=sorted((_caller(view.name, a) for a in view.spec.assistants), key=lambda each: each.id),
         endpoints=[_endpoint(m.provider, model, m.share.weight) for m in pool.usable(view)],
+        services=[Service(host=d.host, until=d.contract.expires_on) for d in pool.services(view)],
         privacy=_privacy(view.spec.privacy),
         limits=Limits(requests_per_day=asked.requests_per_day, tokens_per_day=asked.tokens_per_day),
         egress=outwards,

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
+from domicile.api.egress import AllowedDestination
 from domicile.api.providers import Contract, ModelProvider
 from domicile.api.tenant import ProviderShare
+from domicile.controllers.egress import destinations as egress
 from domicile.controllers.egress.accounts import Destination
-from domicile.controllers.egress.destinations import destinations
 from domicile.controllers.tenant.view import TenantView
 
 WARNED = timedelta(days=30)
@@ -46,7 +47,12 @@ def reached(view: TenantView) -> tuple[Destination, ...]:
     if view.zone is None:
         return ()
     providers = (m.provider for m in usable(view))
-    return destinations(providers, view.spec, view.zone.spec, view.now.date())
+    return egress.destinations(providers, view.spec, view.zone.spec, view.now.date())
+
+
+def services(view: TenantView) -> tuple[AllowedDestination, ...]:
+    """Hosts that are no model provider's, and may be asked now."""
+    return egress.services(view.spec, view.zone.spec, view.now.date()) if view.zone else ()
 
 
 def fault(view: TenantView, provider: ModelProvider) -> Fault | None:

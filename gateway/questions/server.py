@@ -16,7 +16,7 @@ from aiohttp import web
 
 from domicile.api.gateway import Placeholders
 from domicile.credentials import caller
-from domicile.gateway.questions import intake
+from domicile.gateway.questions import intake, services
 from domicile.gateway.questions.asking import FIELDS, Call, Desk
 from domicile.gateway.questions.record import Record, Records
 from domicile.gateway.questions.refusal import RefusedError
@@ -45,6 +45,7 @@ class Gateway:
             **{("POST", f"/v1{path}"): desk.ask for path in FIELDS},
             ("POST", "/v1/domicile/anonymise"): self._anonymise,
             ("POST", "/v1/domicile/restore"): self._restore,
+            ("POST", f"/v1{services.PATTERN}"): desk.serve,
             ("GET", _MODELS): self._models,
             ("GET", f"{_MODELS}/{{id}}"): self._model,
         }
@@ -83,7 +84,7 @@ class Gateway:
             raise RefusedError(403, "not_admitted", "Only the tenant's assistants are served here.")
         intake.check_framing(request)
         path = request.raw_path
-        pattern = f"{_MODELS}/{{id}}" if path.startswith(f"{_MODELS}/") else path
+        pattern = _pattern(path)
         answer = self.routes.get((request.method, pattern))
         if answer is None:
             raise RefusedError(404, "unknown_route", "The gateway has no such route, so nothing was passed on.")
@@ -124,6 +125,15 @@ class Gateway:
         texts = _texts(call)
         values = await self._tenant.conversation(call.phase, call.conversation).restored(texts)
         return _json(call, {"texts": [Restorer(values).text(text) for text in texts]})
+
+
+def _pattern(path: str) -> str:
+    """How ``routes`` has it."""
+    if path.startswith(f"{_MODELS}/"):
+        return f"{_MODELS}/{{id}}"
+    if path.startswith(f"/v1{services.PREFIX}"):
+        return f"/v1{services.PATTERN}"
+    return path
 
 
 def _ids(call: Call) -> list[str]:

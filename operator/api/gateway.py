@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from domicile.api.common import Model
+from domicile.api.egress import Host
 from domicile.api.intents import Intent, Mode
 
 
@@ -91,6 +92,14 @@ class Endpoint(Model):
         return self
 
 
+class Service(Model):
+    """A host outside the site that is no model provider's, asked by JSON on port 443."""
+
+    host: Host
+    until: date
+    """First day (UTC) on which it is not asked any more."""
+
+
 class Limits(Model):
     """What one tenant may ask for, and how large and slow anything may be."""
 
@@ -112,6 +121,7 @@ class GatewayConfig(Model):
     callers: list[Caller]
     """Who may ask: the tenant's assistants."""
     endpoints: list[Endpoint]
+    services: list[Service] = []
     privacy: Privacy = Privacy()
     limits: Limits = Limits()
     egress: str | None = None
@@ -125,6 +135,6 @@ class GatewayConfig(Model):
             raise ValueError("two endpoints have the same name")
         if len({each.id for each in self.callers}) < len(self.callers):
             raise ValueError("two callers have the same id")
-        if self.egress is None and any(each.through_egress for each in self.endpoints):
-            raise ValueError("an endpoint is reached through the egress proxy, and there is none")
+        if self.egress is None and (self.services or any(each.through_egress for each in self.endpoints)):
+            raise ValueError("an endpoint or service is reached through the egress proxy, and there is none")
         return self

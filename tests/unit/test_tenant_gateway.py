@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,18 @@ def test_assistants_are_told_what_to_anonymise_themselves(asked: Object, told: t
     pod = named(builders.build(pooled(LOCAL, privacy=asked)), "Deployment", "helpdesk")["spec"]["template"]["spec"]
     env = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
     assert (env["ASSISTANT_STORE_ANONYMISED"], env["ASSISTANT_KNOWLEDGE_ANONYMISED"]) == told
+
+
+def test_a_service_that_the_zone_allows_is_told_with_its_last_day() -> None:
+    word = {"processor": "Acme Ltd", "place": "Ireland", "statement": "The contract of the 3rd of May."}
+    listed = {"host": "api.acme.example", "port": 443}
+    dated = {**listed, "contract": word | {"attestedOn": "2026-01-01", "expiresOn": "2027-01-01"}}
+    asked = {"additionalEgress": [{**listed, "contract": "Acme Ltd"}]}
+    served = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec(allowedDestinations=[dated]))
+    seen = view(tenant_spec(network=asked), zone=served)
+    assert [service.to_wire() for service in told(seen).services] == [{"host": listed["host"], "until": "2027-01-01"}]
+    assert told(seen).egress is not None
+    assert told(replace(seen, now=NOW.replace(year=2027, month=1, day=1))).services == []
 
 
 def test_intents_that_nobody_can_follow_are_a_condition() -> None:
@@ -209,6 +222,7 @@ def test_a_gateway_is_told_whom_to_ask_and_what_to_look_for() -> None:
                 "weight": 0, "keyed": False, "throughEgress": False,
             },
         ],
+        "services": [],
         "privacy": {
             "placeholders": "irreversible", "vaultSeconds": 7200, "thresholds": {"PERSON": 0.3}, "images": True,
             "patterns": [{"name": "MEMBER_ID", "regex": "M-[0-9]{6}"}], "refuse": ["CREDIT_CARD", "HEALTH"],
