@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from domicile.controllers.pki import leaf
+from domicile.controllers.pki.authority import bundle
+from domicile.controllers.pki.leaf import Holder
 from tests.integration.gateway_estate import ASSISTANT, SECRET, SERVICE, Estate, estate
-from tests.pods import calling
+from tests.pods import PODS, calling, mounted
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -24,7 +29,7 @@ HIDDEN = (b"rika", b"Mustermann", b"DE0212", b"4111")
 
 
 @contextlib.asynccontextmanager
-async def proxy() -> AsyncIterator[tuple[str, list[str], dict[str, int]]]:
+async def proxy(folder: Path) -> AsyncIterator[tuple[str, list[str], dict[str, int]]]:
     """An egress proxy: its URL, what it was asked for, and the ports that it knows for names."""
     asked: list[str] = []
     ports: dict[str, int] = {}
@@ -41,8 +46,11 @@ async def proxy() -> AsyncIterator[tuple[str, list[str], dict[str, int]]]:
 
         await asyncio.gather(copy(reader, back), copy(there, writer), return_exceptions=True)
 
-    async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked, ports
+    files = mounted(folder, Holder("domicile-system", "domicile-egress", "", ("localhost",), calls=False))
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(files / leaf.CERTIFICATE, files / leaf.KEY)
+    async with await asyncio.start_server(tunnel, "127.0.0.1", 0, ssl=serving) as server:
+        yield f"https://localhost:{server.sockets[0].getsockname()[1]}", asked, ports
 
 
 @dataclass
@@ -55,7 +63,11 @@ class Way:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def both(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Estate, Way]]:
-    async with proxy() as (url, asked, ports), estate(tmp_path_factory.mktemp("services"), start=False) as made:
+    folder = tmp_path_factory.mktemp("services")
+    async with proxy(folder / "proxy") as (url, asked, ports), estate(folder, start=False) as made:
+        roots = made.folder / "roots.pem"
+        roots.write_bytes(roots.read_bytes() + bundle((PODS,)))
+        (made.folder / "keys" / "egress").write_text("bank:of the proxy\n")
         ports[f"{SERVICE}:443"] = int(made.provider.url.split(":")[2].partition("/")[0])
         way = Way({"services": [{"host": SERVICE, "until": "2099-01-01"}], "egress": url}, asked)
         made.write(**way.config)

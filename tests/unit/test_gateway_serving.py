@@ -123,13 +123,13 @@ def test_configs_that_there_can_not_be() -> None:
     for wrong in ([endpoint("a"), endpoint("a")], [endpoint("a", through_egress=True)]):
         with pytest.raises(ValidationError):
             config(*wrong)
-    config(endpoint("a", through_egress=True), egress="http://proxy:3128")
+    config(endpoint("a", through_egress=True), egress="https://proxy:3128")
     service = {"host": "api.acme.example", "until": "2099-01-01"}
     with pytest.raises(ValidationError, match="there is none"):
         config(services=[service])
     for wrong in ("api", "10.0.0.1", "api.acme.example:8443", "api.acme.example/x", "*.example", "[::1]"):
         with pytest.raises(ValidationError, match="host"):
-            config(services=[service | {"host": wrong}], egress="http://proxy:3128")
+            config(services=[service | {"host": wrong}], egress="https://proxy:3128")
 
 
 def test_an_analyser_is_closed_after_its_last_request() -> None:
