@@ -37,8 +37,10 @@ def destinations(
     """
     found = []
     for provider in providers:
-        if provider.base_url is not None:
-            base = urlsplit(provider.base_url)
+        for url in (provider.base_url, provider.token_url):
+            if url is None:
+                continue
+            base = urlsplit(url)
             host, port = base.hostname or "", base.port or 443
             named = next((d for d in zone.allowed_destinations if (d.host, d.port) == (host, port)), None)
             found.append((host, port, named.cidrs if named else []))

@@ -112,6 +112,7 @@ def _endpoint(provider: ModelProvider, model: str, weight: int) -> Endpoint:
         models={model: provider.deployments.get(model, model)},
         weight=weight,
         keyed=provider.key is not None,
+        token_url=provider.token_url,
         through_egress=service is None,
         until=provider.contract.expires_on if provider.contract else None,
     )
@@ -223,7 +224,7 @@ def _container(view: TenantView) -> Object:
 
 
 def _volumes(view: TenantView) -> list[Object]:
-    proofs = [_projected(NAME, {name: _key_of(name) for name in _keyed(view)})]
+    proofs = [_projected(NAME, {name: _key_of(name) for name in _keyed(view)}), *_subjects(view)]
     if pool.reached(view):
         proofs.append(_projected(egress.TENANT_SECRET, {"egress": egress.TENANT_KEY}))
     config = {"name": NAME, "items": [{"key": _FILE, "path": _FILE}], "defaultMode": 0o444}
@@ -231,8 +232,27 @@ def _volumes(view: TenantView) -> list[Object]:
         {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
         of_secret("pods-tls", holders.secret_of(NAME), "tls.crt", "tls.key", "ca.crt"),
         {"name": "vault", "projected": {"sources": [_projected(NAME, {"key": VAULT_KEY, **_ACCOUNT})], **_OURS_ALONE}},
-        {"name": "providers", "projected": {"sources": [p for p in proofs if p["secret"]["items"]], **_OURS_ALONE}},
+        {
+            "name": "providers",
+            "projected": {"sources": [p for p in proofs if "secret" not in p or p["secret"]["items"]], **_OURS_ALONE},
+        },
         {"name": "config", "configMap": config},
+    ]
+
+
+def _subjects(view: TenantView) -> list[Object]:
+    """What the gateway shows where a provider takes the cluster's word for it: a token of an hour for each."""
+    found = ((m.provider.name, pool.federated(view, m.provider)) for m in pool.usable(view))
+    return [
+        {
+            "serviceAccountToken": {
+                "path": f"{name}.subject",
+                "audience": key.subject_audience,
+                "expirationSeconds": 3600,
+            }
+        }
+        for name, key in found
+        if key is not None
     ]
 
 

@@ -77,6 +77,8 @@ class Endpoint(Model):
     weight: Annotated[int, Field(ge=0, le=100)] = 1
     """Share of the questions; 0: only where the others fail."""
     keyed: bool = False
+    token_url: Annotated[str | None, Field(pattern=r"^https://[^\s?#@]+$")] = None
+    """Where tokens for its key come from; None: the key itself is sent."""
     through_egress: bool = False
     until: date | None = None
     """First day (UTC) on which it is not asked any more, whoever is there to change this file."""

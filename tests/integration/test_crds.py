@@ -290,6 +290,19 @@ ZONE_REFUSALS = [
     ("spec/modelProviders", [_contracted(expiresOn="2026-01-01")], "expiresOn must be after attestedOn"),
     ("spec/modelProviders", [_contracted() | {"deployments": {"n": "x"}}], "a model that is not in models"),
     ("spec/modelProviders", [_contracted() | {"type": "other"}], "Unsupported value"),
+    *(
+        ("spec/modelProviders", [_contracted() | changes], "tokenUrl is for a provider of type gemini")
+        for changes in (
+            {"tokenUrl": _URL},
+            {"tokenUrl": _URL, "type": "gemini"},
+            {"tokenUrl": _URL, "type": "openai", "key": "k"},
+        )
+    ),
+    (
+        "spec/modelProviders",
+        [_contracted() | {"tokenUrl": "http://sts.example/", "type": "gemini", "key": "k"}],
+        "spec.modelProviders[0].tokenUrl",
+    ),
     ("spec/modelRegions", ["Europe"], "spec.modelRegions[0]"),
     ("spec/sites/1/stores/accountId", DELETED, "stores.accountId is required with cloud aws and profile cloud"),
     ("spec/sites/1/stores/accountId", "12345678901", "accountId"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,7 @@ from domicile.api.gateway import GatewayConfig
 from domicile.api.providers import Contract, ModelProvider
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import Role
+from domicile.controllers.egress.accounts import Destination
 from domicile.controllers.tenant import builders, gateway, model_keys, policies, pool
 from domicile.controllers.tenant.flows import flows
 from domicile.controllers.tenant.view import ClaimView, TenantView
@@ -97,6 +99,32 @@ def test_a_service_that_the_zone_allows_is_told_with_its_last_day() -> None:
     assert [service.to_wire() for service in told(seen).services] == [{"host": listed["host"], "until": "2027-01-01"}]
     assert told(seen).egress is not None
     assert told(replace(seen, now=NOW.replace(year=2027, month=1, day=1))).services == []
+
+
+VERTEX = {"name": "vertex", "type": "gemini", "key": "vertex", "tokenUrl": "https://sts.example/v1/token"}
+POOL = "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/site/providers/cluster"
+
+
+def test_a_key_that_gets_tokens_is_one_of_googles_and_the_clusters_word_is_mounted_for_it() -> None:
+    vertex = outside() | VERTEX
+    federated = json.dumps({"type": "external_account", "audience": POOL})
+    seen = pooled(vertex, model_keys={"vertex": federated})
+    assert approved(seen)[:2] == ("True", "Approved")
+    assert told(seen).endpoints[0].token_url == VERTEX["tokenUrl"]
+    assert Destination("sts.example") in pool.reached(seen)
+    pod = named(builders.build(seen), "Deployment")["spec"]["template"]["spec"]
+    [sources] = [v["projected"]["sources"] for v in pod["volumes"] if v["name"] == "providers"]
+    assert {
+        "serviceAccountToken": {"path": "vertex.subject", "audience": f"https:{POOL}", "expirationSeconds": 3600}
+    } in sources
+    account = json.dumps({"type": "service_account", "client_email": "a", "private_key": "b"})
+    pod = named(builders.build(pooled(vertex, model_keys={"vertex": account})), "Deployment")["spec"]["template"][
+        "spec"
+    ]
+    assert "serviceAccountToken" not in json.dumps(pod)
+    status, reason, message = approved(pooled(vertex, LOCAL, model_keys={"vertex": KEY}))
+    assert (status, reason) == ("False", "ModelKeyUnusable")
+    assert KEY not in message
 
 
 def test_intents_that_nobody_can_follow_are_a_condition() -> None:
