@@ -22,6 +22,10 @@ class AnonymiserError(Exception):
     """The gateway gave no answer, or a broken one. The message holds nothing of the texts."""
 
 
+class RefusedTextError(AnonymiserError):
+    """A text holds what the tenant lets nobody ask."""
+
+
 class _Stay(HTTPRedirectHandler):
     """Follows nobody elsewhere."""
 
@@ -55,6 +59,8 @@ class Anonymiser:
             with self._opener.open(request, timeout=TIMEOUT_SECONDS) as response:
                 texts = json.loads(response.read(MAX_BYTES))["texts"]
         except HTTPError as error:
+            if error.code == 422:
+                raise RefusedTextError("the gateway refuses a text: it holds what may not be asked") from None
             raise AnonymiserError(f"the gateway answered {error.code}") from None
         except (OSError, HTTPException) as error:
             raise AnonymiserError(f"the gateway can't be reached ({type(error).__name__})") from None

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from .access import ForbiddenError
-from .anonymiser import AnonymiserError
+from .anonymiser import AnonymiserError, RefusedTextError
 from .conversation import OtherPersonError
 from .identity import IdentityError
 from .model import ModelError, ModelTimeoutError, UnknownQuestionError
@@ -69,6 +69,12 @@ def _of_what_is_needed(error: Exception) -> ApiError | None:
             _LOG.warning("%s", error)
             return ApiError(
                 503, "store_unavailable", "The assistant's store can't be reached right now. Try again later."
+            )
+        case RefusedTextError():
+            return ApiError(
+                422,
+                "not_recorded",
+                "This holds what may not be kept here, so it was not recorded. Leave it out, or stop recording.",
             )
         case AnonymiserError():
             _LOG.warning("%s", error)

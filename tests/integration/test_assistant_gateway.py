@@ -104,7 +104,7 @@ async def test_the_gateway_keeps_nothing_of_what_is_not_recorded(tmp_path: Path)
 
 
 async def test_a_turn_that_nobody_could_look_at_is_not_recorded(tmp_path: Path) -> None:
-    async with house(tmp_path) as made:
+    async with house(tmp_path, privacy={"refuse": ["DIAGNOSIS"]}) as made:
         with made.assistant(ASSISTANT_STORE_ANONYMISED="true") as process:
             async with user_of(process) as user:
                 await user.consent(True)
@@ -112,4 +112,6 @@ async def test_a_turn_that_nobody_could_look_at_is_not_recorded(tmp_path: Path) 
                 # Nothing is known about it, so no model is asked; but the turn would be kept.
                 refused = await user.ask("ANALYSER-DOWN Zelimir?", 503)
                 assert refused["error"]["code"] == "anonymiser_unavailable"
+                forbidden = await user.ask("Migräne?", 422)
+                assert forbidden["error"]["code"] == "not_recorded"
                 assert made.live.names() == before
