@@ -262,7 +262,7 @@ def tenant(name: str, zone: str = "eu", **spec: Any) -> Object:
     """An AssistantTenant with one reference assistant, open to the namespace ``clients``."""
     wanted: Object = {
         "zone": zone,
-        "assistants": [{"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0"}],
+        "assistants": [{"name": "helpdesk", "mode": "free", "image": "domicile.dev/assistant:0.1.0"}],
         "model": {"providers": [{"name": "local"}], "model": "extractive-1"},
         "access": {"clients": [{"namespace": "clients"}]},
         **spec,

@@ -90,7 +90,7 @@ def _play(estate: Watch, first: GivenSite, others: list[GivenSite], zone: Object
         tenant(
             TENANT,
             zone["metadata"]["name"],
-            assistants=[{"name": "helpdesk", "image": IMAGE}],
+            assistants=[{"name": "helpdesk", "mode": "free", "image": IMAGE}],
             model={"providers": [{"name": provider["name"]}], "model": provider["models"][0]},
             access={"clients": [{"namespace": CLIENTS}]},
         )

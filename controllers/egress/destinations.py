@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ TENANT_KEY = "egress"
 
 
 PORT = 3129
+HTTPS = 443
 
 
 def url(namespace: str) -> str:
@@ -36,16 +37,24 @@ def destinations(
     """
     found = []
     for provider in providers:
-        if provider.base_url is not None:
-            base = urlsplit(provider.base_url)
+        for url in (provider.base_url, provider.token_url):
+            if url is None:
+                continue
+            base = urlsplit(url)
             host, port = base.hostname or "", base.port or 443
             named = next((d for d in zone.allowed_destinations if (d.host, d.port) == (host, port)), None)
             found.append((host, port, named.cidrs if named else []))
-    for asked in spec.network.additional_egress:
-        allowed = _listed(asked, zone)
-        if allowed is not None and _objection(asked, allowed, today) is None:
-            found.append((allowed.host, allowed.port, allowed.cidrs))
+    found += [(allowed.host, allowed.port, allowed.cidrs) for allowed in _allowed(spec, zone, today)]
     return tuple(sorted({d for each in found if (d := _destination(*each)) is not None}))
+
+
+def services(spec: AssistantTenantSpec, zone: ResidencyZoneSpec, today: date) -> tuple[AllowedDestination, ...]:
+    """What the tenant's gateway may ask beside models today: what it asks for and its zone allows, on port 443.
+
+    A model provider's host is none: what is asked there has fields that are known.
+    """
+    providers = {urlsplit(p.base_url).hostname for p in zone.model_providers if p.base_url is not None}
+    return tuple(d for d in _allowed(spec, zone, today) if d.port == HTTPS and d.host not in providers)
 
 
 def objections(spec: AssistantTenantSpec, zone: ResidencyZoneSpec, today: date) -> tuple[str, ...]:
@@ -62,6 +71,13 @@ def attestations(spec: AssistantTenantSpec, zone: ResidencyZoneSpec) -> tuple[st
     """One sentence for each processor that the tenant's data may go to, beyond its model provider."""
     listed = [d.contract for asked in spec.network.additional_egress if (d := _listed(asked, zone)) is not None]
     return tuple(sorted({f"{c.processor} processes data in {c.place}, as attested." for c in listed}))
+
+
+def _allowed(spec: AssistantTenantSpec, zone: ResidencyZoneSpec, today: date) -> Iterator[AllowedDestination]:
+    for asked in spec.network.additional_egress:
+        allowed = _listed(asked, zone)
+        if allowed is not None and _objection(asked, allowed, today) is None:
+            yield allowed
 
 
 def _listed(asked: AdditionalEgress, zone: ResidencyZoneSpec) -> AllowedDestination | None:

@@ -206,6 +206,9 @@ def _assistant(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
         "ASSISTANT_STORE_URL": store_url(zone.own, view.live_bucket or ""),
         "ASSISTANT_BASE_URL": f"http://127.0.0.1:{MODEL_PORT}/v1",
         "ASSISTANT_MODEL": view.spec.model.model,
+        "ASSISTANT_MODE": assistant.mode.value,
+        "ASSISTANT_STORE_ANONYMISED": _word(view.spec.privacy.store_anonymised),
+        "ASSISTANT_KNOWLEDGE_ANONYMISED": _word(view.spec.privacy.knowledge_anonymised),
         "ASSISTANT_LEASE_URL": f"http://127.0.0.1:{GUARD_PORT}/domicile/lease",
     }
     mounts: list[Object] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - inside the container
@@ -228,6 +231,10 @@ def _assistant(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
         "securityContext": dict(RESTRICTED),
         "volumeMounts": mounts,
     }
+
+
+def _word(wanted: bool) -> str:
+    return "true" if wanted else "false"
 
 
 def _volumes(view: TenantView, assistant: Assistant) -> list[Object]:

@@ -17,9 +17,10 @@ from domicile.api.common import (
     LABEL_TENANT_ID,
     LABEL_ZONE,
 )
-from domicile.api.gateway import Endpoint, GatewayConfig, Limits, Privacy
+from domicile.api.gateway import Caller, Endpoint, GatewayConfig, Limits, Privacy, Service
 from domicile.api.privacy import PrivacyPolicy
 from domicile.api.providers import ModelProvider
+from domicile.api.tenant import Assistant
 from domicile.controllers.egress import destinations as egress
 from domicile.controllers.pki import holders
 from domicile.controllers.tenant import pool, server
@@ -84,13 +85,19 @@ def config(view: TenantView) -> GatewayConfig:
     outwards = egress.url(view.platform.namespace) if pool.reached(view) else None
     return GatewayConfig(
         tenant_id=view.tenant_id or "",
-        callers=sorted(holders.assistant(view.name, a.name).id for a in view.spec.assistants),
+        callers=sorted((_caller(view.name, a) for a in view.spec.assistants), key=lambda each: each.id),
         endpoints=[_endpoint(m.provider, model, m.share.weight) for m in pool.usable(view)],
+        services=[Service(host=d.host, until=d.contract.expires_on) for d in pool.services(view)],
         privacy=_privacy(view.spec.privacy),
         limits=Limits(requests_per_day=asked.requests_per_day, tokens_per_day=asked.tokens_per_day),
         egress=outwards,
         redis=f"domicile-sessions.{view.platform.namespace}.svc:{SESSIONS_PORT}",
     )
+
+
+def _caller(tenant: str, assistant: Assistant) -> Caller:
+    known = holders.assistant(tenant, assistant.name).id
+    return Caller(id=known, mode=assistant.mode, intents=assistant.intents or [])
 
 
 def _endpoint(provider: ModelProvider, model: str, weight: int) -> Endpoint:
@@ -103,6 +110,7 @@ def _endpoint(provider: ModelProvider, model: str, weight: int) -> Endpoint:
         models={model: provider.deployments.get(model, model)},
         weight=weight,
         keyed=provider.key is not None,
+        token_url=provider.token_url,
         through_egress=service is None,
         until=provider.contract.expires_on if provider.contract else None,
     )
@@ -200,7 +208,7 @@ def _container(view: TenantView) -> Object:
 
 
 def _volumes(view: TenantView) -> list[Object]:
-    proofs = [_projected(NAME, {name: _key_of(name) for name in _keyed(view)})]
+    proofs = [_projected(NAME, {name: _key_of(name) for name in _keyed(view)}), *_subjects(view)]
     if pool.reached(view):
         proofs.append(_projected(egress.TENANT_SECRET, {"egress": egress.TENANT_KEY}))
     config = {"name": NAME, "items": [{"key": _FILE, "path": _FILE}], "defaultMode": 0o444}
@@ -208,8 +216,27 @@ def _volumes(view: TenantView) -> list[Object]:
         {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
         of_secret("pods-tls", holders.secret_of(NAME), "tls.crt", "tls.key", "ca.crt"),
         {"name": "vault", "projected": {"sources": [_projected(NAME, {"key": VAULT_KEY, **_ACCOUNT})], **_OURS_ALONE}},
-        {"name": "providers", "projected": {"sources": [p for p in proofs if p["secret"]["items"]], **_OURS_ALONE}},
+        {
+            "name": "providers",
+            "projected": {"sources": [p for p in proofs if "secret" not in p or p["secret"]["items"]], **_OURS_ALONE},
+        },
         {"name": "config", "configMap": config},
+    ]
+
+
+def _subjects(view: TenantView) -> list[Object]:
+    """What the gateway shows where a provider takes the cluster's word for it: a token of an hour for each."""
+    found = ((m.provider.name, pool.federated(view, m.provider)) for m in pool.usable(view))
+    return [
+        {
+            "serviceAccountToken": {
+                "path": f"{name}.subject",
+                "audience": key.subject_audience,
+                "expirationSeconds": 3600,
+            }
+        }
+        for name, key in found
+        if key is not None
     ]
 
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
+from domicile.api import google
+from domicile.api.egress import AllowedDestination
 from domicile.api.providers import Contract, ModelProvider
 from domicile.api.tenant import ProviderShare
+from domicile.controllers.egress import destinations as egress
 from domicile.controllers.egress.accounts import Destination
-from domicile.controllers.egress.destinations import destinations
 from domicile.controllers.tenant.view import TenantView
 
 WARNED = timedelta(days=30)
@@ -46,7 +48,20 @@ def reached(view: TenantView) -> tuple[Destination, ...]:
     if view.zone is None:
         return ()
     providers = (m.provider for m in usable(view))
-    return destinations(providers, view.spec, view.zone.spec, view.now.date())
+    return egress.destinations(providers, view.spec, view.zone.spec, view.now.date())
+
+
+def services(view: TenantView) -> tuple[AllowedDestination, ...]:
+    """Hosts that are no model provider's, and may be asked now."""
+    return egress.services(view.spec, view.zone.spec, view.now.date()) if view.zone else ()
+
+
+def federated(view: TenantView, provider: ModelProvider) -> google.Federated | None:
+    """Whom the cluster vouches for at a provider that may be asked; None: nobody."""
+    if provider.token_url is None:
+        return None
+    key = google.read(view.model_keys.get(provider.name) or "")
+    return key if isinstance(key, google.Federated) else None
 
 
 def fault(view: TenantView, provider: ModelProvider) -> Fault | None:
@@ -84,8 +99,22 @@ def _faults(view: TenantView, provider: ModelProvider) -> Iterator[Fault]:
                 f"The contract with {name} lacks what spec.compliance asks for ({', '.join(unmet)}): it is not asked."
                 " Take it out of spec.model.providers, or agree on it.",
             )
-    if provider.key is not None and not view.model_keys.get(provider.name):
+    if provider.key is not None:
+        yield from _key_faults(provider, view.model_keys.get(provider.name) or "")
+
+
+def _key_faults(provider: ModelProvider, held: str) -> Iterator[Fault]:
+    if not held:
         yield Fault(
             "ModelKeyMissing",
-            f"The operator's Secret of model keys lacks {provider.key}.key, by which {name} is asked: add it.",
+            f"The operator's Secret of model keys lacks {provider.key}.key, by which {provider.name} is asked: add it.",
         )
+    elif provider.token_url is not None:
+        try:
+            google.read(held)
+        except ValueError as error:
+            yield Fault(
+                "ModelKeyUnusable",
+                f"{provider.key}.key of the operator's Secret of model keys is no key of Google's ({error}), and"
+                f" {provider.name} has a tokenUrl: correct one of them.",
+            )

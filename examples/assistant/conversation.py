@@ -4,7 +4,7 @@ Objects, all create-once JSON under ``conversations/<id>/``, where the id is the
 a listing of the bucket gives no session away.
 
     consent-<n:06d>.json   one decision of the user: {"recording", "textVersion", "time", "since", "person", ...}
-    <n:06d>.json           one turn: {"question", "answer", "sources", "time", "consent", ...}
+    <n:06d>.json           one turn: {"question", "answer", "sources", "time", "consent", "hidden", ...}
 
 The newest decision rules. A turn names the decision that it was written under. A withdrawal is recorded before the
 turns are deleted, and who wrote a turn looks at the decision once more afterwards: whichever comes last deletes it.
@@ -51,11 +51,12 @@ def is_token(value: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One question and its answer. ``sources`` are names of knowledge files."""
+    """One question and its answer. ``sources`` are names of knowledge files; ``hidden``: both have placeholders."""
 
     question: str
     answer: str
     sources: tuple[str, ...] = ()
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,9 @@ class Conversation(Recorded):
 
     def __init__(self, store: Store, token: str, person: str | None = None) -> None:
         super().__init__(store, hashlib.sha256(b"assistant session\0" + token.encode()).hexdigest())
+        # Of its own, so that neither the bucket nor the gateway's store tells the other's.
+        self.topic = hashlib.sha256(b"assistant placeholders\0" + token.encode()).hexdigest()
+        """What the gateway knows the conversation by."""
         self._person = None if person is None else _person_hash(self.id, person)
 
     def state(self) -> State:
@@ -213,6 +217,7 @@ class Conversation(Recorded):
                 "answer": turn.answer,
                 "sources": list(turn.sources),
                 "consent": state.consent.number,
+                **({"hidden": True} if turn.hidden else {}),
             }
         )
         number = max(state.turns, default=0) + 1
@@ -230,7 +235,7 @@ class Conversation(Recorded):
     def turns(self, state: State, limit: int = MAX_SHOWN_TURNS) -> list[Turn]:
         """The newest recorded turns, oldest first; none where the user has not agreed or has withdrawn."""
         records = self.records(state, state.turns[-limit:]).values()
-        return [Turn(r["question"], r["answer"], tuple(r["sources"])) for r in records]
+        return [Turn(r["question"], r["answer"], tuple(r["sources"]), r.get("hidden", False)) for r in records]
 
     def _delete_turns(self) -> None:
         for number in self._numbers()[1]:

@@ -9,9 +9,10 @@ from typing import Any
 from aiohttp import web
 
 from .access import ForbiddenError
+from .anonymiser import AnonymiserError, RefusedTextError
 from .conversation import OtherPersonError
 from .identity import IdentityError
-from .model import ModelError, ModelTimeoutError
+from .model import ModelError, ModelTimeoutError, UnknownQuestionError
 from .store import StoreError
 from .trust import TrustError
 
@@ -68,6 +69,25 @@ def _of_what_is_needed(error: Exception) -> ApiError | None:
             _LOG.warning("%s", error)
             return ApiError(
                 503, "store_unavailable", "The assistant's store can't be reached right now. Try again later."
+            )
+        case RefusedTextError():
+            return ApiError(
+                422,
+                "not_recorded",
+                "This holds what may not be kept here, so it was not recorded. Leave it out, or stop recording.",
+            )
+        case AnonymiserError():
+            _LOG.warning("%s", error)
+            return ApiError(
+                503,
+                "anonymiser_unavailable",
+                "Names can't be taken out of texts, or put back, right now. Try again later.",
+            )
+        case UnknownQuestionError():
+            return ApiError(
+                422,
+                "question_unknown",
+                "This assistant answers set questions only, and this is none of them. Ask one of them, word for word.",
             )
         case ModelTimeoutError():
             _LOG.warning("%s", error)

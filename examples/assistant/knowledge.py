@@ -11,11 +11,12 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from . import text
+from .anonymiser import AnonymiserError
 from .store import Entry, NotFoundError, Store
 
 PREFIX = "knowledge/"
@@ -24,6 +25,8 @@ MAX_FILE_BYTES = 2 * 1024 * 1024
 PASSAGE_CHARS = 900
 MAX_PASSAGES = 4
 REFRESH_SECONDS = 3.0
+WAIT_SECONDS = 2.0
+CHUNK_CHARS = 32_000
 # A passage is relevant if it has at least this share of the content words of one sentence of the question.
 RELEVANT = 0.5
 
@@ -97,7 +100,10 @@ def is_relevant(question: str, passage: Passage) -> bool:
 
 
 class Index:
-    """Full-text index of passages, in memory; thread-safe."""
+    """Full-text index of passages, in memory; thread-safe.
+
+    Each change is a transaction of its own: within one, FTS5 of SQLite 3.40 misreads what was deleted and is searched.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -111,7 +117,7 @@ class Index:
 
     def put(self, source: str, content: str) -> None:
         """Index a file in place of what the index holds of it."""
-        with self._lock:
+        with self._lock, self._db:
             self._remove(source)
             self._rows[source] = [
                 self._db.execute(
@@ -124,7 +130,7 @@ class Index:
 
     def remove(self, source: str) -> None:
         """Forget a file."""
-        with self._lock:
+        with self._lock, self._db:
             self._remove(source)
 
     def _remove(self, source: str) -> None:
@@ -147,16 +153,32 @@ class Index:
 
 
 class Knowledge:
-    """The index of a bucket's knowledge files; looks for changes at most every REFRESH_SECONDS."""
+    """The index of a bucket's knowledge files; looks for changes at most every REFRESH_SECONDS.
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+    Where names are to be taken out, a file is in the index only once they are. Nobody waits for that longer than
+    WAIT_SECONDS: what is not ready then is found by later questions.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.monotonic,
+        anonymise: Callable[[Sequence[str]], list[str]] | None = None,
+    ) -> None:
+        """``anonymise``: takes the names out of texts, or raises AnonymiserError. None: names stay."""
         self._store = store
         self._clock = clock
+        self._anonymise = anonymise
         self._lock = threading.Lock()
         self._looked: float | None = None
         self._versions: dict[str, str] = {}
         self._too_large = 0
+        self._pool = ThreadPoolExecutor(max_workers=8 if anonymise is None else 2)
+        self._loading: dict[str, tuple[Entry, Future[str | None]]] = {}
+        self._told = ""
         self.index = Index()
+        self.waiting = 0
+        """Files that are not in the index yet: names could not be taken out, or that takes its time."""
 
     def search(self, question: str) -> list[Passage]:
         """Relevant passages of the bucket's present files. Raises StoreError where they can't be read."""
@@ -174,19 +196,57 @@ class Knowledge:
             _LOG.warning("%d knowledge files are larger than %d bytes and left out: split them", large, MAX_FILE_BYTES)
             self._too_large = large
         wanted = {e.name: e for e in entries if e.size <= MAX_FILE_BYTES}
-        for name in self._versions.keys() - wanted.keys():
-            self.index.remove(name.removeprefix(PREFIX))
+        for name in [n for n, version in self._versions.items() if n not in wanted or wanted[n].version != version]:
+            if name not in wanted or self._anonymise is not None:
+                self.index.remove(name.removeprefix(PREFIX))
             del self._versions[name]
-        changed = [e for e in wanted.values() if self._versions.get(e.name) != e.version]
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            for entry, content in zip(changed, pool.map(self._read, changed), strict=True):
-                if content is not None:
-                    self.index.put(entry.name.removeprefix(PREFIX), content.decode("utf-8", "replace"))
-                    self._versions[entry.name] = entry.version
+        for entry in wanted.values():
+            begun = self._loading.get(entry.name)
+            if entry.name not in self._versions and (begun is None or begun[0] != entry):
+                self._loading[entry.name] = entry, self._pool.submit(self._load, entry)
+        wait([future for _, future in self._loading.values()], None if self._anonymise is None else WAIT_SECONDS)
+        self._collect(wanted)
 
-    def _read(self, entry: Entry) -> bytes | None:
+    def _collect(self, wanted: Mapping[str, Entry]) -> None:
+        failed, told = 0, ""
+        for name, (entry, future) in list(self._loading.items()):
+            if not future.done():
+                continue
+            del self._loading[name]
+            if wanted.get(name) != entry:
+                continue
+            try:
+                content = future.result()
+            except AnonymiserError as error:
+                failed, told = failed + 1, str(error)
+                continue
+            if content is not None:
+                self.index.put(name.removeprefix(PREFIX), content)
+                self._versions[name] = entry.version
+        self.waiting = failed + len(self._loading)
+        if told != self._told:
+            self._told = told
+            if told:
+                _LOG.warning("%d knowledge files are not indexed, and are tried again: %s", failed, told)
+
+    def _load(self, entry: Entry) -> str | None:
         try:
-            return self._store.read(entry.name)
+            content = self._store.read(entry.name).decode("utf-8", "replace")
         except NotFoundError:
             # Deleted since the listing; the next one will not show it.
             return None
+        if self._anonymise is None:
+            return content
+        return "".join(text for chunk in chunks(content) for text in self._anonymise([chunk]))
+
+
+def chunks(content: str) -> Iterator[str]:
+    """The text in pieces of whole lines that the gateway looks at in time; a longer line is a piece of its own."""
+    piece = ""
+    for line in content.splitlines(keepends=True):
+        if piece and len(piece) + len(line) > CHUNK_CHARS:
+            yield piece
+            piece = ""
+        piece += line
+    if piece:
+        yield piece

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import aiohttp
 
+CONVERSATION = "Domicile-Conversation"
 MAX_ANSWER_CHARS = 32_000
 # A model may think for a while before its first word; a stream that stalls for this long (seconds) is broken.
 TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=5, sock_read=60)
@@ -24,6 +25,10 @@ class ModelTimeoutError(ModelError):
     """The model took too long."""
 
 
+class UnknownQuestionError(ModelError):
+    """Mode structured: the question is none of those that may be asked."""
+
+
 class Model:
     """One model at an OpenAI-compatible base URL."""
 
@@ -33,15 +38,31 @@ class Model:
         self._model = model
 
     @asynccontextmanager
-    async def ask(self, messages: Sequence[dict[str, str]]) -> AsyncIterator[AsyncIterator[str]]:
-        """Pieces of the answer, as they come. Raises ModelError on entry, or while iterating."""
+    async def ask(
+        self, messages: Sequence[dict[str, str]], conversation: str | None
+    ) -> AsyncIterator[AsyncIterator[str]]:
+        """Pieces of the answer, as they come. Raises ModelError on entry, or while iterating.
+
+        ``conversation``: what the gateway is to know it by; None: it is to forget it.
+        """
+        headers = {} if conversation is None else {CONVERSATION: conversation}
         body = {"model": self._model, "messages": list(messages), "stream": True, "temperature": 0}
         with _upstream_errors():
-            response = await self._http.post(self._url, json=body, timeout=TIMEOUT, allow_redirects=False)
+            response = await self._http.post(
+                self._url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False
+            )
         async with response:
+            if response.status == 422 and await _code(response) == "intent_unknown":
+                raise UnknownQuestionError("the question is none of those that may be asked")
             if response.status != 200:
                 raise ModelError(f"the model service answered {response.status}")
             yield _pieces(response)
+
+
+async def _code(response: aiohttp.ClientResponse) -> str:
+    """The code of an error, as OpenAI's API has them."""
+    with _upstream_errors():
+        return str((await response.json())["error"]["code"])
 
 
 @contextmanager
@@ -52,7 +73,7 @@ def _upstream_errors() -> Iterator[None]:
         raise ModelTimeoutError("the model service took too long") from None
     except aiohttp.ClientError as error:
         raise ModelError(f"the model service can't be reached or broke off ({type(error).__name__})") from None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, LookupError, TypeError):
         raise ModelError("the model service sent something that is no chat completion stream") from None
 
 

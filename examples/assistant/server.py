@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -21,6 +22,7 @@ from aiohttp import web
 
 from . import access, conversation, export, grants, page, prompt
 from .access import Handler, while_logged_in
+from .anonymiser import Anonymiser
 from .conversation import CONSENT_VERSION, Conversation, State, Turn
 from .errors import MAX_BODY_BYTES, ApiError, failure_of
 from .knowledge import Knowledge
@@ -38,6 +40,7 @@ SETTINGS = web.AppKey("settings", Settings)
 STORE: web.AppKey[Store] = web.AppKey("store", Store)
 KNOWLEDGE = web.AppKey("knowledge", Knowledge)
 MODEL = web.AppKey("model", Model)
+ANONYMISER = web.AppKey("anonymiser", Anonymiser)
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._-]+)*/?")
 _LOG = logging.getLogger("assistant.server")
@@ -163,7 +166,7 @@ async def show(request: web.Request) -> web.Response:
     """GET /api/conversation: whether turns are recorded, and the recorded ones."""
     session = _conversation(request)
     state = await _state(request, session)
-    turns = await asyncio.to_thread(session.turns, state)
+    turns = await asyncio.to_thread(_shown, request.app[ANONYMISER], session, state)
     return web.json_response(
         {
             "session": session.id,
@@ -172,6 +175,15 @@ async def show(request: web.Request) -> web.Response:
             "turns": [{"question": t.question, "answer": t.answer, "sources": list(t.sources)} for t in turns],
         }
     )
+
+
+def _shown(anonymiser: Anonymiser, session: Conversation, state: State) -> list[Turn]:
+    """The recorded turns with what their placeholders stand for, where the gateway still knows."""
+    turns = session.turns(state)
+    hidden = [turn for turn in turns if turn.hidden]
+    texts = [text for turn in hidden for text in (turn.question, turn.answer)]
+    values = iter(anonymiser.restore(texts, session.topic) if texts else [])
+    return [replace(turn, question=next(values), answer=next(values)) if turn.hidden else turn for turn in turns]
 
 
 async def forget(request: web.Request) -> web.Response:
@@ -213,9 +225,9 @@ def _sent_history(body: dict[str, Any]) -> list[Turn]:
 
 
 @asynccontextmanager
-async def _answer(request: web.Request, plan: prompt.Plan) -> AsyncIterator[AsyncIterator[str]]:
+async def _answer(request: web.Request, plan: prompt.Plan, topic: str | None) -> AsyncIterator[AsyncIterator[str]]:
     if plan.refusal is None:
-        async with request.app[MODEL].ask(plan.messages) as pieces:
+        async with request.app[MODEL].ask(plan.messages, topic) as pieces:
             yield pieces
     else:
         yield _once(plan.refusal)
@@ -235,24 +247,45 @@ async def chat(request: web.Request) -> web.StreamResponse:
     message, history = _message(body), _sent_history(body)
     session = _conversation(request)
     state = await _state(request, session)
-    if not history and state.turns:
+    if request.app[SETTINGS].structured:
+        # Whoever keeps earlier turns may have changed them: the gateway takes none.
+        history = []
+    elif state.turns and (not history or request.app[SETTINGS].store_anonymised):
+        # Placeholders of the conversation: an answer may name somebody where nobody would find the name.
         history = await asyncio.to_thread(session.turns, state, prompt.CONTEXT_TURNS)
     passages = await asyncio.to_thread(request.app[KNOWLEDGE].search, message)
     plan = prompt.plan(request.app[SETTINGS].name, message, passages, history)
+    if plan.refusal is not None and (waiting := request.app[KNOWLEDGE].waiting):
+        raise ApiError(
+            503,
+            "knowledge_incomplete",
+            f"I found nothing about that, but {waiting} files of the knowledge base are not read in yet: names have to"
+            " be taken out of them first. Try again later. If that goes on, an administrator finds why in the log.",
+        )
 
     async def finish(answer: str) -> dict[str, Any]:
         if not answer:
             raise ModelError("the model's answer is empty")
         answer, sources = prompt.cite(answer, plan)
-        recorded = await asyncio.to_thread(session.append, Turn(message, answer, sources), state)
+        turn = Turn(message, answer, sources)
+        if state.recording and request.app[SETTINGS].store_anonymised:
+            turn = await asyncio.to_thread(_hidden, request.app[ANONYMISER], turn, plan, session.topic)
+        recorded = await asyncio.to_thread(session.append, turn, state)
         return {"answer": answer, "sources": list(sources), "recorded": recorded}
 
-    async with _answer(request, plan) as pieces:
+    async with _answer(request, plan, session.topic if state.recording else None) as pieces:
         if not body.get("stream"):
             async with while_logged_in(request):
                 answer = "".join([piece async for piece in pieces])
             return web.json_response(await finish(answer))
         return await _stream(request, pieces, finish)
+
+
+def _hidden(anonymiser: Anonymiser, turn: Turn, plan: prompt.Plan, topic: str) -> Turn:
+    # With all that the model was given: what only the context of a name tells is then known in the answer, too.
+    given = [message["content"] for message in plan.messages]
+    question, answer, *_ = anonymiser.hide([turn.question, turn.answer, *given], topic)
+    return replace(turn, question=question, answer=answer, hidden=True)
 
 
 async def _stream(
@@ -320,7 +353,8 @@ def make_app(settings: Settings) -> web.Application:
     app = web.Application(middlewares=[_answer_errors], client_max_size=MAX_BODY_BYTES)
     app[SETTINGS] = settings
     app[STORE] = open_store(settings.store, settings.credentials)
-    app[KNOWLEDGE] = Knowledge(app[STORE])
+    app[ANONYMISER] = Anonymiser(settings.base_url)
+    app[KNOWLEDGE] = Knowledge(app[STORE], anonymise=app[ANONYMISER].remove if settings.knowledge_anonymised else None)
     app.cleanup_ctx.append(_resources)
     app.add_routes(
         [

@@ -45,6 +45,9 @@ class Settings:
     base_url: str
     model: str
     name: str
+    structured: bool
+    store_anonymised: bool
+    knowledge_anonymised: bool
     credentials: Path | None
     identity: Path | None
     host: str
@@ -62,6 +65,9 @@ class Settings:
         port = env.get("PORT", "8081")
         if not port.isdecimal() or not 0 < int(port) < 65536:
             raise SettingsError("PORT must be a number from 1 to 65535")
+        mode = env.get("ASSISTANT_MODE", "free")
+        if mode not in {"structured", "free"}:
+            raise SettingsError("ASSISTANT_MODE must be structured or free")
         credentials = env.get("ASSISTANT_STORE_CREDENTIALS")
         identity = env.get("ASSISTANT_IDENTITY")
         if identity == "":
@@ -71,8 +77,18 @@ class Settings:
             base_url=base_url,
             model=env["ASSISTANT_MODEL"],
             name=env.get("ASSISTANT_NAME") or "Assistant",
+            structured=mode == "structured",
+            store_anonymised=_switch(env, "ASSISTANT_STORE_ANONYMISED"),
+            knowledge_anonymised=_switch(env, "ASSISTANT_KNOWLEDGE_ANONYMISED"),
             credentials=Path(credentials) if credentials else None,
             identity=None if identity is None else Path(identity),
             host=env.get("ASSISTANT_HOST") or "0.0.0.0",  # noqa: S104 - only the guard's port is admitted
             port=int(port),
         )
+
+
+def _switch(env: Mapping[str, str], name: str) -> bool:
+    word = env.get(name, "false")
+    if word not in {"true", "false"}:
+        raise SettingsError(f"{name} must be true or false")
+    return word == "true"

@@ -6,26 +6,31 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
 
 from domicile.api.gateway import Endpoint
+from domicile.gateway.questions import services
 from domicile.gateway.questions.answers import Answer, BrokenAnswerError, ChatAnswer, ResponsesAnswer
 from domicile.gateway.questions.chat import CHAT
 from domicile.gateway.questions.embeddings import EMBEDDINGS
 from domicile.gateway.questions.intake import Share
+from domicile.gateway.questions.intents import Intents
 from domicile.gateway.questions.providers import body_for, order
 from domicile.gateway.questions.record import Record
 from domicile.gateway.questions.refusal import RefusedError
 from domicile.gateway.questions.responses import RESPONSES
 from domicile.gateway.questions.restoring import Restorer
-from domicile.gateway.questions.rules import Fields
+from domicile.gateway.questions.rules import Fields, Rule
 from domicile.gateway.questions.sse import ALIVE, BrokenStreamError, Event, Reader
 from domicile.gateway.questions.strict import encode
+from domicile.gateway.questions.structured import admitted
 from domicile.gateway.questions.tenant import Phase, Tenant
 from domicile.gateway.questions.upstream import Elsewhere, Reply, Upstream
 
@@ -52,6 +57,8 @@ class Call:
     body: dict[str, Any]
     conversation: str | None
     phase: Phase
+    intents: Intents | None
+    """What its caller may ask; None: anything."""
     share: Share
     record: Record
     began: float
@@ -68,22 +75,30 @@ class Desk:
         self._later: set[asyncio.Task[None]] = set()
 
     async def ask(self, call: Call) -> web.StreamResponse:
-        """The answer. Raises RefusedError."""
+        """A model's answer. Raises RefusedError."""
         endpoints = self._endpoints(call)
-        conversation = self._tenant.conversation(call.phase, call.conversation)
-        call.record.found = conversation.question.found
-        body = await conversation.question.body(FIELDS[call.path], call.body)
-        values = await conversation.values()
-        await self._tenant.budgets.take(call.phase.config.limits)
-        call.record.added = time.monotonic() - call.began
+        asked = call.body if call.intents is None else admitted(call.intents, call.path, call.body)
+        body, restorer = await self._prepared(call, FIELDS[call.path], asked)
         refused = RefusedError(502, "provider_unreachable", "No provider can be reached.")
         for endpoint in endpoints:
             try:
-                return await self._ask(call, endpoint, body, Restorer(values))
+                return await self._ask(call, endpoint, body, restorer)
             except Elsewhere as error:
                 log.warning("%s: %s", endpoint.name, error.code)
                 refused = error
         raise refused
+
+    async def serve(self, call: Call) -> web.Response:
+        """The answer of a service that is no model. Raises RefusedError."""
+        endpoint, path = services.found(call.phase.config, call.path, _today())
+        if call.intents is not None:
+            raise RefusedError(
+                422, "intent_unknown", "In mode structured no service is asked: what is declared are questions."
+            )
+        made, restorer = await self._prepared(call, services.Asked(path), call.body)
+        sent = [encode(made["body"]).encode()]
+        async with self._sent(call, endpoint, path, sent, None, stream=False) as reply:
+            return await self._whole(call, reply, partial(services.answered, restorer))
 
     async def end(self) -> None:
         """Wait for what is still being counted."""
@@ -93,7 +108,7 @@ class Desk:
     def _endpoints(self, call: Call) -> list[Endpoint]:
         model = call.body.get("model")
         # The operator takes them out of the config, too, where it can.
-        today = datetime.now(UTC).date()
+        today = _today()
         endpoints = [e for e in call.phase.config.endpoints if e.until is None or today < e.until]
         if not isinstance(model, str) or not any(model in each.models for each in endpoints):
             raise RefusedError(404, "model_not_found", "The tenant has no such model.")
@@ -101,28 +116,46 @@ class Desk:
             raise RefusedError(404, "route_not_served", "No provider of that model answers this route.")
         return ordered
 
+    async def _prepared(self, call: Call, rule: Rule, asked: Any) -> tuple[Any, Restorer]:
+        """What may be sent, and what puts values back into its answer. Raises RefusedError."""
+        conversation = self._tenant.conversation(call.phase, call.conversation)
+        call.record.found = conversation.question.found
+        body = await conversation.question.body(rule, asked)
+        values = await conversation.values()
+        await self._tenant.budgets.take(call.phase.config.limits)
+        call.record.added = time.monotonic() - call.began
+        return body, Restorer(values)
+
     async def _ask(
         self, call: Call, endpoint: Endpoint, body: dict[str, Any], restorer: Restorer
     ) -> web.StreamResponse:
-        config, stream = call.phase.config, body.get("stream") is True
+        stream = body.get("stream") is True
         answer = _answer(call.path, body, restorer)
         sent = [encode(body_for(endpoint, call.path, body)).encode()]
+        async with self._sent(call, endpoint, call.path, sent, answer, stream=stream) as reply:
+            if stream:
+                # A stream may last long, and the question is not needed any more.
+                body.clear()
+                call.body.clear()
+                call.share.give_back()
+                return await self._relay(call, reply, answer)
+            return await self._whole(call, reply, answer.whole)
+
+    @asynccontextmanager
+    async def _sent(
+        self, call: Call, endpoint: Endpoint, path: str, sent: list[bytes], answer: Answer | None, *, stream: bool
+    ) -> AsyncIterator[Reply]:
+        """The reply to the only body of a list, counted at its end. Raises Elsewhere and RefusedError."""
         size = len(sent[0])
-        async with self._upstream.asked(config, endpoint, call.path, sent, stream=stream) as reply:
+        async with self._upstream.asked(call.phase.config, endpoint, path, sent, stream=stream) as reply:
             call.record.provider = endpoint.name
             try:
-                if stream:
-                    # A stream may last long, and the question is not needed any more.
-                    body.clear()
-                    call.body.clear()
-                    call.share.give_back()
-                    return await self._relay(call, reply, answer)
-                return await self._whole(call, reply, answer)
+                yield reply
             finally:
                 # Also where the client has gone, which cancels this.
-                tokens = (size + reply.size) // _BYTES_A_TOKEN if answer.tokens is None else answer.tokens
-                call.record.tokens = tokens
-                counting = asyncio.create_task(self._count(call.phase, tokens))
+                told = None if answer is None else answer.tokens
+                call.record.tokens = (size + reply.size) // _BYTES_A_TOKEN if told is None else told
+                counting = asyncio.create_task(self._count(call.phase, call.record.tokens))
                 self._later.add(counting)
                 counting.add_done_callback(self._later.discard)
 
@@ -132,13 +165,13 @@ class Desk:
         except RefusedError:
             log.error("tokens were not counted: the store does not answer")  # noqa: TRY400 - the message says all
 
-    async def _whole(self, call: Call, reply: Reply, answer: Answer) -> web.Response:
+    async def _whole(self, call: Call, reply: Reply, made: Callable[[bytes], bytes]) -> web.Response:
         pieces = []
         async for piece in reply.pieces():
             call.share.take(len(piece))
             pieces.append(piece)
         try:
-            body = answer.whole(b"".join(pieces))
+            body = made(b"".join(pieces))
         except BrokenAnswerError:
             raise _broken() from None
         return web.Response(body=body, content_type="application/json", headers=call.headers)
@@ -164,6 +197,10 @@ class Desk:
                 _break(call.request, response)
             raise
         return response
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def _answer(path: str, body: dict[str, Any], restorer: Restorer) -> Answer:

@@ -85,7 +85,7 @@ async def serve(settings: Settings, analyser: Callable[[GatewayConfig], Analyser
     credentials = Credentials(settings.tls, _AUTHORITIES, connects=True)
     redis = connect(config.redis, credentials, settings.vault)
     tenant = Tenant(
-        Phase(config, Lent(analyser(config))),
+        Phase.of(config, Lent(analyser(config))),
         key,
         lambda own: Vault(redis, config.tenant_id, own),
         Budgets(redis, config.tenant_id),
@@ -111,11 +111,14 @@ def _take(new: GatewayConfig, tenant: Tenant, analyser: Callable[[GatewayConfig]
     """Answer by a new config, or go on with the old one where nothing can look at texts as the new one says."""
     old = tenant.phase
     try:
-        lent = old.lent if new.privacy == old.config.privacy else Lent(analyser(new))
+        # Before an analyser is made, which would have to be closed again.
+        phase = Phase.of(new, old.lent)
+        if new.privacy != old.config.privacy:
+            phase = phase._replace(lent=Lent(analyser(new)))
     except ValueError as error:
         log.error("the config stays as it was: %s", error)  # noqa: TRY400 - the message says all
         return
-    tenant.change(Phase(new, lent))
+    tenant.change(phase)
     log.info("a new config is taken")
 
 

@@ -283,26 +283,6 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Drop:
-    """Left out."""
-
-    def apply(self, walk: Walk, value: Any, path: str) -> Any:
-        """Never called: ``Fields`` leaves it out."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Force:
-    """Always this, whatever was asked."""
-
-    value: Any
-
-    def apply(self, walk: Walk, value: Any, path: str) -> Any:
-        """Never called: ``Fields`` puts it in."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
 class Refuse:
     """Never passed on."""
 
@@ -342,10 +322,26 @@ class Either:
 
 
 @dataclass(frozen=True)
+class Drop:
+    """A field that is left out."""
+
+
+@dataclass(frozen=True)
+class Force:
+    """A field that is always this, whatever was asked."""
+
+    value: Any
+
+
+Entry = Rule | Drop | Force
+"""What a table says of a field."""
+
+
+@dataclass(frozen=True)
 class Fields:
     """An object that has these fields and no others; null is passed on as null."""
 
-    table: Mapping[str, Rule]
+    table: Mapping[str, Entry]
     needed: tuple[str, ...] = ()
 
     def apply(self, walk: Walk, value: Any, path: str) -> Any:

@@ -14,8 +14,9 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from domicile.api.gateway import Placeholders
 from domicile.credentials import caller
-from domicile.gateway.questions import intake
+from domicile.gateway.questions import intake, services
 from domicile.gateway.questions.asking import FIELDS, Call, Desk
 from domicile.gateway.questions.record import Record, Records
 from domicile.gateway.questions.refusal import RefusedError
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _HELD_BYTES: Final = 64 * 2**20
 _MODELS: Final = "/v1/models"
+_IRREVERSIBLE: Final = "irreversible"
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -43,6 +45,7 @@ class Gateway:
             **{("POST", f"/v1{path}"): desk.ask for path in FIELDS},
             ("POST", "/v1/domicile/anonymise"): self._anonymise,
             ("POST", "/v1/domicile/restore"): self._restore,
+            ("POST", f"/v1{services.PATTERN}"): desk.serve,
             ("GET", _MODELS): self._models,
             ("GET", f"{_MODELS}/{{id}}"): self._model,
         }
@@ -76,11 +79,12 @@ class Gateway:
     async def _route(
         self, request: web.BaseRequest, phase: Phase, share: intake.Share, record: Record, began: float
     ) -> web.StreamResponse:
-        if caller(request.transport) not in phase.config.callers:
+        who = caller(request.transport)
+        if who is None or who not in phase.callers:
             raise RefusedError(403, "not_admitted", "Only the tenant's assistants are served here.")
         intake.check_framing(request)
         path = request.raw_path
-        pattern = f"{_MODELS}/{{id}}" if path.startswith(f"{_MODELS}/") else path
+        pattern = _pattern(path)
         answer = self.routes.get((request.method, pattern))
         if answer is None:
             raise RefusedError(404, "unknown_route", "The gateway has no such route, so nothing was passed on.")
@@ -93,7 +97,8 @@ class Gateway:
             body = await intake.body(request, phase.config.limits.body_bytes, share)
         headers = _headers(record)
         inner = path.removeprefix("/v1")
-        return await answer(Call(request, inner, body, conversation, phase, share, record, began, headers))
+        intents = phase.callers[who]
+        return await answer(Call(request, inner, body, conversation, phase, intents, share, record, began, headers))
 
     async def _models(self, call: Call) -> web.Response:
         return _json(call, {"object": "list", "data": [_model(each) for each in _ids(call)]})
@@ -105,11 +110,14 @@ class Gateway:
         return _json(call, _model(asked))
 
     async def _anonymise(self, call: Call) -> web.Response:
-        conversation = self._tenant.conversation(call.phase, call.conversation)
+        texts, wanted = _texts(call, _IRREVERSIBLE), None
+        if _IRREVERSIBLE in call.body:
+            if call.body[_IRREVERSIBLE] is not True:
+                raise RefusedError(400, "invalid_value", "irreversible must be true, or left out.")
+            wanted = Placeholders.IRREVERSIBLE
+        conversation = self._tenant.conversation(call.phase, call.conversation, wanted)
         call.record.found = conversation.question.found
-        made = await conversation.question.texts(_texts(call))
-        await conversation.values()
-        return _json(call, {"texts": made})
+        return _json(call, {"texts": await conversation.anonymised(texts)})
 
     async def _restore(self, call: Call) -> web.Response:
         if call.conversation is None:
@@ -117,6 +125,15 @@ class Gateway:
         texts = _texts(call)
         values = await self._tenant.conversation(call.phase, call.conversation).restored(texts)
         return _json(call, {"texts": [Restorer(values).text(text) for text in texts]})
+
+
+def _pattern(path: str) -> str:
+    """How ``routes`` has it."""
+    if path.startswith(f"{_MODELS}/"):
+        return f"{_MODELS}/{{id}}"
+    if path.startswith(f"/v1{services.PREFIX}"):
+        return f"/v1{services.PATTERN}"
+    return path
 
 
 def _ids(call: Call) -> list[str]:
@@ -127,10 +144,11 @@ def _model(model: str) -> dict[str, Any]:
     return {"id": model, "object": "model", "created": 0, "owned_by": "domicile"}
 
 
-def _texts(call: Call) -> list[str]:
-    """The field ``texts``, which is the only one. Raises RefusedError."""
+def _texts(call: Call, *others: str) -> list[str]:
+    """The field ``texts``, beside which there may be ``others`` only. Raises RefusedError."""
     texts = call.body.get("texts")
-    if call.body.keys() != {"texts"} or not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+    known = call.body.keys() <= {"texts", *others}
+    if not known or not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
         raise RefusedError(400, "invalid_value", 'The body must be {"texts": [...]}, all strings.')
     return texts
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from domicile.api.gateway import GatewayConfig, Placeholders
+from domicile.api.intents import Mode
 from domicile.gateway.privacy.finding import Finder
 from domicile.gateway.questions import placeholders
 from domicile.gateway.questions.budgets import Budgets
+from domicile.gateway.questions.hiding import Hider
+from domicile.gateway.questions.intents import Intents
 from domicile.gateway.questions.placeholders import canonical
 from domicile.gateway.questions.question import Question
 from domicile.gateway.questions.vault import Vault, subkey
@@ -61,20 +64,37 @@ class Phase(NamedTuple):
 
     config: GatewayConfig
     lent: Lent
+    callers: Mapping[str, Intents | None]
+    """Who may ask, by SPIFFE ID, and what; None: anything."""
+
+    @classmethod
+    def of(cls, config: GatewayConfig, lent: Lent) -> Phase:
+        """By a config. Raises ValueError where its intents can't be followed."""
+        callers = {c.id: Intents(c.intents) if c.mode is Mode.STRUCTURED else None for c in config.callers}
+        return cls(config, lent, callers)
 
 
 class Conversation:
     """The conversation of one request: its placeholders, and the vault where the client has named it."""
 
-    def __init__(self, phase: Phase, key: bytes, vault: Vault, named: str | None) -> None:
+    def __init__(self, phase: Phase, key: bytes, vault: Vault, named: str | None, wanted: Placeholders) -> None:
         """``key``: the tenant's key for placeholders."""
         privacy = phase.config.privacy
-        reversible = privacy.placeholders is Placeholders.REVERSIBLE
+        reversible = wanted is Placeholders.REVERSIBLE
         self._placeholders = placeholders.Placeholders(key, named or secrets.token_urlsafe(24), reversible=reversible)
         self.question = Question(phase.lent.analyser, privacy, self._placeholders)
         self._vault = vault if named and reversible else None
         self._name = named or ""
         self._seconds = privacy.vault_seconds
+
+    async def anonymised(self, texts: Sequence[str]) -> list[str]:
+        """The texts with placeholders: for what is found, and for values of the conversation that stand in others.
+
+        Raises RefusedError.
+        """
+        made = await self.question.texts(texts)
+        hider = Hider(await self.values())
+        return [hider.text(text, self._placeholders.split) for text in made]
 
     async def values(self) -> dict[str, str]:
         """The values of all placeholders in the question, which are kept from now on. Raises RefusedError."""
@@ -110,6 +130,6 @@ class Tenant:
         """Answer none any more."""
         self.phase.lent.give_up()
 
-    def conversation(self, phase: Phase, named: str | None) -> Conversation:
-        """For one request."""
-        return Conversation(phase, self._key, self.vault, named)
+    def conversation(self, phase: Phase, named: str | None, wanted: Placeholders | None = None) -> Conversation:
+        """For one request; ``wanted``: which placeholders, else those of the config."""
+        return Conversation(phase, self._key, self.vault, named, wanted or phase.config.privacy.placeholders)

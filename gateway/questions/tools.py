@@ -12,6 +12,7 @@ from domicile.gateway.questions.rules import (
     Drop,
     Each,
     Either,
+    Entry,
     Fields,
     Name,
     Number,
@@ -49,7 +50,7 @@ REACHES_OUT: Final = Refuse("makes the provider reach out, or keep what it was a
 KEPT: Final = Refuse("would refer to what a provider keeps; send the whole conversation", "stored_state")
 UNSEEN: Final = Refuse("holds what nobody here can look at", "content_refused")
 
-COMMON: Final[dict[str, Rule]] = {
+COMMON: Final[dict[str, Entry]] = {
     "metadata": DROP,
     "model": PASSED,
     "parallel_tool_calls": SWITCH,
@@ -71,7 +72,7 @@ COMMON: Final[dict[str, Rule]] = {
 _GRAMMAR: Final[dict[str, Rule]] = {"definition": PROSE, "syntax": OneOf("lark", "regex")}
 
 
-def part(**rules: Rule) -> Fields:
+def part(**rules: Entry) -> Fields:
     """A part of a message's content, which may mark how far a prompt is cached."""
     return Fields({"type": PASSED, "prompt_cache_breakpoint": DROP, **rules})
 

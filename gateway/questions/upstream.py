@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +15,11 @@ from domicile.api.gateway import Endpoint, GatewayConfig, Limits
 from domicile.gateway.proxy import HEADERS_LIMIT, LINE_LIMIT
 from domicile.gateway.questions.providers import KINDS
 from domicile.gateway.questions.refusal import RefusedError
+from domicile.gateway.questions.tokens import NoTokenError, Tokens
 
 _EGRESS: Final = "egress"
 _SLICE_BYTES: Final = 2**16
+_TOKEN_BYTES: Final = 2**16
 
 
 class Elsewhere(RefusedError):  # noqa: N818 - it is a refusal that another endpoint may mend
@@ -57,6 +59,7 @@ class Upstream:
     def __init__(self, keys: Path) -> None:
         """``keys``: folder of a file for each endpoint with a key, perhaps ``egress`` (the proxy's user:password)."""
         self._keys = keys
+        self._tokens = Tokens()
         # No connection is reused: on one that a provider is just closing, a question would be lost.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=ssl.create_default_context()),
@@ -91,13 +94,8 @@ class Upstream:
         del content
         if endpoint.keyed:
             key = KINDS[endpoint.kind]
-            headers[key.header] = key.prefix + self._secret(endpoint.name)
-        proxy: dict[str, Any] = {}
-        if endpoint.through_egress:
-            proxy["proxy"] = config.egress
-            if (self._keys / _EGRESS).exists():
-                user, _, password = self._secret(_EGRESS).partition(":")
-                proxy["proxy_auth"] = aiohttp.BasicAuth(user, password)
+            headers[key.header] = key.prefix + await self._key(endpoint, config)
+        way = self._way(endpoint, config.egress)
         # Only what comes before the answer: the answer has a clock of its own.
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=limits.connect_seconds, sock_read=limits.silence_seconds
@@ -110,7 +108,7 @@ class Upstream:
                     headers=headers,
                     allow_redirects=False,
                     timeout=timeout,
-                    **proxy,
+                    **way,
                 )
         except aiohttp.ConnectionTimeoutError:
             raise Elsewhere(504, "provider_timeout", "The provider can't be reached.") from None
@@ -125,6 +123,37 @@ class Upstream:
             yield Reply(response, limits)
         finally:
             response.close()
+
+    async def _key(self, endpoint: Endpoint, config: GatewayConfig) -> str:
+        """What an endpoint is shown: its key, or a token for it. Raises Elsewhere."""
+        secret, url, limits = self._secret(endpoint.name), endpoint.token_url, config.limits
+        if url is None:
+            return secret
+        way = self._way(endpoint, config.egress)
+
+        async def post(body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+            timeout = aiohttp.ClientTimeout(total=limits.connect_seconds + limits.silence_seconds)
+            asking = self._session.post(url, data=body, headers=headers, allow_redirects=False, timeout=timeout, **way)
+            try:
+                async with asking as response:
+                    return response.status, await response.content.read(_TOKEN_BYTES)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise OSError(type(error).__name__) from None
+
+        try:
+            return await self._tokens.of(secret, url, self._keys / f"{endpoint.name}.subject", post)
+        except NoTokenError as error:
+            raise Elsewhere(502, error.code, str(error)) from None
+
+    def _way(self, endpoint: Endpoint, egress: str | None) -> dict[str, Any]:
+        """How it is connected to, as words of aiohttp's. Raises Elsewhere."""
+        if not endpoint.through_egress:
+            return {}
+        way: dict[str, Any] = {"proxy": egress}
+        if (self._keys / _EGRESS).exists():
+            user, _, password = self._secret(_EGRESS).partition(":")
+            way["proxy_auth"] = aiohttp.BasicAuth(user, password)
+        return way
 
     def _secret(self, name: str) -> str:
         """A mounted secret, as it is now. Raises Elsewhere."""

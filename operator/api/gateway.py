@@ -9,6 +9,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from domicile.api.common import Model
+from domicile.api.egress import Host
+from domicile.api.intents import Intent, Mode
 
 
 class ProviderKind(StrEnum):
@@ -53,6 +55,16 @@ class Privacy(Model):
     """Whether images may go to the provider, as they are."""
 
 
+class Caller(Model):
+    """An assistant that may ask."""
+
+    id: str
+    """Its SPIFFE ID."""
+    mode: Mode = Mode.STRUCTURED
+    intents: list[Intent] = []
+    """What it may be asked in mode structured."""
+
+
 class Endpoint(Model):
     """One provider of the tenant's pool. Its key, if it has one, is the file ``<name>`` of the mounted Secret."""
 
@@ -65,6 +77,8 @@ class Endpoint(Model):
     weight: Annotated[int, Field(ge=0, le=100)] = 1
     """Share of the questions; 0: only where the others fail."""
     keyed: bool = False
+    token_url: Annotated[str | None, Field(pattern=r"^https://[^\s?#@]+$")] = None
+    """Where tokens for its key come from; None: the key itself is sent."""
     through_egress: bool = False
     until: date | None = None
     """First day (UTC) on which it is not asked any more, whoever is there to change this file."""
@@ -78,6 +92,14 @@ class Endpoint(Model):
         if self.name == "egress":
             raise ValueError("the egress proxy's file has that name")
         return self
+
+
+class Service(Model):
+    """A host outside the site that is no model provider's, asked by JSON on port 443."""
+
+    host: Host
+    until: date
+    """First day (UTC) on which it is not asked any more."""
 
 
 class Limits(Model):
@@ -98,9 +120,10 @@ class GatewayConfig(Model):
     """The file ``gateway.json``."""
 
     tenant_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    callers: list[str]
-    """SPIFFE IDs of those who may ask: the tenant's assistants."""
+    callers: list[Caller]
+    """Who may ask: the tenant's assistants."""
     endpoints: list[Endpoint]
+    services: list[Service] = []
     privacy: Privacy = Privacy()
     limits: Limits = Limits()
     egress: str | None = None
@@ -112,6 +135,8 @@ class GatewayConfig(Model):
     def _reachable(self) -> Self:
         if len({each.name for each in self.endpoints}) < len(self.endpoints):
             raise ValueError("two endpoints have the same name")
-        if self.egress is None and any(each.through_egress for each in self.endpoints):
-            raise ValueError("an endpoint is reached through the egress proxy, and there is none")
+        if len({each.id for each in self.callers}) < len(self.callers):
+            raise ValueError("two callers have the same id")
+        if self.egress is None and (self.services or any(each.through_egress for each in self.endpoints)):
+            raise ValueError("an endpoint or service is reached through the egress proxy, and there is none")
         return self

@@ -90,4 +90,11 @@ class PrivacyPolicy(Model):
             json_schema_extra=LIST_SET,
         ),
     ] = []
+    store_anonymised: Annotated[
+        bool, Field(description="Whether assistants keep recorded conversations with placeholders only.")
+    ] = False
+    knowledge_anonymised: Annotated[
+        bool,
+        Field(description="Whether assistants take names out of knowledge for good, before they index it."),
+    ] = False
     images: Annotated[bool, Field(description="Whether images may go to the model, as they are.")] = False

@@ -118,6 +118,10 @@ class ModelProvider(Model):
     model_config = ConfigDict(
         json_schema_extra=validations(
             cel("has(self.service) != has(self.baseUrl)", "set exactly one of service and baseUrl"),
+            cel(
+                "!has(self.tokenUrl) || (has(self.baseUrl) && has(self.key) && self.type == 'gemini')",
+                "tokenUrl is for a provider of type gemini with baseUrl and key",
+            ),
             cel("!has(self.baseUrl) || has(self.contract)", "a provider outside the cluster needs a contract"),
             cel(
                 "!has(self.deployments) || self.deployments.all(m, m in self.models)",
@@ -148,5 +152,14 @@ class ModelProvider(Model):
     key: Annotated[
         DnsLabel | None,
         Field(description="<key>.key in the operator's Secret of model keys; none where the provider asks for none."),
+    ] = None
+    token_url: Annotated[
+        str | None,
+        Field(
+            description="Where tokens for the key come from: it is JSON, of a service account or of workload identity"
+            " federation. Without it the key is sent as it is.",
+            pattern=rf"^https://[a-z0-9.-]+{PORT}(/[A-Za-z0-9._~/-]*)?$",
+            max_length=253,
+        ),
     ] = None
     contract: Annotated[Contract | None, Field(description="What was agreed with it.")] = None

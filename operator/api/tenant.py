@@ -13,6 +13,7 @@ from domicile.api.common import IMMUTABLE, LIST_SET, NONE_OF_OURS, DnsLabel, Mod
 from domicile.api.conditions import Conditions
 from domicile.api.consent import Consent
 from domicile.api.egress import Network
+from domicile.api.intents import Intent, Mode
 from domicile.api.privacy import PrivacyPolicy
 from domicile.api.providers import Need
 
@@ -26,6 +27,15 @@ class Role(StrEnum):
 
 class Assistant(Model):
     """One assistant of the tenant: a Deployment behind a guard."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "(has(self.mode) && self.mode == 'free') != has(self.intents)",
+                "mode structured, the default, needs intents; mode free has none",
+            )
+        )
+    )
 
     name: Annotated[
         DnsLabel,
@@ -45,6 +55,19 @@ class Assistant(Model):
             description="Image under the assistant contract (docs/assistant-contract.md).", min_length=1, max_length=512
         ),
     ]
+    mode: Annotated[
+        Mode,
+        Field(description="structured: people may ask what intents declare, and nothing else; free: anything."),
+    ] = Mode.STRUCTURED
+    intents: Annotated[
+        list[Intent] | None,
+        Field(
+            description="What people may ask in mode structured.",
+            min_length=1,
+            max_length=64,
+            json_schema_extra=list_map("name"),
+        ),
+    ] = None
     replicas: Annotated[int, Field(description="Pods at the active site; the standby has none.", ge=1, le=100)] = 2
     env_secrets: Annotated[
         list[DnsLabel],

@@ -102,7 +102,7 @@ def bank(estate: Estate, identity: Identity, named: Callable[[str], str], tmp_pa
         "clients": [{"namespace": "clients"}],
         "sources": [f"{estate.testbed.network.plan.host}/32"],
     }
-    one = {"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1}
+    one = {"name": "helpdesk", "mode": "free", "image": "domicile.dev/assistant:0.1.0", "replicas": 1}
     site.apply(tenant(name, "people", assistants=[one], access=access))
     wait_for("the tenant's namespace", lambda: estate.get(site, "namespace", name), 60)
     site.kubectl("create", "secret", "tls", "bank-tls", "-n", name, f"--cert={certificate}", f"--key={key}")

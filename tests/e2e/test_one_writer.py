@@ -27,7 +27,7 @@ FIRST, SECOND = "gcp-frankfurt", "aws-frankfurt"
 KNOWLEDGE = b"# Opening hours\n\nThe customer centre is open Monday to Friday from 8:00 to 18:00.\n"
 ORDER = "My contract number is KV-48213."
 RECALL = "What is my contract number?"
-ONE = [{"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1}]
+ONE = [{"name": "helpdesk", "mode": "free", "image": "domicile.dev/assistant:0.1.0", "replicas": 1}]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ Object = dict[str, Any]
 FIRST, SECOND = "gcp-frankfurt", "aws-frankfurt"
 OUTSIDE = "198.51.100.7"  # TEST-NET-2 (RFC 5737)
 METADATA = "169.254.169.254"
-ONE = {"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1}
+ONE = {"name": "helpdesk", "mode": "free", "image": "domicile.dev/assistant:0.1.0", "replicas": 1}
 # Each opening, and the only flow of the matrix that it lets through.
 OPENINGS = {
     "allow-clients": "client to guard",

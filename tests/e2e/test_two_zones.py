@@ -105,7 +105,13 @@ def test_each_tenant_runs_on_its_regions_node(estate: Estate) -> None:
 def test_no_pod_template_leads_out_of_the_region(estate: Estate) -> None:
     site = estate.site(EU)
     assistants = [
-        {"name": n, "image": "domicile.dev/assistant:0.1.0", "replicas": 1, "podTemplate": {"spec": spec}}
+        {
+            "name": n,
+            "mode": "free",
+            "image": "domicile.dev/assistant:0.1.0",
+            "replicas": 1,
+            "podTemplate": {"spec": spec},
+        }
         for n, spec in LURES.items()
     ]
     site.apply(tenant("lured", "eu", assistants=assistants))

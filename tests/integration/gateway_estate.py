@@ -25,6 +25,8 @@ ASSISTANT = holders.assistant("bank", "helpdesk")
 GATEWAY = Holder("bank", "gateway", "", ("localhost",))
 TENANT = "0123456789abcdef" * 2
 KEY = bytes(range(32))
+SERVICE = "api.acme.example"
+"""What a provider's certificate says that it is, too."""
 SECRET = "sk-of-the-tenant"
 
 
@@ -60,7 +62,7 @@ class Estate:
         endpoint = {"name": "first", "kind": "openai", "baseUrl": self.provider.url, "models": {"small": "m-1"}}
         config = {
             "tenantId": TENANT,
-            "callers": [ASSISTANT.id],
+            "callers": [{"id": ASSISTANT.id, "mode": "free"}],
             "endpoints": [{**endpoint, "keyed": True}],
             "redis": "localhost:1",
             "limits": {"silenceSeconds": 1.0, "connectSeconds": 2.0},
@@ -141,7 +143,7 @@ class Estate:
 async def estate(folder: Path, start: bool = True, **config: Any) -> AsyncIterator[Estate]:
     """A gateway that serves one provider; without ``start`` it is to be started."""
     signer = authority()
-    roots = mounted(folder / "provider", Holder("world", "provider", "", ("localhost",), calls=False), signer)
+    roots = mounted(folder / "provider", Holder("world", "provider", "", ("localhost", SERVICE), calls=False), signer)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(roots / leaf.CERTIFICATE, roots / leaf.KEY)
     async with provider(serving) as asked:

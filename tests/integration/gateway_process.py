@@ -15,6 +15,7 @@ KINDS = {
     "PERSON": re.compile(r"Erika Mustermann"),
     "CARD": re.compile(r"\b4\d{15}\b"),
     "QUOTE": re.compile(r'Firma "Nord\\Süd"'),
+    "GIVEN_NAME": re.compile(r"(?<=[Mm]y name is )\w+"),
     "DIAGNOSIS": re.compile(r"Migräne"),
 }
 

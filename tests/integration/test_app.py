@@ -132,7 +132,7 @@ def start(tmp_path: Path, cluster: ApiServer) -> Iterator[Callable[..., Operator
 def tenant(name: str, **annotations: str) -> Object:
     spec = {
         "zone": "eu",
-        "assistants": [{"name": "a", "image": "i"}],
+        "assistants": [{"name": "a", "mode": "free", "image": "i"}],
         "model": {"providers": [{"name": "p"}], "model": "m"},
     }
     return {

@@ -64,7 +64,8 @@ async def test_an_answer_names_its_source_and_the_model_got_the_passage(setting:
     assert german["sources"] == ["öffnungszeiten.txt"]
     first = received(setting.provider)[0]["body"]
     assert first["stream"] is True
-    assert "within 30 days" in first["messages"][-1]["content"]
+    assert first["messages"][-1] == {"role": "user", "content": "How long can I return goods?"}
+    assert "within 30 days" in first["messages"][0]["content"]
     assert "Testbed & Co" in first["messages"][0]["content"]
 
 

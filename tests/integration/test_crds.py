@@ -48,7 +48,7 @@ def zone() -> Object:
 
 
 def tenant() -> Object:
-    assistants = [{"name": "support", "image": "domicile.dev/assistant:0.1.0"}]
+    assistants = [{"name": "support", "mode": "free", "image": "domicile.dev/assistant:0.1.0"}]
     return {
         "apiVersion": "domicile.dev/v1alpha1",
         "kind": "AssistantTenant",
@@ -131,7 +131,17 @@ def test_a_spec_with_every_default_written_out_is_accepted(apiserver: ApiServer)
         "passwords": {"dormantDays": 90},
     }
     door = {**_DOOR, "sso": sso, "edge": {"clientCa": "cdn-ca"}}
-    for changes in ({}, {"access": door, "assistants": [_ASSISTANT | {"paths": paths}]}):
+    slots = [
+        _DAY,
+        {"name": "kind", "type": "choice", "values": ["hip", "knee"]},
+        {"name": "floor", "type": "number", "minimum": -2, "maximum": 9},
+        {"name": "member", "type": "code", "regex": "M-[0-9]{6}/[A-Fa-f0]{1,2}"},
+    ]
+    for changes in (
+        {},
+        {"assistants": _structured(slots=slots)},
+        {"access": door, "assistants": [_ASSISTANT | {"paths": paths}]},
+    ):
         obj = tenant()
         obj["spec"] = AssistantTenantSpec.model_validate(obj["spec"] | changes).to_wire()
         apiserver.kubectl("create", "--validate=strict", "-f", "-", stdin=obj)
@@ -280,6 +290,19 @@ ZONE_REFUSALS = [
     ("spec/modelProviders", [_contracted(expiresOn="2026-01-01")], "expiresOn must be after attestedOn"),
     ("spec/modelProviders", [_contracted() | {"deployments": {"n": "x"}}], "a model that is not in models"),
     ("spec/modelProviders", [_contracted() | {"type": "other"}], "Unsupported value"),
+    *(
+        ("spec/modelProviders", [_contracted() | changes], "tokenUrl is for a provider of type gemini")
+        for changes in (
+            {"tokenUrl": _URL},
+            {"tokenUrl": _URL, "type": "gemini"},
+            {"tokenUrl": _URL, "type": "openai", "key": "k"},
+        )
+    ),
+    (
+        "spec/modelProviders",
+        [_contracted() | {"tokenUrl": "http://sts.example/", "type": "gemini", "key": "k"}],
+        "spec.modelProviders[0].tokenUrl",
+    ),
     ("spec/modelRegions", ["Europe"], "spec.modelRegions[0]"),
     ("spec/sites/1/stores/accountId", DELETED, "stores.accountId is required with cloud aws and profile cloud"),
     ("spec/sites/1/stores/accountId", "12345678901", "accountId"),
@@ -290,7 +313,15 @@ ZONE_REFUSALS = [
     ("spec/attestations", [_ATTESTATION, _ATTESTATION], "Duplicate value"),
 ]
 
-_ASSISTANT = {"name": "a", "image": "i"}
+_DAY = {"name": "day", "type": "date"}
+_INTENT = {"name": "when", "phrases": ["When is my appointment on {day}?"], "slots": [_DAY]}
+
+
+def _structured(**changes: object) -> list[Object]:
+    return [{"name": "a", "image": "i", "intents": [_INTENT | changes]}]
+
+
+_ASSISTANT = {"name": "a", "mode": "free", "image": "i"}
 _OIDC = {"issuer": "https://login.example/x", "clientId": "c", "clientSecret": "corp"}
 _DOOR = {"host": "bank.example", "tls": {"secret": "bank-tls"}}
 _CORP = {"name": "corp", "oidc": _OIDC, "mfa": {"mode": "local"}}
@@ -340,7 +371,26 @@ TENANT_REFUSALS = [
     ("spec/zone", "EU", "spec.zone"),
     ("spec/assistants", [], "spec.assistants"),
     ("spec/assistants", [_ASSISTANT, _ASSISTANT], "Duplicate value"),
-    ("spec/assistants", [{"name": f"a{n}", "image": "i"} for n in range(17)], "must have at most 16 items"),
+    (
+        "spec/assistants",
+        [{"name": f"a{n}", "mode": "free", "image": "i"} for n in range(17)],
+        "must have at most 16 items",
+    ),
+    ("spec/assistants/0/mode", "structured", "mode structured, the default, needs intents"),
+    ("spec/assistants/0/mode", DELETED, "mode structured, the default, needs intents"),
+    ("spec/assistants/0/intents", [_INTENT], "mode free has none"),
+    ("spec/assistants/0/intents", [], "at least 1 items"),
+    ("spec/assistants", _structured(phrases=["On {day"]), "phrases[0]"),
+    ("spec/assistants", _structured(phrases=[]), "phrases"),
+    ("spec/assistants", _structured(slots=[{"name": "day", "type": "text"}]), "Unsupported value"),
+    ("spec/assistants", _structured(slots=[{"name": "day", "type": "choice"}]), "values are those of a choice"),
+    ("spec/assistants", _structured(slots=[{"name": "day", "type": "number", "minimum": 1}]), "needs both"),
+    ("spec/assistants", _structured(slots=[{"name": "day", "type": "code"}]), "regex is that of a code"),
+    ("spec/assistants", _structured(slots=[{**_DAY, "regex": "A"}]), "regex is that of a code"),
+    *(
+        ("spec/assistants", _structured(slots=[{"name": "day", "type": "code", "regex": regex}]), "regex")
+        for regex in ("(a)", "a*", "a+", "a|b", ".", "[^a]", "a{1,}", "[a-Z]", "\\w", "a b", "a$", "")
+    ),
     ("spec/assistants/0/replicas", 0, "greater than or equal to 1"),
     ("spec/assistants/0/replicas", 101, "less than or equal to 100"),
     ("spec/assistants/0/image", "", "spec.assistants[0].image"),
@@ -616,13 +666,16 @@ def test_a_sites_key_is_replaced_by_one_of_its_kms_and_by_a_further_one(apiserve
 def test_lists_merge_by_key_under_server_side_apply(apiserver: ApiServer) -> None:
     obj = tenant()
     apiserver.apply(obj, manager="one")
-    other = {**obj, "spec": {**obj["spec"], "assistants": [{"name": "sales", "image": "i", "envSecrets": ["s"]}]}}
+    other = {
+        **obj,
+        "spec": {**obj["spec"], "assistants": [{"name": "sales", "mode": "free", "image": "i", "envSecrets": ["s"]}]},
+    }
     apiserver.apply(other, manager="two")
     name = obj["metadata"]["name"]
     assistants = apiserver.get("at", name)["spec"]["assistants"]
     assert {a["name"] for a in assistants} == {"support", "sales"}
     obj["spec"]["assistants"][0]["envSecrets"] = ["x"]
-    obj["spec"]["assistants"].append({"name": "sales", "image": "i", "envSecrets": ["t"]})
+    obj["spec"]["assistants"].append({"name": "sales", "mode": "free", "image": "i", "envSecrets": ["t"]})
     apiserver.apply(obj, manager="one")
     secrets = {a["name"]: a.get("envSecrets") for a in apiserver.get("at", name)["spec"]["assistants"]}
     assert {k: sorted(v) for k, v in secrets.items()} == {"support": ["x"], "sales": ["s", "t"]}

@@ -90,7 +90,7 @@ def _view(issuer: ForeignIssuer, **changes: Any) -> TenantView:
     assert state.error is None
     spec = tenant_spec(
         access={"host": "bank.example", "tls": {"secret": "tls"}, "sso": {"external": external.to_wire()}},
-        assistants=[{"name": name, "image": "registry.example/a:1"} for name in ASSISTANTS],
+        assistants=[{"name": name, "mode": "free", "image": "registry.example/a:1"} for name in ASSISTANTS],
     )
     zone = zone_spec(externalIssuers=[issuer.approval()])
     return view(

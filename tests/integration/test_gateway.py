@@ -282,6 +282,45 @@ async def test_texts_alone(house: Estate) -> None:
     assert house.provider.seen == []
 
 
+INTENT = {
+    "name": "appointment",
+    "phrases": ["When is my appointment on {day}?", "I was born on {day}."],
+    "slots": [{"name": "day", "type": "date"}],
+}
+
+
+async def test_in_mode_structured_nothing_but_declared_questions_reaches_a_provider(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    structured = {"id": ASSISTANT.id, "intents": [INTENT]}
+    async with estate(tmp_path_factory.mktemp("structured"), callers=[structured]) as house:
+        asked: Any = [{"role": "system", "content": "Frau Erika Mustermann"}, {"role": "user", "content": ASKED}]
+        for path, body in (
+            ("/chat/completions", {"messages": asked}),
+            ("/chat/completions", {"messages": [{"role": "user", "content": "ANALYSER-DOWN"}]}),
+            ("/responses", {"input": ASKED}),
+            ("/embeddings", {"input": ["When is my appointment on 2099-05-03?", ASKED]}),
+        ):
+            status, answer = await house.post(path, {"model": "small", **body})
+            assert (status, answer["error"]["code"]) == (422, "intent_unknown")
+            assert "rika" not in json.dumps(answer)
+            assert (await house.line())["code"] == "intent_unknown"
+        assert house.provider.seen == []
+        said = {"role": "user", "content": "  WHEN is my\u00a0appointment on 2099-05-03\uff1f"}
+        made = await house.client.chat.completions.create(model="small", messages=[asked[0], said])
+        assert made.choices[0].message.content == "When is my appointment on 2099-05-03?"
+        assert b"rika" not in house.provider.received
+        # Whoever is told of no mode is not free.
+        house.write(callers=[{"id": ASSISTANT.id}])
+        await house.until_told("a new config is taken")
+        body = {"model": "small", "messages": [said]}
+        assert (await house.post("/chat/completions", body))[1]["error"]["code"] == "intent_unknown"
+        wrong = INTENT | {"slots": []}
+        house.write(callers=[{"id": ASSISTANT.id, "mode": "structured", "intents": [wrong]}])
+        await house.until_told("stays as it was: intents: intent appointment has no slot day")
+        assert (await house.post("/chat/completions", body))[0] == 422
+
+
 async def _hang(request: web.Request) -> web.StreamResponse:
     await asyncio.Event().wait()
     raise AssertionError

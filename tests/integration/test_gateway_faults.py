@@ -317,7 +317,7 @@ async def test_config_and_keys_are_followed_and_broken_ones_are_not_taken(
         assert house.provider.seen[-1].headers["Authorization"] == "Bearer another"
         (house.folder / "keys" / "first").unlink()
         assert (await house.post("/chat/completions", GOOD))[1]["error"]["code"] == "provider_misconfigured"
-        house.write(callers=["spiffe://domicile/ns/clinic/sa/helpdesk"])
+        house.write(callers=[{"id": "spiffe://domicile/ns/clinic/sa/helpdesk"}])
         await house.until_told("a new config is taken")
         assert (await house.post("/chat/completions", GOOD))[0] == 403
 

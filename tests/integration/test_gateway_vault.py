@@ -78,6 +78,32 @@ async def test_a_question_with_an_earlier_answers_placeholder_gets_its_value(hou
     assert b"c3" not in house.provider.received
 
 
+async def test_a_value_is_hidden_where_only_the_conversation_tells_it(house: Estate) -> None:
+    """What a model makes of a value may be nothing that anybody finds."""
+    told, said = "My name is Zelimir.", "Hello Zelimir, Zelimirs"
+    assert await anonymise(house, said, "c11") == said
+    status, answer = await house.post("/domicile/anonymise", {"texts": [told, said]}, **named("c11"))
+    placeholder = answer["texts"][0].removeprefix("My name is ").removesuffix(".")
+    assert answer["texts"] == [f"My name is {placeholder}.", f"Hello {placeholder}, {placeholder}s"]
+    # Also where only the placeholder of an earlier request tells it.
+    status, answer = await house.post("/domicile/anonymise", {"texts": [f"Of {placeholder}.", said]}, **named("c11"))
+    assert (status, answer["texts"]) == (200, [f"Of {placeholder}.", f"Hello {placeholder}, {placeholder}s"])
+
+
+async def test_texts_can_be_hidden_for_good(house: Estate, store: Store) -> None:
+    before = store.ask("DBSIZE")
+    body = {"texts": [ASKED], "irreversible": True}
+    assert (await house.post("/domicile/anonymise", body, **named("c13")))[1]["texts"] == [
+        "Frau [PERSON], [EMAIL_ADDRESS]"
+    ]
+    assert store.ask("DBSIZE") == before
+    for wrong in ({**body, "irreversible": False}, {**body, "irreversible": None}, {**body, "more": 1}):
+        status, answer = await house.post("/domicile/anonymise", wrong)
+        assert (status, answer["error"]["code"]) == (400, "invalid_value")
+    status, answer = await house.post("/domicile/restore", body, **named("c13"))
+    assert (status, answer["error"]["code"]) == (400, "invalid_value")
+
+
 async def test_what_looks_like_a_placeholder_is_looked_at(house: Estate) -> None:
     text = "[PERSON_AAAAAAAAAAAAAA] [erika@example.com_AAAAAAAAAAAAAA]"
     hidden = await anonymise(house, text, "c4")

@@ -42,7 +42,7 @@ async def kube(apiserver: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 async def tenant(kube: Kube) -> Object:
     spec = {
         "zone": "eu",
-        "assistants": [{"name": "a", "image": "i"}],
+        "assistants": [{"name": "a", "mode": "free", "image": "i"}],
         "model": {"providers": [{"name": "p"}], "model": "m"},
     }
     meta = {"name": f"client-{next(_names)}"}

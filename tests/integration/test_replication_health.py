@@ -105,7 +105,7 @@ async def test_every_volume_that_nothing_replicates_is_named(world: World) -> No
         {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": claim("x")["spec"]}}},
     ]
     template = {"spec": {"volumes": volumes}}
-    world.apply_tenant(assistants=[{"name": "helpdesk", "image": "i:1", "podTemplate": template}])
+    world.apply_tenant(assistants=[{"name": "helpdesk", "mode": "free", "image": "i:1", "podTemplate": template}])
     await world.reconcile()
     healthy = (await world.reconcile())["ReplicationHealthy"]
     assert (healthy["status"], healthy["reason"]) == ("False", "VolumeNotReplicated")

@@ -128,7 +128,7 @@ class World:
     def apply_tenant(self, **changes: Any) -> None:
         spec = {
             "zone": self.zone_name,
-            "assistants": [{"name": "helpdesk", "image": "registry.example/helpdesk:1"}],
+            "assistants": [{"name": "helpdesk", "mode": "free", "image": "registry.example/helpdesk:1"}],
             "model": {"providers": [{"name": "local"}], "model": "small"},
             **changes,
         }
@@ -308,7 +308,7 @@ async def test_an_assistant_that_leaves_the_spec_runs_no_more_and_another_gets_i
     await world.reconcile()
     held = world.apiserver.get("secret", "helpdesk-pods-tls", "-n", world.tenant)
     assert set(held["data"]) == {"tls.crt", "tls.key", "ca.crt", "identity.pem"}
-    world.apply_tenant(assistants=[{"name": "reports", "image": "registry.example/reports:1"}])
+    world.apply_tenant(assistants=[{"name": "reports", "mode": "free", "image": "registry.example/reports:1"}])
     await world.reconcile()
     for api_version, kind in (
         ("apps/v1", "Deployment"),
@@ -420,7 +420,7 @@ async def test_a_foreign_namespace_is_left_alone(world: World) -> None:
 
 async def test_a_missing_secret_is_named_and_its_arrival_heals(world: World) -> None:
     world.apply_zone()
-    world.apply_tenant(assistants=[{"name": "helpdesk", "image": "i:1", "envSecrets": ["crm"]}])
+    world.apply_tenant(assistants=[{"name": "helpdesk", "mode": "free", "image": "i:1", "envSecrets": ["crm"]}])
     workload = (await world.reconcile())["WorkloadReady"]
     assert (workload["reason"], "crm" in workload["message"]) == ("SecretMissing", True)
     world.apiserver.kubectl("create", "secret", "generic", "crm", "-n", world.tenant, "--from-literal=token=t0psecret")
@@ -626,7 +626,7 @@ async def test_a_pod_template_that_the_api_server_refuses_is_said(world: World) 
     await world.reconcile()
     mount = {"name": "nowhere", "mountPath": "/x"}
     template = {"spec": {"containers": [{"name": "assistant", "volumeMounts": [mount]}]}}
-    world.apply_tenant(assistants=[{"name": "helpdesk", "image": "i:1", "podTemplate": template}])
+    world.apply_tenant(assistants=[{"name": "helpdesk", "mode": "free", "image": "i:1", "podTemplate": template}])
     conditions = await world.reconcile()
     assert (conditions["Ready"]["status"], conditions["WorkloadReady"]["reason"]) == ("False", "Refused")
     assert "nowhere" in conditions["WorkloadReady"]["message"]

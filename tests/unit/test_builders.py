@@ -28,7 +28,7 @@ def secrets(seen: TenantView) -> list[str]:
 
 
 def with_template(template: dict[str, Any]) -> dict[str, Any]:
-    spec = tenant_spec(assistants=[{"name": "helpdesk", "image": "i:1", "podTemplate": template}])
+    spec = tenant_spec(assistants=[{"name": "helpdesk", "mode": "free", "image": "i:1", "podTemplate": template}])
     pod: dict[str, Any] = only(builders.build(view(spec)), "Deployment", "helpdesk")["spec"]["template"]
     return pod
 

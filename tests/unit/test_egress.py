@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from domicile.controllers.egress.accounts import Account, Destination, digest, render
-from domicile.controllers.egress.destinations import destinations
+from domicile.controllers.egress.destinations import destinations, services
 from domicile.gateway.egress import helper, squid_conf, tls
 from domicile.gateway.egress.accounts import PUBLIC, UnknownError, again, decide, parse
 from domicile.gateway.egress.decisions import HEALTH, WORDS, decision
@@ -206,6 +206,20 @@ def test_a_tenant_reaches_its_own_provider_and_what_its_zone_allows_today() -> N
     assert destinations((local, outside), spec, zone, date(2026, 12, 31)) == (Destination("api.acme.example"), model)
     assert destinations((outside,), spec, zone, date(2027, 1, 1)) == (model,)
     assert destinations((local,), tenant_spec(), zone, date(2026, 2, 1)) == ()
+
+
+def test_services_are_what_is_asked_for_and_no_models_host() -> None:
+    word = {"processor": "Acme Ltd", "place": "Ireland", "statement": "The contract of the 3rd of May."}
+    word |= {"attestedOn": "2026-01-01", "expiresOn": "2027-01-01"}
+    named = [("api.acme.example", 443), ("api.acme.example", 8443), ("models.example", 443), ("spare.example", 443)]
+    listed = [{"host": host, "port": port, "contract": word} for host, port in named]
+    zone = zone_spec(allowedDestinations=listed)
+    spec = tenant_spec(network={"additionalEgress": [
+        {"host": host, "port": port, "contract": "Acme Ltd"} for host, port in named[:3]
+    ]})  # fmt: skip
+    assert [each.host for each in services(spec, zone, date(2026, 12, 31))] == ["api.acme.example"]
+    assert services(spec, zone, date(2027, 1, 1)) == ()
+    assert services(tenant_spec(), zone, date(2026, 2, 1)) == ()
 
 
 def test_looks_at_health_are_no_decisions() -> None:

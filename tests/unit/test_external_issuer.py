@@ -230,7 +230,7 @@ def test_each_assistant_hears_which_of_its_own_paths_are_open_to_everybody() -> 
     known = seen()
     paths = [{"prefix": "/forms/complaint", "public": True}, {"prefix": "/reports", "roles": ["owner"]}]
     assistants = [
-        Assistant.model_validate({"name": name, "image": "registry.example/a:1", "paths": given})
+        Assistant.model_validate({"name": name, "mode": "free", "image": "registry.example/a:1", "paths": given})
         for name, given in (("helpdesk", paths), ("internal", []))
     ]
     known = replace(known, spec=known.spec.model_copy(update={"assistants": assistants}))

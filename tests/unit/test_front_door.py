@@ -26,7 +26,9 @@ def with_door(access: Object | None = None, *, identity: Object | None = None, *
         "sso": SSO,
         **(access or {}),
     }
-    assistants = changes.pop("assistants", [{"name": "helpdesk", "image": "registry.example/helpdesk:1"}])
+    assistants = changes.pop(
+        "assistants", [{"name": "helpdesk", "mode": "free", "image": "registry.example/helpdesk:1"}]
+    )
     good = {
         "zone": ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec(identity=identity or IDENTITY)),
         "door": DoorSecrets("client-secret-0123456789", "passphrase-0123456789"),
@@ -195,7 +197,7 @@ def test_rules_for_paths_limits_and_exclusions_reach_the_config() -> None:
     limits = {"bodyMebibytes": 2, "clientRequests": 7, "tenantRequests": 70, "parallel": 9}
     seen = with_door(
         {"excludedRules": [942100], "limits": limits},
-        assistants=[{"name": "helpdesk", "image": "registry.example/helpdesk:1", "paths": paths}],
+        assistants=[{"name": "helpdesk", "mode": "free", "image": "registry.example/helpdesk:1", "paths": paths}],
     )
     told = front_door.describe(seen)
     assert [(r.prefix, r.roles) for r in told.assistants[0].rules] == [

@@ -53,7 +53,7 @@ class Analyser:
 
 
 def tenant(analyser: Analyser) -> Tenant:
-    return Tenant(Phase(config(), Lent(analyser)), bytes(32), lambda _: cast(Vault, None), cast(Budgets, None))
+    return Tenant(Phase.of(config(), Lent(analyser)), bytes(32), lambda _: cast(Vault, None), cast(Budgets, None))
 
 
 def test_these_are_all_routes() -> None:
@@ -64,6 +64,7 @@ def test_these_are_all_routes() -> None:
         ("POST", "/v1/embeddings"),
         ("POST", "/v1/domicile/anonymise"),
         ("POST", "/v1/domicile/restore"),
+        ("POST", "/v1/domicile/services/{host}/{path}"),
         ("GET", "/v1/models"),
         ("GET", "/v1/models/{id}"),
     }
@@ -122,16 +123,22 @@ def test_configs_that_there_can_not_be() -> None:
     for wrong in ([endpoint("a"), endpoint("a")], [endpoint("a", through_egress=True)]):
         with pytest.raises(ValidationError):
             config(*wrong)
-    config(endpoint("a", through_egress=True), egress="http://proxy:3128")
+    config(endpoint("a", through_egress=True), egress="https://proxy:3128")
+    service = {"host": "api.acme.example", "until": "2099-01-01"}
+    with pytest.raises(ValidationError, match="there is none"):
+        config(services=[service])
+    for wrong in ("api", "10.0.0.1", "api.acme.example:8443", "api.acme.example/x", "*.example", "[::1]"):
+        with pytest.raises(ValidationError, match="host"):
+            config(services=[service | {"host": wrong}], egress="https://proxy:3128")
 
 
 def test_an_analyser_is_closed_after_its_last_request() -> None:
     first, second = Analyser(), Analyser()
     one = tenant(first)
     with one.phase.lent.used():
-        one.change(Phase(config(), one.phase.lent))
+        one.change(Phase.of(config(), one.phase.lent))
         assert not first.closed
-        one.change(Phase(config(), Lent(second)))
+        one.change(Phase.of(config(), Lent(second)))
         assert not first.closed
     assert first.closed
     one.close()

@@ -129,9 +129,11 @@ def test_an_unknown_image_is_refused_with_the_known_names() -> None:
 def test_the_gateways_image_has_all_that_its_process_imports() -> None:
     probe = (
         "import sys, domicile.gateway.questions.process, domicile.gateway.privacy.pool\n"
-        "from importlib.metadata import packages_distributions\n"
-        "known = packages_distributions()\n"
-        "print(*{d for m in sys.modules for d in known.get(m.partition('.')[0], ())})"
+        "from importlib.metadata import distributions\n"
+        # By file: several packages have modules below google.
+        "known = {str(d.locate_file(f)): d.name for d in distributions() for f in d.files or ()}\n"
+        "files = {getattr(m, '__file__', None) for m in sys.modules.values()}\n"
+        "print(*{known[f] for f in files if f in known})"
     )
     loaded = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout.split()
     held = {line.partition("==")[0] for line in gateway_requirements().splitlines() if "==" in line}

@@ -189,7 +189,7 @@ CASES: list[tuple[dict[str, Any], str, str, str, bool, str]] = [
     ({"refusal": "env is invalid"}, "WorkloadReady", "False", "Refused", False, "env is invalid"),
     (
         {
-            "spec": tenant_spec(assistants=[{"name": "helpdesk", "image": "i", "envSecrets": ["crm"]}]),
+            "spec": tenant_spec(assistants=[{"name": "helpdesk", "mode": "free", "image": "i", "envSecrets": ["crm"]}]),
             "missing_secrets": ("corp-login", "crm"),
         },
         "WorkloadReady",
@@ -371,7 +371,7 @@ def test_every_condition_has_a_verdict_whatever_is_wrong() -> None:
     for changes, *_ in CASES:
         verdicts = policies.judge(view(**changes))
         kinds = [v.type for v in verdicts]
-        assert len(kinds) == len(set(kinds)) == 13
+        assert len(kinds) == len(set(kinds)) == 14
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_the_secrets_of_profiles_are_named_for_the_peer_as_well() -> None:
     spec = AssistantTenantSpec.model_validate(
         {
             "zone": "eu",
-            "assistants": [{"name": "a", "image": "i"}],
+            "assistants": [{"name": "a", "mode": "free", "image": "i"}],
             "model": {"providers": [{"name": "p"}], "model": "m"},
             "access": {"host": "bank.example", "sso": {"identityProviders": providers}},
         }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from domicile.api.gateway import GatewayConfig
 from domicile.api.providers import Contract, ModelProvider
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import Role
+from domicile.controllers.egress.accounts import Destination
 from domicile.controllers.tenant import builders, gateway, model_keys, policies, pool
 from domicile.controllers.tenant.flows import flows
 from domicile.controllers.tenant.view import ClaimView, TenantView
@@ -56,6 +59,79 @@ def named(objects: list[Object], kind: str, name: str = gateway.NAME) -> Object:
 def told(seen: TenantView) -> GatewayConfig:
     """What the gateway reads."""
     return GatewayConfig.model_validate_json(named(builders.build(seen), "ConfigMap")["data"]["gateway.json"])
+
+
+DAY = {"name": "day", "type": "choice", "values": ["Monday", "Tuesday"]}
+WHEN = {"name": "when", "phrases": ["When is my appointment on {day}?"], "slots": [DAY]}
+
+
+def structured(*intents: Object) -> TenantView:
+    """A tenant whose assistant may be asked that only; structured is the default."""
+    return view(tenant_spec(assistants=[{"name": "helpdesk", "image": "i", "intents": list(intents)}]))
+
+
+def test_an_assistant_may_be_asked_its_intents_only_and_knows_it() -> None:
+    seen = structured(WHEN)
+    [caller] = told(seen).callers
+    assert (caller.mode, [intent.name for intent in caller.intents]) == ("structured", ["when"])
+    pod = named(builders.build(seen), "Deployment", "helpdesk")["spec"]["template"]["spec"]
+    assert {"name": "ASSISTANT_MODE", "value": "structured"} in pod["containers"][0]["env"]
+    assert approved(seen)[:2] == ("True", "Approved")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [({}, ("false", "false")), ({"storeAnonymised": True, "knowledgeAnonymised": True}, ("true",) * 2)],
+)
+def test_assistants_are_told_what_to_anonymise_themselves(asked: Object, told: tuple[str, str]) -> None:
+    pod = named(builders.build(pooled(LOCAL, privacy=asked)), "Deployment", "helpdesk")["spec"]["template"]["spec"]
+    env = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+    assert (env["ASSISTANT_STORE_ANONYMISED"], env["ASSISTANT_KNOWLEDGE_ANONYMISED"]) == told
+
+
+def test_a_service_that_the_zone_allows_is_told_with_its_last_day() -> None:
+    word = {"processor": "Acme Ltd", "place": "Ireland", "statement": "The contract of the 3rd of May."}
+    listed = {"host": "api.acme.example", "port": 443}
+    dated = {**listed, "contract": word | {"attestedOn": "2026-01-01", "expiresOn": "2027-01-01"}}
+    asked = {"additionalEgress": [{**listed, "contract": "Acme Ltd"}]}
+    served = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec(allowedDestinations=[dated]))
+    seen = view(tenant_spec(network=asked), zone=served)
+    assert [service.to_wire() for service in told(seen).services] == [{"host": listed["host"], "until": "2027-01-01"}]
+    assert told(seen).egress is not None
+    assert told(replace(seen, now=NOW.replace(year=2027, month=1, day=1))).services == []
+
+
+VERTEX = {"name": "vertex", "type": "gemini", "key": "vertex", "tokenUrl": "https://sts.example/v1/token"}
+POOL = "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/site/providers/cluster"
+
+
+def test_a_key_that_gets_tokens_is_one_of_googles_and_the_clusters_word_is_mounted_for_it() -> None:
+    vertex = outside() | VERTEX
+    federated = json.dumps({"type": "external_account", "audience": POOL})
+    seen = pooled(vertex, model_keys={"vertex": federated})
+    assert approved(seen)[:2] == ("True", "Approved")
+    assert told(seen).endpoints[0].token_url == VERTEX["tokenUrl"]
+    assert Destination("sts.example") in pool.reached(seen)
+    pod = named(builders.build(seen), "Deployment")["spec"]["template"]["spec"]
+    [sources] = [v["projected"]["sources"] for v in pod["volumes"] if v["name"] == "providers"]
+    assert {
+        "serviceAccountToken": {"path": "vertex.subject", "audience": f"https:{POOL}", "expirationSeconds": 3600}
+    } in sources
+    account = json.dumps({"type": "service_account", "client_email": "a", "private_key": "b"})
+    pod = named(builders.build(pooled(vertex, model_keys={"vertex": account})), "Deployment")["spec"]["template"][
+        "spec"
+    ]
+    assert "serviceAccountToken" not in json.dumps(pod)
+    status, reason, message = approved(pooled(vertex, LOCAL, model_keys={"vertex": KEY}))
+    assert (status, reason) == ("False", "ModelKeyUnusable")
+    assert KEY not in message
+
+
+def test_intents_that_nobody_can_follow_are_a_condition() -> None:
+    status, reason, message = approved(structured(WHEN | {"phrases": ["When on {dya}?"]}))
+    assert (status, reason) == ("False", "IntentsNotUnderstood")
+    assert "helpdesk" in message
+    assert "dya" in message
 
 
 REFUSED: dict[str, tuple[Object, str]] = {
@@ -163,7 +239,7 @@ def test_a_gateway_is_told_whom_to_ask_and_what_to_look_for() -> None:
     seen = pooled(azure, LOCAL, weights={"local": 0}, model=asked, privacy=privacy, model_keys={"outside": KEY})
     assert told(seen).to_wire() == {
         "tenantId": seen.tenant_id,
-        "callers": ["spiffe://domicile/ns/bank/sa/helpdesk"],
+        "callers": [{"id": "spiffe://domicile/ns/bank/sa/helpdesk", "mode": "free", "intents": []}],
         "endpoints": [
             {
                 "name": "outside", "kind": "azure", "baseUrl": "https://models.example/v1", "models": {"big": "big-de"},
@@ -174,6 +250,7 @@ def test_a_gateway_is_told_whom_to_ask_and_what_to_look_for() -> None:
                 "weight": 0, "keyed": False, "throughEgress": False,
             },
         ],
+        "services": [],
         "privacy": {
             "placeholders": "irreversible", "vaultSeconds": 7200, "thresholds": {"PERSON": 0.3}, "images": True,
             "patterns": [{"name": "MEMBER_ID", "regex": "M-[0-9]{6}"}], "refuse": ["CREDIT_CARD", "HEALTH"],

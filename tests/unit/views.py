@@ -89,7 +89,7 @@ def tenant_spec(**changes: Any) -> AssistantTenantSpec:
     """A bank with one assistant."""
     wire: dict[str, Any] = {
         "zone": "eu",
-        "assistants": [{"name": "helpdesk", "image": "registry.example/helpdesk:1"}],
+        "assistants": [{"name": "helpdesk", "mode": "free", "image": "registry.example/helpdesk:1"}],
         "model": {"providers": [{"name": "local"}], "model": "small"},
         "access": {"clients": [{"namespace": "clients"}]},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from domicile.api.conditions import ConditionType
+from domicile.api.intents import problem
 from domicile.api.privacy import Kind
 from domicile.controllers.tenant import pool
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
@@ -35,6 +36,18 @@ def privacy_understood(view: TenantView) -> Verdict | None:
     return _not_understood(f"there is no kind {', '.join(unknown)} (docs/privacy.md)") if unknown else None
 
 
+def intents_understood(view: TenantView) -> Verdict | None:
+    """As for privacy: what can't be followed is not taken."""
+    for assistant in view.spec.assistants:
+        if (wrong := problem(assistant.intents or [])) is not None:
+            return no(
+                ConditionType.MODEL_APPROVED,
+                "IntentsNotUnderstood",
+                f"What people may ask assistant {assistant.name} can't be followed: {wrong}. Mend its intents.",
+            )
+    return None
+
+
 def _not_understood(why: str) -> Verdict:
     return no(ConditionType.MODEL_APPROVED, "PrivacyNotUnderstood", f"spec.privacy can't be followed: {why}. Mend it.")
 
@@ -59,4 +72,4 @@ def model_fine(_: TenantView) -> Verdict:
     return Verdict(ConditionType.MODEL_APPROVED, "True", "Approved", "Every provider of the pool may be asked.")
 
 
-RULES: tuple[Rule, ...] = (privacy_understood, providers_approved, contracts_lasting, model_fine)
+RULES: tuple[Rule, ...] = (privacy_understood, intents_understood, providers_approved, contracts_lasting, model_fine)

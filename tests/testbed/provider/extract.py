@@ -49,18 +49,18 @@ def _passages(prompt: str) -> Iterator[tuple[str, str]]:
 def answer(messages: list[dict[str, Any]]) -> str:
     """The best sentence for the last user message, with its mark: a passage's ``[id]``, or ``[conversation]``.
 
-    Passages are lines of the last user message that are JSON objects with ``id`` and ``text``; the question is what
-    follows its last line ``Question:``. What the user stated in earlier messages can be quoted, too, and comes first
+    Passages are lines of the assistant's instructions that are JSON objects with ``id`` and ``text``; the question is
+    the last user message. What the user stated in earlier messages can be quoted, too, and comes first
     where a question about the user's own (my, mein) fits both equally well.
     """
     asked = [_text(m.get("content")) for m in messages if m.get("role") == "user"]
     if not asked:
         return "I don't know."
-    question = asked[-1].rpartition("Question:\n")[2]
+    question = asked[-1]
     questions = [s for s in _sentences(question) if s.endswith("?")]
     wanted = _keys(" ".join(questions) or question)
     stated = [(s, "[conversation]") for text in asked[:-1] for s in _sentences(text) if not s.endswith("?")]
-    passages = list(_passages(asked[-1]))
+    passages = [p for m in messages if m.get("role") == "system" for p in _passages(_text(m.get("content")))]
     candidates = [*stated[::-1], *passages] if _OWN.search(question) else [*passages, *stated[::-1]]
     best = max(candidates, key=lambda c: len(wanted & _keys(c[0])), default=None)
     if best is None or not wanted & _keys(best[0]):

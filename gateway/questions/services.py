@@ -1,0 +1,67 @@
+"""Services outside the site that are no models: any JSON, by POST, to hosts of the tenant's own list."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+from domicile.api.gateway import Endpoint, GatewayConfig, ProviderKind
+from domicile.gateway.questions.answers import BrokenAnswerError
+from domicile.gateway.questions.refusal import RefusedError
+from domicile.gateway.questions.restoring import Restorer
+from domicile.gateway.questions.rules import Anything, Walk
+from domicile.gateway.questions.strict import encode
+
+PREFIX: Final = "/domicile/services/"
+PATTERN: Final = f"{PREFIX}{{host}}/{{path}}"
+# Each segment as it stands: nothing that one server decodes or normalises and another doesn't.
+_SEGMENT: Final = r"/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~:-]+"
+_ADDRESS: Final = re.compile(rf"{PREFIX}([a-z0-9.-]{{1,253}})((?:{_SEGMENT}){{1,16}})", re.ASCII)
+_MARKS: Final = re.compile(r"[/._~:-]+", re.ASCII)
+_ANYTHING: Final = Anything()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The rule of a question to a service: its path is looked at like its body, and nothing can stand for it."""
+
+    path: str
+
+    def apply(self, walk: Walk, value: Any, path: str) -> Any:
+        """As Rule's; of ``{"path", "body"}`` only the latter is sent as it is rendered."""
+        words = _MARKS.sub(" ", self.path).strip()
+        told = [walk.add(text, text, "The path") for text in dict.fromkeys([self.path, words, *words.split()])]
+        return {"path": told, "body": _ANYTHING.apply(walk, value, path)}
+
+
+def found(config: GatewayConfig, path: str, today: date) -> tuple[Endpoint, str]:
+    """The service that a route's path leads to, and the path there. Raises RefusedError (400, 404)."""
+    address = _ADDRESS.fullmatch(path)
+    if address is None:
+        raise RefusedError(
+            400,
+            "invalid_path",
+            "A service's path has up to 16 segments of letters, digits and any of . _ ~ : -, and nothing is encoded.",
+        )
+    host = address[1]
+    if not any(each.host == host and today < each.until for each in config.services):
+        raise RefusedError(404, "service_not_found", "The tenant may reach no such service now (docs/egress.md).")
+    endpoint = Endpoint(
+        name=host.replace(".", "-")[:63].strip("-"),
+        kind=ProviderKind.COMPATIBLE,
+        base_url=f"https://{host}",
+        models={},
+        through_egress=True,
+    )
+    return endpoint, address[2]
+
+
+def answered(restorer: Restorer, raw: bytes) -> bytes:
+    """A service's answer with values. Raises BrokenAnswerError."""
+    try:
+        return encode(restorer.tree(json.loads(raw))).encode()
+    except (ValueError, RecursionError):
+        raise BrokenAnswerError("the answer is not JSON") from None
