@@ -13,7 +13,7 @@ from tests.testbed.testbed import Site
 
 Object = dict[str, Any]
 FIRST, SECOND = "gcp-frankfurt", "aws-frankfurt"
-ONE = [{"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1}]
+ONE = [{"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1, "mode": "free"}]
 CONSENT = {
     "notice": {"version": "3", "texts": {"de": "Keine Beleidigungen.", "en": "No insults."}, "minimumAge": 16},
     "purposes": [
