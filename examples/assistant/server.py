@@ -250,7 +250,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     if request.app[SETTINGS].structured:
         # Whoever keeps earlier turns may have changed them: the gateway takes none.
         history = []
-    elif state.turns and (not history or request.app[SETTINGS].store_anonymised):
+    elif state.turns and (not history or (state.recording and request.app[SETTINGS].store_anonymised)):
         # Placeholders of the conversation: an answer may name somebody where nobody would find the name.
         history = await asyncio.to_thread(session.turns, state, prompt.CONTEXT_TURNS)
     passages = await asyncio.to_thread(request.app[KNOWLEDGE].search, message)
@@ -273,7 +273,8 @@ async def chat(request: web.Request) -> web.StreamResponse:
         recorded = await asyncio.to_thread(session.append, turn, state)
         return {"answer": answer, "sources": list(sources), "recorded": recorded}
 
-    async with _answer(request, plan, session.topic if state.recording else None) as pieces:
+    known = state.recording or any(turn.hidden for turn in history)
+    async with _answer(request, plan, session.topic if known else None) as pieces:
         if not body.get("stream"):
             async with while_logged_in(request):
                 answer = "".join([piece async for piece in pieces])

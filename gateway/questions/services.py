@@ -20,7 +20,13 @@ PATTERN: Final = f"{PREFIX}{{host}}/{{path}}"
 # Each segment as it stands: nothing that one server decodes or normalises and another doesn't.
 _SEGMENT: Final = r"/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~:-]+"
 _ADDRESS: Final = re.compile(rf"{PREFIX}([a-z0-9.-]{{1,253}})((?:{_SEGMENT}){{1,16}})", re.ASCII)
-_MARKS: Final = re.compile(r"[/._~:-]+", re.ASCII)
+_MARKS: Final = re.compile(r"[/._~:-]+|(?<=[a-z])(?=[A-Z])", re.ASCII)
+_CODED: Final = "[A-Za-z0-9+/_%=-]"
+# Base64 or hexadecimal in one piece, or in lines. What it stands for may be a picture or a voice.
+_BYTES: Final = re.compile(
+    rf"(?<!{_CODED})(?:{_CODED}{{128}}|(?:{_CODED}{{40,}}\s{{1,8}}){{2}}{_CODED}{{16}})", re.ASCII
+)
+_NUMBERS: Final = 32
 _ANYTHING: Final = Anything()
 
 
@@ -32,9 +38,36 @@ class Asked:
 
     def apply(self, walk: Walk, value: Any, path: str) -> Any:
         """As Rule's; of ``{"path", "body"}`` only the latter is sent as it is rendered."""
+        _check(value)
         words = _MARKS.sub(" ", self.path).strip()
         told = [walk.add(text, text, "The path") for text in dict.fromkeys([self.path, words, *words.split()])]
         return {"path": told, "body": _ANYTHING.apply(walk, value, path)}
+
+
+def _check(value: Any) -> None:
+    """Raises RefusedError (400) for what holds bytes, or a text as numbers: nobody here can look at it."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text if _BYTES.search(text.replace("\\", "")):
+                raise _unseen(
+                    "A text of the body has 128 characters or more without a gap, or lines of such: encoded bytes"
+                )
+            case list() as values:
+                if sum(map(_whole, values)) > _NUMBERS:
+                    raise _unseen(f"A list of the body has more than {_NUMBERS} whole numbers: tokens, or bytes")
+                waiting += values
+            case dict() as held:
+                waiting += [*held, *held.values()]
+
+
+def _whole(value: Any) -> bool:
+    # Vectors may have any number of zeros and ones, which say nothing.
+    return isinstance(value, (int, float)) and value not in {-1, 0, 1} and float(value).is_integer()
+
+
+def _unseen(what: str) -> RefusedError:
+    return RefusedError(400, "content_refused", f"{what}, which nobody here can look at.")
 
 
 def found(config: GatewayConfig, path: str, today: date) -> tuple[Endpoint, str]:

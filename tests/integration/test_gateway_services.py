@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+from base64 import b64encode, encodebytes
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,9 @@ async def test_a_service_gets_placeholders_and_its_answer_values(house: Estate, 
         "json": json.dumps({"inner": json.dumps({"who": ASKED})}),
         "escaped": '{"a": "\\u0045rika Mustermann"}',
         "stream": False,
+        "vector": [0.25, 0.0, 1, -1] * 100,
+        "link": f"https://www.example.org/{'path/' * 12}page.html?q=1",
+        "prose": "Die Donaudampfschifffahrtsgesellschaft. " * 40,
     }
     status, answer = await house.post(f"{ROUTE}/v1/models:predict", body, Authorization="Bearer erika", Cookie="a=rika")
     assert status == 200, answer
@@ -162,6 +166,7 @@ async def test_no_other_host_is_reached(house: Estate, way: Way, host: str) -> N
 REFUSED: dict[str, tuple[str, Any, dict[str, str], int, str]] = {
     "a name in the path": ("/v1/Erika%20", {}, {}, 400, "invalid_path"),
     "an address in the path": ("/v1/DE02120300000000202051", {}, {}, 422, "personal_data"),
+    "capitals of the path": ("/customers/FrauErikaMustermann/my/name/isErika", {}, {}, 422, "personal_data"),
     "words of the path": ("/customers/Erika-Mustermann/Erika", {}, {}, 422, "personal_data"),
     "analyser": ("/v1", {"a": "ANALYSER-DOWN"}, {}, 503, "analyzer_unavailable"),
     "analyser at a key": ("/v1", {"ANALYSER-DOWN": 1}, {}, 503, "analyzer_unavailable"),
@@ -172,6 +177,15 @@ REFUSED: dict[str, tuple[str, Any, dict[str, str], int, str]] = {
     "a list": ("/v1", b"[]", {}, 400, "invalid_json"),
     "nothing": ("/v1", b"", {}, 400, "invalid_json"),
     "deep": ("/v1", b'{"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}", {}, 400, "invalid_json"),
+    "a recording": ("/v1", {"audio": {"content": b64encode(bytes(range(96))).decode()}}, {}, 400, "content_refused"),
+    "a picture": ("/v1", {"a": ["data:image/png;base64," + "A" * 200]}, {}, 400, "content_refused"),
+    "lines of bytes": ("/v1", {"a": encodebytes(bytes(200)).decode()}, {}, 400, "content_refused"),
+    "bytes in JSON": ("/v1", {"a": '{"b": "' + "\\/9j4AAQSkZJRg" * 12 + '"}'}, {}, 400, "content_refused"),
+    "bytes as a key": ("/v1", {"ab" * 64: 1}, {}, 400, "content_refused"),
+    "hexadecimal": ("/v1", {"a": bytes(64).hex()}, {}, 400, "content_refused"),
+    "bytes as numbers": ("/v1", {"a": [{"b": [*b"Erika Mustermann wohnt in Quakenbr"]}]}, {}, 400, "content_refused"),
+    "tokens": ("/v1", {"a": [1000.5, *range(1000, 1033)]}, {}, 400, "content_refused"),
+    "tokens with a point": ("/v1", {"a": [float(n) for n in range(2, 35)]}, {}, 400, "content_refused"),
     "a form": ("/v1", {}, {"Content-Type": "application/x-www-form-urlencoded"}, 415, "unsupported_content_type"),
     "text": ("/v1", {}, {"Content-Type": "text/plain"}, 415, "unsupported_content_type"),
     "gzip": ("/v1", {}, {"Content-Encoding": "gzip"}, 415, "unsupported_content_encoding"),
