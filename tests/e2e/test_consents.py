@@ -78,7 +78,10 @@ def test_what_was_said_before_the_first_question_outlives_a_failover(estate: Est
     estate.plugin(first, "snapshot", talk.tenant)
     estate.wait_condition(second, talk.tenant, "Ready", "True", 90, "Standby")
 
-    estate.plugin(second, "failover", "--zone", "eu", "--to", SECOND, "--tenant", talk.tenant)
+    estate.plugin(
+        second, "failover", "--zone", "eu", "--to", SECOND, "--tenant", talk.tenant,
+        "--source-is-down", "an end-to-end test", "--accept-loss", "1h",
+    )  # fmt: skip
     estate.wait_condition(second, talk.tenant, "Ready", "True", 180, "Serving")
     recalled = _asked(talk, second, ("POST", "/api/chat", {"message": RECALL}), seconds=120)
     assert "KV-48213" in recalled["answer"]
