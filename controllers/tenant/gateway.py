@@ -107,6 +107,7 @@ def _endpoint(provider: ModelProvider, model: str, weight: int) -> Endpoint:
         weight=weight,
         keyed=provider.key is not None,
         through_egress=service is None,
+        ca_bundle=provider.ca_bundle,
         until=provider.contract.expires_on if provider.contract else None,
     )
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
+from cryptography import x509
+
 from domicile.api.providers import Contract, ModelProvider
 from domicile.api.tenant import ProviderShare
 from domicile.controllers.egress.accounts import Destination
@@ -84,8 +86,21 @@ def _faults(view: TenantView, provider: ModelProvider) -> Iterator[Fault]:
                 f"The contract with {name} lacks what spec.compliance asks for ({', '.join(unmet)}): it is not asked."
                 " Take it out of spec.model.providers, or agree on it.",
             )
+    if provider.ca_bundle is not None and not _certificates(provider.ca_bundle):
+        yield Fault(
+            "AuthoritiesUnreadable",
+            f"The caBundle of {name} in zone {view.spec.zone} holds something that is no certificate: it is not asked."
+            " Put whole certificates of authorities there, as PEM.",
+        )
     if provider.key is not None and not view.model_keys.get(provider.name):
         yield Fault(
             "ModelKeyMissing",
             f"The operator's Secret of model keys lacks {provider.key}.key, by which {name} is asked: add it.",
         )
+
+
+def _certificates(bundle: str) -> bool:
+    try:
+        return bool(x509.load_pem_x509_certificates(bundle.encode()))
+    except ValueError:
+        return False

@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from domicile.api.gateway import Endpoint, GatewayConfig, Limits
+from domicile.credentials import Credentials
 from domicile.gateway.proxy import HEADERS_LIMIT, LINE_LIMIT
 from domicile.gateway.questions.providers import KINDS
 from domicile.gateway.questions.refusal import RefusedError
+from domicile.gateway.questions.trust import Hops, believing
 
 _EGRESS: Final = "egress"
 _SLICE_BYTES: Final = 2**16
@@ -54,12 +57,16 @@ class Reply:
 class Upstream:
     """The client of all endpoints."""
 
-    def __init__(self, keys: Path) -> None:
-        """``keys``: folder of a file for each endpoint with a key, perhaps ``egress`` (the proxy's user:password)."""
+    def __init__(self, keys: Path, pod: Credentials) -> None:
+        """``keys``: folder of a file for each endpoint with a key, perhaps ``egress`` (the proxy's user:password).
+
+        ``pod``: by what the proxy is asked.
+        """
         self._keys = keys
+        self._pod = pod
         # No connection is reused: on one that a provider is just closing, a question would be lost.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=ssl.create_default_context()),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -92,12 +99,7 @@ class Upstream:
         if endpoint.keyed:
             key = KINDS[endpoint.kind]
             headers[key.header] = key.prefix + self._secret(endpoint.name)
-        proxy: dict[str, Any] = {}
-        if endpoint.through_egress:
-            proxy["proxy"] = config.egress
-            if (self._keys / _EGRESS).exists():
-                user, _, password = self._secret(_EGRESS).partition(":")
-                proxy["proxy_auth"] = aiohttp.BasicAuth(user, password)
+        way = self._way(endpoint, config.egress)
         # Only what comes before the answer: the answer has a clock of its own.
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=limits.connect_seconds, sock_read=limits.silence_seconds
@@ -110,7 +112,7 @@ class Upstream:
                     headers=headers,
                     allow_redirects=False,
                     timeout=timeout,
-                    **proxy,
+                    **way,
                 )
         except aiohttp.ConnectionTimeoutError:
             raise Elsewhere(504, "provider_timeout", "The provider can't be reached.") from None
@@ -126,6 +128,24 @@ class Upstream:
         finally:
             response.close()
 
+    def _way(self, endpoint: Endpoint, egress: str | None) -> dict[str, Any]:
+        """How it is connected to, as words of aiohttp's. Raises Elsewhere."""
+        try:
+            trusted = believing(endpoint.ca_bundle)
+        except ssl.SSLError:
+            raise _misconfigured("The provider's authorities can't be read.") from None
+        if not endpoint.through_egress or egress is None:
+            return {"ssl": trusted}
+        to_proxy = self._pod.context()
+        if to_proxy is None:
+            raise _misconfigured("The gateway has no certificate for the way out.")
+        user, _, password = self._secret(_EGRESS).partition(":")
+        return {
+            "ssl": Hops(urlsplit(egress).hostname or "", to_proxy, trusted),
+            "proxy": egress,
+            "proxy_auth": aiohttp.BasicAuth(user, password),
+        }
+
     def _secret(self, name: str) -> str:
         """A mounted secret, as it is now. Raises Elsewhere."""
         try:
@@ -133,7 +153,7 @@ class Upstream:
         except (OSError, UnicodeDecodeError):
             secret = ""
         if not secret or not secret.isprintable():
-            raise Elsewhere(502, "provider_misconfigured", "The key of the provider is missing.")
+            raise _misconfigured("The key of the provider is missing.")
         return secret
 
 
@@ -141,6 +161,10 @@ async def _slices(content: bytes) -> AsyncIterator[bytes]:
     """Piece by piece: TLS keeps room for the longest that it was given at once, as long as the connection lasts."""
     for at in range(0, len(content), _SLICE_BYTES):
         yield content[at : at + _SLICE_BYTES]
+
+
+def _misconfigured(message: str) -> Elsewhere:
+    return Elsewhere(502, "provider_misconfigured", message)
 
 
 def _silent() -> RefusedError:

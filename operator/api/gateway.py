@@ -66,6 +66,8 @@ class Endpoint(Model):
     """Share of the questions; 0: only where the others fail."""
     keyed: bool = False
     through_egress: bool = False
+    ca_bundle: str | None = None
+    """Authorities (PEM) that vouch for it, and no others; none: the system's."""
     until: date | None = None
     """First day (UTC) on which it is not asked any more, whoever is there to change this file."""
 
@@ -114,4 +116,6 @@ class GatewayConfig(Model):
             raise ValueError("two endpoints have the same name")
         if self.egress is None and any(each.through_egress for each in self.endpoints):
             raise ValueError("an endpoint is reached through the egress proxy, and there is none")
+        if self.egress is not None and not self.egress.startswith("https://"):
+            raise ValueError("the egress proxy is told a password, so its URL must begin with https://")
         return self

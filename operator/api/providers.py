@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from domicile.api.common import LIST_SET, PORT, DnsLabel, Model, cel, validations
 from domicile.api.gateway import ProviderKind
 
+_CERTIFICATE = r"-----BEGIN CERTIFICATE-----\r?\n[A-Za-z0-9+/=\r\n]+-----END CERTIFICATE-----[ \r\n]*"
 RegionOfProvider = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
 
@@ -118,6 +119,7 @@ class ModelProvider(Model):
     model_config = ConfigDict(
         json_schema_extra=validations(
             cel("has(self.service) != has(self.baseUrl)", "set exactly one of service and baseUrl"),
+            cel("!has(self.caBundle) || has(self.baseUrl)", "caBundle is for a provider with baseUrl"),
             cel("!has(self.baseUrl) || has(self.contract)", "a provider outside the cluster needs a contract"),
             cel(
                 "!has(self.deployments) || self.deployments.all(m, m in self.models)",
@@ -148,5 +150,14 @@ class ModelProvider(Model):
     key: Annotated[
         DnsLabel | None,
         Field(description="<key>.key in the operator's Secret of model keys; none where the provider asks for none."),
+    ] = None
+    ca_bundle: Annotated[
+        str | None,
+        Field(
+            description="Certificates (PEM, nothing else) of the authorities that vouch for it, in place of the"
+            " system's.",
+            pattern=rf"^({_CERTIFICATE})+$",
+            max_length=32768,
+        ),
     ] = None
     contract: Annotated[Contract | None, Field(description="What was agreed with it.")] = None

@@ -26,6 +26,8 @@ GATEWAY = Holder("bank", "gateway", "", ("localhost",))
 TENANT = "0123456789abcdef" * 2
 KEY = bytes(range(32))
 SECRET = "sk-of-the-tenant"
+BEHIND = "api.provider.example"
+"""What the provider's certificate calls it, too; nobody but a proxy knows where that is."""
 
 
 class Estate:
@@ -141,7 +143,7 @@ class Estate:
 async def estate(folder: Path, start: bool = True, **config: Any) -> AsyncIterator[Estate]:
     """A gateway that serves one provider; without ``start`` it is to be started."""
     signer = authority()
-    roots = mounted(folder / "provider", Holder("world", "provider", "", ("localhost",), calls=False), signer)
+    roots = mounted(folder / "provider", Holder("world", "provider", "", ("localhost", BEHIND), calls=False), signer)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(roots / leaf.CERTIFICATE, roots / leaf.KEY)
     async with provider(serving) as asked:

@@ -165,6 +165,10 @@ _CONTRACT = {
 }  # fmt: skip
 
 
+_ROOT = "-----BEGIN CERTIFICATE-----\nMIIB/+==\n-----END CERTIFICATE-----\n"
+_KEY = "-----BEGIN PRIVATE KEY-----\nMIIB/+==\n-----END PRIVATE KEY-----\n"
+
+
 def _contracted(**changes: Any) -> Object:
     return {**_PROVIDER, "baseUrl": _URL, "contract": _CONTRACT | changes}
 
@@ -280,6 +284,10 @@ ZONE_REFUSALS = [
     ("spec/modelProviders", [_contracted(expiresOn="2026-01-01")], "expiresOn must be after attestedOn"),
     ("spec/modelProviders", [_contracted() | {"deployments": {"n": "x"}}], "a model that is not in models"),
     ("spec/modelProviders", [_contracted() | {"type": "other"}], "Unsupported value"),
+    ("spec/modelProviders", [_contracted() | {"caBundle": f"{_ROOT}{_KEY}"}], "caBundle"),
+    ("spec/modelProviders", [_contracted() | {"caBundle": f"{_KEY}{_ROOT}"}], "caBundle"),
+    ("spec/modelProviders", [_contracted() | {"caBundle": ""}], "caBundle"),
+    ("spec/modelProviders", [{**_PROVIDER, "service": _SERVICE, "caBundle": _ROOT}], "for a provider with baseUrl"),
     ("spec/modelRegions", ["Europe"], "spec.modelRegions[0]"),
     ("spec/sites/1/stores/accountId", DELETED, "stores.accountId is required with cloud aws and profile cloud"),
     ("spec/sites/1/stores/accountId", "12345678901", "accountId"),
@@ -511,7 +519,9 @@ def test_a_provider_with_all_that_was_agreed_is_accepted(apiserver: ApiServer) -
     made = zone()
     full = _contracted(attestations=["SOC2", "CSA-STAR"], useCase="case 17", subProcessors=["Racks GmbH"])
     made["spec"] |= {
-        "modelProviders": [full | {"type": "azure", "deployments": {"m": "m-de"}, "key": "azure"}],
+        "modelProviders": [
+            full | {"type": "azure", "deployments": {"m": "m-de"}, "key": "azure", "caBundle": _ROOT + _ROOT}
+        ],
         "modelRegions": ["germanywestcentral"],
     }
     apiserver.apply(made)

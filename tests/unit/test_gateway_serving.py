@@ -122,7 +122,9 @@ def test_configs_that_there_can_not_be() -> None:
     for wrong in ([endpoint("a"), endpoint("a")], [endpoint("a", through_egress=True)]):
         with pytest.raises(ValidationError):
             config(*wrong)
-    config(endpoint("a", through_egress=True), egress="http://proxy:3128")
+    config(endpoint("a", through_egress=True), egress="https://proxy:3128")
+    with pytest.raises(ValidationError, match="is told a password"):
+        config(endpoint("a", through_egress=True), egress="http://proxy:3128")
 
 
 def test_an_analyser_is_closed_after_its_last_request() -> None:
