@@ -17,6 +17,7 @@ import httpx2
 import openai
 
 from domicile.controllers.pki import holders, leaf
+from domicile.controllers.pki.authority import bundle
 from domicile.controllers.pki.leaf import Holder
 from tests.integration.gateway_provider import Provider, provider
 from tests.pods import PODS, authority, calling, certificates, mounted
@@ -146,6 +147,9 @@ async def estate(folder: Path, start: bool = True, **config: Any) -> AsyncIterat
     roots = mounted(folder / "provider", Holder("world", "provider", "", ("localhost", BEHIND), calls=False), signer)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(roots / leaf.CERTIFICATE, roots / leaf.KEY)
+    # It asks for a certificate, and takes none for an answer.
+    serving.verify_mode = ssl.CERT_OPTIONAL
+    serving.load_verify_locations(cadata=bundle((PODS,)).decode())
     async with provider(serving) as asked:
         made = Estate(folder, asked)
         (folder / "roots.pem").write_bytes(certificates(GATEWAY, signer)[leaf.BUNDLE])
