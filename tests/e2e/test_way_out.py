@@ -21,7 +21,8 @@ FIRST, SECOND = "gcp-frankfurt", "aws-frankfurt"
 TEST_NET = "198.51.100.7"  # RFC 5737
 METADATA = "169.254.169.254"
 ONE = {"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1}
-GATEWAY, EGRESS = "app.kubernetes.io/component=gateway", "app.kubernetes.io/component=egress"
+GATEWAY, ASSISTANT = "app.kubernetes.io/instance=gateway", "app.kubernetes.io/instance=helpdesk"
+EGRESS = "app.kubernetes.io/component=egress"
 _COMPONENT = "app.kubernetes.io/component="
 # What a gateway does, by the asyncio of its own image: CONNECT by its own certificate and account, TLS, a word.
 _ASK = """
@@ -170,7 +171,7 @@ def test_only_gateways_with_somewhere_to_go_reach_it(
     for name in names:
         assert reached(site, name, "deploy/gateway", "gateway", doors) == proxy_alone
     for name in (own, neighbour):
-        assistant = _pods(estate, site, name, f"{_COMPONENT}assistant")[0]["metadata"]["name"]
+        assistant = _pods(estate, site, name, ASSISTANT)[0]["metadata"]["name"]
         assert reached(site, name, assistant, "assistant", doors) == nothing
     assert reached(site, stranger, "main", "", doors) == nothing
     client = _pods(estate, site, "clients", "app=client")[0]["metadata"]["name"]
@@ -208,7 +209,7 @@ def test_it_reaches_the_world_at_declared_ports_and_nothing_inside(
     assert reached(site, stranger, "main", "", allowed | forbidden) == dict.fromkeys(allowed | forbidden, True)
     closed_to_all = {
         "gateway": (_address(estate, site, own, GATEWAY), GATEWAY_PORT),
-        "guard": (_address(estate, site, own, f"{_COMPONENT}assistant"), 8080),
+        "guard": (_address(estate, site, own, ASSISTANT), 8080),
         "vault": (_address(estate, site, NAMESPACE, f"{_COMPONENT}sessions"), SESSIONS_PORT),
         "lease agent": (_address(estate, site, NAMESPACE, f"{_COMPONENT}lease-agent"), LEASE_PORT),
         "operator": (_address(estate, site, NAMESPACE, f"{_COMPONENT}operator"), 8080),
@@ -282,7 +283,7 @@ def test_what_the_zone_drops_is_closed_within_seconds(estate: Estate, site: Site
     assert _ask(site, own, OTHER_HOST) == ANSWERED
     begun = drop([d for d in listed if d["host"] != OTHER_HOST])
     try:
-        wait_for("closed", lambda: _ask(site, own, OTHER_HOST) == "not-listed", 60)
+        wait_for("closed", lambda: _ask(site, own, OTHER_HOST) == "not-listed", 30)
         print(f"measured: a dropped destination is closed after {now() - begun:.1f} s")
         estate.wait_condition(site, own, "ResidencyCompliant", "False", 30, "EgressNotAllowed")
         assert _ask(site, own, HOST) == _ask(site, neighbour, OTHER_HOST) == ANSWERED

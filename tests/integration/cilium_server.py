@@ -14,6 +14,7 @@ from tests.integration.apiserver import ApiServer
 from tests.testbed.process import eventually
 
 CILIUM = "github.com/cilium/cilium@v1.16.5"
+_SUM = "h1:ecjhh98fl6Ki641+8Cdb0oynsy3toQ+oPLCSI3d+KLE="
 CRD = "ciliumnetworkpolicies.cilium.io"
 
 
@@ -26,8 +27,9 @@ def crd() -> Path:
         check=True,
         capture_output=True,
     )
-    folder = Path(json.loads(found.stdout)["Dir"])
-    return folder / "pkg/k8s/apis/cilium.io/client/crds/v2/ciliumnetworkpolicies.yaml"
+    module = json.loads(found.stdout)
+    assert module["Sum"] == _SUM, "that is another module than the one that was looked at"
+    return Path(module["Dir"]) / "pkg/k8s/apis/cilium.io/client/crds/v2/ciliumnetworkpolicies.yaml"
 
 
 def _asked(apiserver: ApiServer) -> int:
