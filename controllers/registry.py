@@ -63,7 +63,17 @@ class Controllers:
         self._failovers = FailoverController(kube, events, zones, lambda name: wake("AssistantTenant", name))
         self._restores = RestoreController(kube, events, zones, lambda name: wake("AssistantTenant", name))
         self._zones = ZoneController(
-            kube, zones, mirrors, sessions, egress, pki, metrics, platform.namespace, platform.sites, resync_seconds
+            kube,
+            zones,
+            mirrors,
+            sessions,
+            egress,
+            pki,
+            metrics,
+            platform.namespace,
+            platform.sites,
+            resync_seconds,
+            lambda name: wake("AssistantTenant", name),
         )
 
     async def reconcile(self, kind: str, name: str) -> float | None:

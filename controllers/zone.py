@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,7 +42,9 @@ class ZoneController:
         namespace: str,
         sites: tuple[str, ...],
         resync: float,
+        wake: Callable[[str], None],
     ) -> None:
+        """``wake`` asks for a reconcile of a tenant."""
         self._kube = kube
         self._zones = zones
         self._sessions = sessions
@@ -52,6 +55,7 @@ class ZoneController:
         self._namespace = namespace
         self._sites = sites
         self._resync = resync
+        self._wake = wake
 
     async def reconcile(self, name: str) -> float | None:
         """Bring the site file and one zone's status up to date, and follow its mirror."""
@@ -63,6 +67,8 @@ class ZoneController:
             return None
         spec = ResidencyZoneSpec.model_validate(zone["spec"])
         known = ResidencyZoneStatus.model_validate(zone.get("status") or {})
+        if known.observed_generation != zone["metadata"]["generation"]:
+            await self._wake_tenants(name)
         served = serve(name, spec, self._sites)
         ready = _judge(spec, served.site if served else None, self._sites, zone["metadata"]["generation"])
         status = ResidencyZoneStatus(
@@ -81,6 +87,12 @@ class ZoneController:
                 await self._egress.keep(await self._tenant_ids())
             await self._mirrors.follow(served)
         return self._resync
+
+    async def _wake_tenants(self, zone: str) -> None:
+        """What a zone no longer allows ends with the change, and not at its tenants' next look."""
+        for tenant in await self._kube.list(API_VERSION, "AssistantTenant"):
+            if tenant["spec"]["zone"] == zone:
+                self._wake(tenant["metadata"]["name"])
 
     async def _tenant_ids(self) -> set[str]:
         found = await self._kube.list(API_VERSION, "AssistantTenant")

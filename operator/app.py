@@ -55,6 +55,7 @@ CHILDREN: Final = (
     ("policy", "v1", "poddisruptionbudgets"),
     # Not in every cluster: kopf says so once and watches the others.
     ("cert-manager.io", "v1", "certificates"),
+    ("cilium.io", "v2", "ciliumnetworkpolicies"),
 )
 _SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 _RETRY_SECONDS: Final = 2.0

@@ -7,20 +7,25 @@ import base64
 import json
 import secrets
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
-from domicile.api.common import FIELD_MANAGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_TENANT_ID
+from domicile.api.common import FIELD_MANAGER, GROUP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_NAME, LABEL_TENANT_ID
 from domicile.controllers.egress.accounts import Account, Destination, digest, render
 from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET
 from domicile.kube.apply import apply
-from domicile.kube.client import Kube
+from domicile.kube.client import MERGE_PATCH, Kube, NotFoundError, object_path
 
 Object = dict[str, Any]
 
 SECRET = "domicile-egress"  # noqa: S105 - the name of a Secret
 """Of the operator's namespace: what squid reads."""
 FILE = "accounts.json"
+ANNOTATION = f"egress.{GROUP}/accounts"
+"""Of the way out's pods: the digest of the accounts that they are to have."""
+_PODS = f"{LABEL_NAME}=domicile,{LABEL_COMPONENT}=egress"
 _LEAST = 32
+_STAMP_DIGITS = 16
 
 
 class Egress:
@@ -59,7 +64,16 @@ class Egress:
     async def _write(self, wanted: Mapping[str, Account], known: Mapping[str, Account] | None) -> None:
         if wanted != known:
             labels = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_COMPONENT: "egress"}
-            await apply(self._kube, _secret(self._namespace, SECRET, labels, FILE, render(wanted.values())))
+            text = render(wanted.values())
+            await apply(self._kube, _secret(self._namespace, SECRET, labels, FILE, text))
+            await self._hurry(digest(text)[:_STAMP_DIGITS])
+
+    async def _hurry(self, stamp: str) -> None:
+        """A kubelet looks at what a pod mounts each minute or so, and at once where the pod's annotations change."""
+        change = {"metadata": {"annotations": {ANNOTATION: stamp}}}
+        for pod in await self._kube.list("v1", "Pod", self._namespace, labels=_PODS):
+            with suppress(NotFoundError):
+                await self._kube.request("PATCH", object_path(pod), change, content_type=MERGE_PATCH)
 
     async def _password(self, tenant: str, tenant_id: str, labels: Mapping[str, str]) -> str:
         """The tenant's, minted where it has none; one of an earlier tenant of the name is not this one's."""

@@ -15,7 +15,7 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import Assistant, Role
 from domicile.api.zone import Cloud, Site
 from domicile.controllers.pki import holders
-from domicile.controllers.tenant import consents, front_door, gateway, identity, issuance
+from domicile.controllers.tenant import by_name, consents, front_door, gateway, identity, issuance
 from domicile.controllers.tenant.network import GUARD_PORT, GUARD_TLS_PORT, network_policies
 from domicile.controllers.tenant.parts import (
     ASSISTANTS,
@@ -44,7 +44,7 @@ PODS_TLS = ("tls.crt", "tls.key", "ca.crt")
 def build(view: TenantView) -> list[Object]:
     """All objects of the tenant, namespace first, workloads last, isolated before anything can run."""
     zone = _zone(view)
-    objects = [namespace(view), *network_policies(view)]
+    objects = [namespace(view), *network_policies(view), *by_name.policies(view)]
     if view.live_credentials is not None:
         objects.append(store_secret(view, view.live_credentials))
     # What the peer mirrored is put down only where nobody has provided it (GitOps may have), and follows the peer while

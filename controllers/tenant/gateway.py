@@ -112,6 +112,7 @@ def _endpoint(provider: ModelProvider, model: str, weight: int) -> Endpoint:
         keyed=provider.key is not None,
         token_url=provider.token_url,
         through_egress=service is None,
+        ca_bundle=provider.ca_bundle,
         until=provider.contract.expires_on if provider.contract else None,
     )
 

@@ -24,7 +24,7 @@ from domicile.api.restore import RestoreStatus
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role
 from domicile.controllers.door import words
-from domicile.controllers.tenant import certificate, checks, front_door, gateway, issuance, model_keys
+from domicile.controllers.tenant import by_name, certificate, checks, front_door, gateway, issuance, model_keys
 from domicile.controllers.tenant.leases import Leases
 from domicile.controllers.tenant.network import network_policies
 from domicile.controllers.tenant.rules.door import NO_DOOR
@@ -104,9 +104,12 @@ class Gatherer:
 
     async def _with_cluster(self, view: TenantView, served: ServedZone) -> TenantView:
         kube, name = self._kube, view.name
-        namespace = await kube.read("v1", "Namespace", name)
+        namespace, named = await asyncio.gather(
+            kube.read("v1", "Namespace", name), kube.list_if_known(by_name.API, by_name.KIND, name)
+        )
         view = replace(
             view,
+            by_name=_own_names(named, name),
             namespace=_ownership(namespace, name),
             nodes_in_region=len(await kube.list("v1", "Node", labels=f"{LABEL_REGION}={served.own.region}")),
         )
@@ -122,7 +125,7 @@ class Gatherer:
         )
         # What an earlier tenant of the name left is not this one's.
         own = {n: s for n, s in secrets.items() if s is not None and _owner(s) in {None, view.tenant_id}}
-        present, ours = {p["metadata"]["name"] for p in policies}, _policy_names(view)
+        present, ours = {p["metadata"]["name"] for p in policies} | set(view.by_name or ()), _policy_names(view)
         return replace(
             view,
             missing_secrets=tuple(n for n in secrets if n not in own),
@@ -137,7 +140,7 @@ class Gatherer:
             mirrored_secrets=await self._mirrored(view, served) if secrets else {},
             workloads={d["metadata"]["name"]: _workload(d, pods) for d in deployments},
             policies_missing=tuple(n for n in ours if n not in present),
-            policies_foreign=tuple(sorted({p["metadata"]["name"] for p in policies if _opens(p)} - set(ours))),
+            policies_foreign=tuple(sorted(_opening(policies, named or []) - set(ours))),
             lease_refusal=await self._leases.refusal(view.tenant_id or "") if view.role is Role.ACTIVE else None,
             replication_failure=await self._replication_failure(view),
             volumes=_volumes(claims, [*deployments, *pods]),
@@ -236,7 +239,18 @@ def _ownership(namespace: Object | None, tenant: str) -> Ownership:
 
 
 def _policy_names(view: TenantView) -> list[str]:
-    return [p["metadata"]["name"] for p in network_policies(view)]
+    return [p["metadata"]["name"] for p in (*network_policies(view), *by_name.policies(view))]
+
+
+def _own_names(policies: list[Object] | None, tenant: str) -> tuple[str, ...] | None:
+    if policies is None:
+        return None
+    return tuple(sorted(p["metadata"]["name"] for p in policies if _labels(p).get(LABEL_TENANT) == tenant))
+
+
+def _opening(policies: list[Object], named: list[Object]) -> set[str]:
+    found = {p["metadata"]["name"] for p in policies if _opens(p)}
+    return found | {p["metadata"]["name"] for p in named if by_name.opens(p)}
 
 
 def _owner(secret: Object) -> str | None:

@@ -118,11 +118,17 @@ def store_peers(site: Site) -> tuple[list[str], int]:
     return cidrs, port
 
 
-def _is_ipv4(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether a host is an address and no name."""
     try:
-        return ipaddress.ip_address(host).version == 4
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True
+
+
+def _is_ipv4(host: str) -> bool:
+    return is_address(host) and ":" not in host
 
 
 def _store_rule(site: Site) -> list[Object]:

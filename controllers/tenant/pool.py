@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
+from cryptography import x509
+
 from domicile.api import google
 from domicile.api.egress import AllowedDestination
 from domicile.api.providers import Contract, ModelProvider
@@ -99,6 +101,12 @@ def _faults(view: TenantView, provider: ModelProvider) -> Iterator[Fault]:
                 f"The contract with {name} lacks what spec.compliance asks for ({', '.join(unmet)}): it is not asked."
                 " Take it out of spec.model.providers, or agree on it.",
             )
+    if provider.ca_bundle is not None and not _certificates(provider.ca_bundle):
+        yield Fault(
+            "AuthoritiesUnreadable",
+            f"The caBundle of {name} in zone {view.spec.zone} holds something that is no certificate: it is not asked."
+            " Put whole certificates of authorities there, as PEM.",
+        )
     if provider.key is not None:
         yield from _key_faults(provider, view.model_keys.get(provider.name) or "")
 
@@ -118,3 +126,10 @@ def _key_faults(provider: ModelProvider, held: str) -> Iterator[Fault]:
                 f"{provider.key}.key of the operator's Secret of model keys is no key of Google's ({error}), and"
                 f" {provider.name} has a tokenUrl: correct one of them.",
             )
+
+
+def _certificates(bundle: str) -> bool:
+    try:
+        return bool(x509.load_pem_x509_certificates(bundle.encode()))
+    except ValueError:
+        return False

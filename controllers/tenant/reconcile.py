@@ -27,6 +27,7 @@ from domicile.controllers.realm.server import IdentityError
 from domicile.controllers.realm.state import RealmState
 from domicile.controllers.tenant import (
     builders,
+    by_name,
     consents,
     front_door,
     gateway,
@@ -68,7 +69,12 @@ _OF_ASSISTANTS = (
     ("policy/v1", "PodDisruptionBudget"),
     ("v1", "ServiceAccount"),
 )
-_CHILDREN = (*_OF_ASSISTANTS, ("batch/v1", "Job"), ("networking.k8s.io/v1", "NetworkPolicy"))
+_CHILDREN = (
+    *_OF_ASSISTANTS,
+    ("batch/v1", "Job"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    (by_name.API, by_name.KIND),
+)
 
 
 class TenantController:
@@ -180,7 +186,7 @@ class TenantController:
             built = builders.build(view)
         elif view.namespace is Ownership.OURS:
             # The stores don't say what should run; that it stays isolated needs no store.
-            built = [builders.namespace(view), *network.network_policies(view)]
+            built = [builders.namespace(view), *network.network_policies(view), *by_name.policies(view)]
         else:
             return view
         if view.issuance is not None and view.issuance.asked and not issuance.wanted(view):
@@ -201,6 +207,7 @@ class TenantController:
                 uncertified = await self._certify(view)
         else:
             await self._remove_assistants(view)
+            await self._remove_names(view)
         # Seen anew, so that the status speaks of what is there now.
         return replace(await self._gatherer.refresh(view), refusal=refusal or uncertified)
 
@@ -232,6 +239,12 @@ class TenantController:
             # The Deployment last: by it the others are found again.
             for api_version, kind in reversed(_OF_ASSISTANTS):
                 await self._kube.delete(api_version, kind, name, view.name)
+
+    async def _remove_names(self, view: TenantView) -> None:
+        """What is no longer reached by name is no longer open by it."""
+        wanted = {p["metadata"]["name"] for p in by_name.policies(view)}
+        for name in sorted(set(view.by_name or ()) - wanted):
+            await self._kube.delete(by_name.API, by_name.KIND, name, view.name)
 
     async def _with_vault(self, view: TenantView) -> TenantView:
         """The view with what gateway and front door need of the session store, minted where it is missing."""
@@ -372,7 +385,8 @@ class TenantController:
         if namespace is not None and namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == name:
             await apply(self._kube, network.isolation(name, tenant["spec"]["zone"]))
             for api_version, kind in _CHILDREN:
-                for child in await self._kube.list(api_version, kind, name, labels=f"{LABEL_TENANT}={name}"):
+                labels = f"{LABEL_TENANT}={name}"
+                for child in await self._kube.list_if_known(api_version, kind, name, labels=labels) or []:
                     if child["metadata"]["name"] != network.DENY_ALL:
                         await self._kube.delete(api_version, kind, child["metadata"]["name"], name)
             for config in (identity.CONFIG, front_door.NAME, gateway.NAME, consents.NAME):

@@ -161,6 +161,8 @@ class TenantView:
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     policies_missing: tuple[str, ...] = ()
     policies_foreign: tuple[str, ...] = ()
+    by_name: tuple[str, ...] | None = None
+    """The tenant's own Cilium policies that are there; None where the cluster doesn't know the kind."""
     refusal: str | None = None
     last_commit: CommitStatus | None = None
     replica_error: tuple[str, str] | None = None

@@ -90,7 +90,7 @@ async def serve(settings: Settings, analyser: Callable[[GatewayConfig], Analyser
         lambda own: Vault(redis, config.tenant_id, own),
         Budgets(redis, config.tenant_id),
     )
-    upstream = Upstream(settings.keys)
+    upstream = Upstream(settings.keys, credentials)
     desk, records = Desk(tenant, upstream), Records()
     health = Health(_SILENCE_SECONDS)
     async with contextlib.AsyncExitStack() as stack:

@@ -8,14 +8,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from domicile.api.gateway import Endpoint, GatewayConfig, Limits
+from domicile.credentials import Credentials
 from domicile.gateway.proxy import HEADERS_LIMIT, LINE_LIMIT
 from domicile.gateway.questions.providers import KINDS
 from domicile.gateway.questions.refusal import RefusedError
 from domicile.gateway.questions.tokens import NoTokenError, Tokens
+from domicile.gateway.questions.trust import Hops, believing
 
 _EGRESS: Final = "egress"
 _SLICE_BYTES: Final = 2**16
@@ -56,13 +59,17 @@ class Reply:
 class Upstream:
     """The client of all endpoints."""
 
-    def __init__(self, keys: Path) -> None:
-        """``keys``: folder of a file for each endpoint with a key, perhaps ``egress`` (the proxy's user:password)."""
+    def __init__(self, keys: Path, pod: Credentials) -> None:
+        """``keys``: folder of a file for each endpoint with a key, perhaps ``egress`` (the proxy's user:password).
+
+        ``pod``: by what the proxy is asked.
+        """
         self._keys = keys
         self._tokens = Tokens()
+        self._pod = pod
         # No connection is reused: on one that a provider is just closing, a question would be lost.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=ssl.create_default_context()),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -129,7 +136,8 @@ class Upstream:
         secret, url, limits = self._secret(endpoint.name), endpoint.token_url, config.limits
         if url is None:
             return secret
-        way = self._way(endpoint, config.egress)
+        # Tokens are somebody else's than the provider's.
+        way = self._way(endpoint.model_copy(update={"ca_bundle": None}), config.egress)
 
         async def post(body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
             timeout = aiohttp.ClientTimeout(total=limits.connect_seconds + limits.silence_seconds)
@@ -147,13 +155,21 @@ class Upstream:
 
     def _way(self, endpoint: Endpoint, egress: str | None) -> dict[str, Any]:
         """How it is connected to, as words of aiohttp's. Raises Elsewhere."""
-        if not endpoint.through_egress:
-            return {}
-        way: dict[str, Any] = {"proxy": egress}
-        if (self._keys / _EGRESS).exists():
-            user, _, password = self._secret(_EGRESS).partition(":")
-            way["proxy_auth"] = aiohttp.BasicAuth(user, password)
-        return way
+        try:
+            trusted = believing(endpoint.ca_bundle)
+        except ssl.SSLError:
+            raise _misconfigured("The provider's authorities can't be read.") from None
+        if not endpoint.through_egress or egress is None:
+            return {"ssl": trusted}
+        to_proxy = self._pod.context()
+        if to_proxy is None:
+            raise _misconfigured("The gateway has no certificate for the way out.")
+        user, _, password = self._secret(_EGRESS).partition(":")
+        return {
+            "ssl": Hops(urlsplit(egress).hostname or "", to_proxy, trusted),
+            "proxy": egress,
+            "proxy_auth": aiohttp.BasicAuth(user, password),
+        }
 
     def _secret(self, name: str) -> str:
         """A mounted secret, as it is now. Raises Elsewhere."""
@@ -162,7 +178,7 @@ class Upstream:
         except (OSError, UnicodeDecodeError):
             secret = ""
         if not secret or not secret.isprintable():
-            raise Elsewhere(502, "provider_misconfigured", "The key of the provider is missing.")
+            raise _misconfigured("The key of the provider is missing.")
         return secret
 
 
@@ -170,6 +186,10 @@ async def _slices(content: bytes) -> AsyncIterator[bytes]:
     """Piece by piece: TLS keeps room for the longest that it was given at once, as long as the connection lasts."""
     for at in range(0, len(content), _SLICE_BYTES):
         yield content[at : at + _SLICE_BYTES]
+
+
+def _misconfigured(message: str) -> Elsewhere:
+    return Elsewhere(502, "provider_misconfigured", message)
 
 
 def _silent() -> RefusedError:

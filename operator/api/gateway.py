@@ -80,6 +80,8 @@ class Endpoint(Model):
     token_url: Annotated[str | None, Field(pattern=r"^https://[^\s?#@]+$")] = None
     """Where tokens for its key come from; None: the key itself is sent."""
     through_egress: bool = False
+    ca_bundle: str | None = None
+    """Authorities (PEM) that vouch for it, and no others; none: the system's."""
     until: date | None = None
     """First day (UTC) on which it is not asked any more, whoever is there to change this file."""
 
@@ -139,4 +141,6 @@ class GatewayConfig(Model):
             raise ValueError("two callers have the same id")
         if self.egress is None and (self.services or any(each.through_egress for each in self.endpoints)):
             raise ValueError("an endpoint or service is reached through the egress proxy, and there is none")
+        if self.egress is not None and not self.egress.startswith("https://"):
+            raise ValueError("the egress proxy is told a password, so its URL must begin with https://")
         return self

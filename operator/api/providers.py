@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from domicile.api.common import LIST_SET, PORT, DnsLabel, Model, cel, validations
 from domicile.api.gateway import ProviderKind
 
+_CERTIFICATE = r"-----BEGIN CERTIFICATE-----\r?\n[A-Za-z0-9+/=\r\n]+-----END CERTIFICATE-----[ \r\n]*"
 RegionOfProvider = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
 
@@ -122,6 +123,7 @@ class ModelProvider(Model):
                 "!has(self.tokenUrl) || (has(self.baseUrl) && has(self.key) && self.type == 'gemini')",
                 "tokenUrl is for a provider of type gemini with baseUrl and key",
             ),
+            cel("!has(self.caBundle) || has(self.baseUrl)", "caBundle is for a provider with baseUrl"),
             cel("!has(self.baseUrl) || has(self.contract)", "a provider outside the cluster needs a contract"),
             cel(
                 "!has(self.deployments) || self.deployments.all(m, m in self.models)",
@@ -160,6 +162,15 @@ class ModelProvider(Model):
             " federation. Without it the key is sent as it is.",
             pattern=rf"^https://[a-z0-9.-]+{PORT}(/[A-Za-z0-9._~/-]*)?$",
             max_length=253,
+        ),
+    ] = None
+    ca_bundle: Annotated[
+        str | None,
+        Field(
+            description="Certificates (PEM, nothing else) of the authorities that vouch for it, in place of the"
+            " system's.",
+            pattern=rf"^({_CERTIFICATE})+$",
+            max_length=32768,
         ),
     ] = None
     contract: Annotated[Contract | None, Field(description="What was agreed with it.")] = None

@@ -99,6 +99,7 @@ RESOURCES: Final[dict[tuple[str, str], Resource]] = {
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): Resource("customresourcedefinitions", namespaced=False),
     # Not in every cluster: a read finds nothing then, and a list raises NotFoundError.
     ("cert-manager.io/v1", "Certificate"): Resource("certificates"),
+    ("cilium.io/v2", "CiliumNetworkPolicy"): Resource("ciliumnetworkpolicies"),
     (API_VERSION, "AssistantTenant"): Resource("assistanttenants", namespaced=False),
     (API_VERSION, "Failover"): Resource("failovers", namespaced=False),
     (API_VERSION, "ResidencyZone"): Resource("residencyzones", namespaced=False),
@@ -202,6 +203,15 @@ class Kube:
                 return await self._list(api_version, kind, namespace, labels)
             except GoneError:
                 continue
+
+    async def list_if_known(
+        self, api_version: str, kind: str, namespace: str = "", *, labels: str = ""
+    ) -> Objects | None:
+        """As ``list``; None where the cluster doesn't know the kind."""
+        try:
+            return await self.list(api_version, kind, namespace, labels=labels)
+        except NotFoundError:
+            return None
 
     async def _list(self, api_version: str, kind: str, namespace: str, labels: str) -> Objects:
         found: Objects = []

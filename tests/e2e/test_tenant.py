@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from domicile.controllers.egress.destinations import PORT as EGRESS_PORT
 from domicile.controllers.tenant.network import GATEWAY_PORT, LEASE_PORT, SESSIONS_PORT
 from tests.e2e import matrix
 from tests.e2e.asking import Asking, now, reached
@@ -150,6 +151,7 @@ def _forbidden(estate: Estate, site: Site, neighbour: str) -> dict[str, tuple[st
         "neighbour's gateway": (_address(estate, site, neighbour, GATEWAY), GATEWAY_PORT),
         "model": _model(estate, site),
         "vault": _vault(estate, site),
+        "way out": (_address(estate, site, NAMESPACE, "app.kubernetes.io/component=egress"), EGRESS_PORT),
         "neighbour's assistant": (_pod(estate, site, neighbour)["status"]["podIP"], 8081),
         "operator": (_address(estate, site, NAMESPACE, "app.kubernetes.io/component=operator"), 8080),
         "peer's store": (peer.store.address, STORE_PORT),
@@ -182,7 +184,7 @@ def test_an_assistant_reaches_what_it_needs_and_nothing_else(
     pod = _pod(estate, site, own)["metadata"]["name"]
     allowed, forbidden = _allowed(estate, site, own), _forbidden(estate, site, neighbour)
     # They all answer somebody whom no policy binds; only tenants' own doors are closed to strangers, too.
-    closed_to_all = {"operator", "vault"}
+    closed_to_all = {"operator", "vault", "way out"}
     open_to_all = {n: t for n, t in forbidden.items() if "neighbour" not in n and n not in closed_to_all}
     assert reached(site, stranger, "main", "", open_to_all) == dict.fromkeys(open_to_all, True)
     before = estate.testbed.counters().outside.packets

@@ -17,6 +17,7 @@ import httpx2
 import openai
 
 from domicile.controllers.pki import holders, leaf
+from domicile.controllers.pki.authority import bundle
 from domicile.controllers.pki.leaf import Holder
 from tests.integration.gateway_provider import Provider, provider
 from tests.pods import PODS, authority, calling, certificates, mounted
@@ -28,6 +29,8 @@ KEY = bytes(range(32))
 SERVICE = "api.acme.example"
 """What a provider's certificate says that it is, too."""
 SECRET = "sk-of-the-tenant"
+BEHIND = "api.provider.example"
+"""What the provider's certificate calls it, too; nobody but a proxy knows where that is."""
 
 
 class Estate:
@@ -143,9 +146,13 @@ class Estate:
 async def estate(folder: Path, start: bool = True, **config: Any) -> AsyncIterator[Estate]:
     """A gateway that serves one provider; without ``start`` it is to be started."""
     signer = authority()
-    roots = mounted(folder / "provider", Holder("world", "provider", "", ("localhost", SERVICE), calls=False), signer)
+    hosts = ("localhost", SERVICE, BEHIND)
+    roots = mounted(folder / "provider", Holder("world", "provider", "", hosts, calls=False), signer)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(roots / leaf.CERTIFICATE, roots / leaf.KEY)
+    # It asks for a certificate, and takes none for an answer.
+    serving.verify_mode = ssl.CERT_OPTIONAL
+    serving.load_verify_locations(cadata=bundle((PODS,)).decode())
     async with provider(serving) as asked:
         made = Estate(folder, asked)
         (folder / "roots.pem").write_bytes(certificates(GATEWAY, signer)[leaf.BUNDLE])

@@ -22,6 +22,8 @@ class Seen:
     path: str
     headers: dict[str, str]
     raw: bytes
+    certificate: bool = False
+    """Whether the client has shown one."""
 
     @property
     def body(self) -> Any:
@@ -51,7 +53,8 @@ class Provider:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
-        self.seen.append(Seen(request.path, dict(request.headers), raw))
+        shown = request.transport.get_extra_info("peercert") if request.transport is not None else None
+        self.seen.append(Seen(request.path, dict(request.headers), raw, bool(shown)))
         try:
             return await (self.handler or self.repeat)(request)
         except (ConnectionError, asyncio.CancelledError):

@@ -23,6 +23,7 @@ import pytest
 from tests.authorities import SERVER, Authority, write
 from tests.integration import acme_server
 from tests.integration.apiserver import ApiServer, free_port, running
+from tests.integration.cilium_server import cilium_kinds
 
 ROOT = Path(__file__).parents[2]
 Object = dict[str, Any]
@@ -234,6 +235,22 @@ def test_a_cluster_may_have_cert_manager_or_not(cluster: ApiServer, start: Calla
     wait_for(lambda: with_it.count("AssistantTenant", "certified") > seen)
     cluster.kubectl("delete", "-f", str(crd))
     cluster.kubectl("delete", "assistanttenant", "certified")
+
+
+def test_a_policy_of_ciliums_that_changes_is_looked_at(cluster: ApiServer, start: Callable[..., Operator]) -> None:
+    cluster.kubectl("create", "-f", "-", stdin=tenant("named"))
+    cluster.kubectl("create", "namespace", "named")
+    with cilium_kinds(cluster):
+        operator = start(resync_seconds="3600")
+        wait_for(lambda: operator.count("AssistantTenant", "named"))
+        rule = {"endpointSelector": {}, "egress": [{"toFQDNs": [{"matchName": "s3.bank.example"}]}]}
+        made = child("cilium.io/v2", "CiliumNetworkPolicy", spec=rule)
+        made["metadata"] |= {"namespace": "named", "labels": {**LABELS, "domicile.dev/tenant": "named"}}
+        seen = operator.count("AssistantTenant", "named")
+        cluster.kubectl("create", "-f", "-", stdin=made)
+        wait_for(lambda: operator.count("AssistantTenant", "named") > seen)
+        operator.stop()
+    cluster.kubectl("delete", "assistanttenant", "named")
 
 
 def test_a_failing_reconcile_is_retried_with_backoff(cluster: ApiServer, start: Callable[..., Operator]) -> None:

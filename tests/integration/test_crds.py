@@ -175,6 +175,10 @@ _CONTRACT = {
 }  # fmt: skip
 
 
+_ROOT = "-----BEGIN CERTIFICATE-----\nMIIB/+==\n-----END CERTIFICATE-----\n"
+_PRIVATE = "-----BEGIN PRIVATE KEY-----\nMIIB/+==\n-----END PRIVATE KEY-----\n"
+
+
 def _contracted(**changes: Any) -> Object:
     return {**_PROVIDER, "baseUrl": _URL, "contract": _CONTRACT | changes}
 
@@ -303,6 +307,10 @@ ZONE_REFUSALS = [
         [_contracted() | {"tokenUrl": "http://sts.example/", "type": "gemini", "key": "k"}],
         "spec.modelProviders[0].tokenUrl",
     ),
+    ("spec/modelProviders", [_contracted() | {"caBundle": f"{_ROOT}{_PRIVATE}"}], "caBundle"),
+    ("spec/modelProviders", [_contracted() | {"caBundle": f"{_PRIVATE}{_ROOT}"}], "caBundle"),
+    ("spec/modelProviders", [_contracted() | {"caBundle": ""}], "caBundle"),
+    ("spec/modelProviders", [{**_PROVIDER, "service": _SERVICE, "caBundle": _ROOT}], "for a provider with baseUrl"),
     ("spec/modelRegions", ["Europe"], "spec.modelRegions[0]"),
     ("spec/sites/1/stores/accountId", DELETED, "stores.accountId is required with cloud aws and profile cloud"),
     ("spec/sites/1/stores/accountId", "12345678901", "accountId"),
@@ -561,7 +569,9 @@ def test_a_provider_with_all_that_was_agreed_is_accepted(apiserver: ApiServer) -
     made = zone()
     full = _contracted(attestations=["SOC2", "CSA-STAR"], useCase="case 17", subProcessors=["Racks GmbH"])
     made["spec"] |= {
-        "modelProviders": [full | {"type": "azure", "deployments": {"m": "m-de"}, "key": "azure"}],
+        "modelProviders": [
+            full | {"type": "azure", "deployments": {"m": "m-de"}, "key": "azure", "caBundle": _ROOT + _ROOT}
+        ],
         "modelRegions": ["germanywestcentral"],
     }
     apiserver.apply(made)

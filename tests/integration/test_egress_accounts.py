@@ -73,6 +73,36 @@ async def test_a_tenant_proves_itself_by_what_lies_in_its_own_namespace_and_only
     assert world.credential(one) == proof
 
 
+async def test_pods_of_the_way_out_look_at_a_new_list_at_once(world: World) -> None:
+    one, _ = world.tenants
+    meta = {"namespace": world.name, "labels": {"app.kubernetes.io/name": "domicile"}}
+    for name in ("egress", "operator"):
+        labels = {**meta["labels"], "app.kubernetes.io/component": name}
+        spec = {"containers": [{"name": "c", "image": "i"}], "serviceAccountName": "default"}
+        world.apiserver.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "ServiceAccount",
+                "metadata": {"name": "default", "namespace": world.name},
+            },
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {**meta, "name": name, "labels": labels}, "spec": spec},
+        )
+
+    def stamp(pod: str) -> str | None:
+        found = world.apiserver.get("pod", pod, "-n", world.name)["metadata"].get("annotations", {})
+        return found.get("egress.domicile.dev/accounts")
+
+    await world.egress.see_to(one, ONE, API, {})
+    first = stamp("egress")
+    assert first
+    before = world.writes()
+    await world.egress.see_to(one, ONE, API, {})
+    assert world.writes() == before
+    await world.egress.see_to(one, ONE, (), {})
+    assert stamp("egress") not in {None, first}
+    assert stamp("operator") is None
+
+
 async def test_another_operator_goes_on_with_the_same_passwords(world: World) -> None:
     one, _ = world.tenants
     await world.egress.see_to(one, ONE, API, {})

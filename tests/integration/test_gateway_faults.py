@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from domicile.controllers.pki.authority import Authority, bundle
+from domicile.controllers.pki.leaf import Holder
+from domicile.credentials import Credentials
 from tests.integration.apiserver import free_port
-from tests.integration.gateway_estate import ASSISTANT, GATEWAY, Estate, estate
+from tests.integration.gateway_estate import ASSISTANT, BEHIND, GATEWAY, Estate, estate
 from tests.integration.gateway_provider import Provider, chat, chunks, provider
-from tests.pods import calling, mounted
+from tests.pods import PODS, authority, calling, mounted
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -267,15 +271,20 @@ async def test_the_next_endpoint_is_asked_where_one_fails(tmp_path_factory: pyte
         assert "Authorization" not in second.seen[0].headers
 
 
-async def test_endpoints_behind_the_egress_proxy_are_reached_through_a_tunnel(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    heads: list[bytes] = []
+@dataclass
+class Proxy:
+    """A proxy that is asked for a certificate of the pods' authority and connects to the port, whatever the host."""
 
-    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heads.append(await reader.readuntil(b"\r\n\r\n"))
-        host, _, port = heads[-1].split()[1].decode().partition(":")
-        there, back = await asyncio.open_connection(host, int(port))
+    url: str = ""
+    heads: list[bytes] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    """Names in the certificates of those who came."""
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.shown += [name for _, name in (writer.get_extra_info("peercert") or {}).get("subjectAltName", ())]
+        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        port = self.heads[-1].split()[1].decode().rpartition(":")[2]
+        there, back = await asyncio.open_connection("127.0.0.1", int(port))
         writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
 
         async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
@@ -285,24 +294,80 @@ async def test_endpoints_behind_the_egress_proxy_are_reached_through_a_tunnel(
 
         await asyncio.gather(copy(reader, back), copy(there, writer), return_exceptions=True)
 
-    async with estate(tmp_path_factory.mktemp("egress"), start=False) as house:
-        server = await asyncio.start_server(tunnel, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        first = house.config()["endpoints"][0]
-        house.write(endpoints=[first | {"throughEgress": True}], egress=f"http://127.0.0.1:{port}")
+
+@contextlib.asynccontextmanager
+async def proxy(folder: Path, signer: Authority = PODS) -> AsyncIterator[Proxy]:
+    files = mounted(folder, Holder("domicile-system", "domicile-egress", "", ("localhost",), calls=False), signer, PODS)
+    made = Proxy()
+    server = await asyncio.start_server(made.handle, "127.0.0.1", 0, ssl=Credentials(files, "ca.crt").context())
+    made.url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        yield made
+
+
+async def test_endpoints_behind_the_egress_proxy_are_reached_through_a_tunnel(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("egress")
+    async with estate(folder, start=False) as house, proxy(folder / "proxy") as way:
+        first = house.config()["endpoints"][0] | {"throughEgress": True}
+        first["baseUrl"] = first["baseUrl"].replace("localhost", BEHIND)
+        house.write(endpoints=[first], egress=way.url)
         (house.folder / "keys" / "egress").write_text("bank:of the proxy\n")
         # What the environment says of proxies does not count.
         await house.start(HTTPS_PROXY="http://localhost:1", https_proxy="http://localhost:1")
         assert (await house.post("/chat/completions", GOOD))[0] == 200
-        assert len(house.provider.seen) == 1
-        [head] = heads
-        assert head.startswith(b"CONNECT localhost:")
+        [seen] = house.provider.seen
+        assert not seen.certificate
+        [head] = way.heads
+        assert head.startswith(f"CONNECT {BEHIND}:".encode())
         assert b"Proxy-Authorization: Basic YmFuazpvZiB0aGUgcHJveHk=" in head
-        assert b"Proxy-Authorization" not in repr(house.provider.seen[0].headers).encode()
-        server.close()
-        house.write(endpoints=[first | {"throughEgress": True}], egress="http://127.0.0.1:1")
+        assert GATEWAY.id in way.shown
+        assert b"Proxy-Authorization" not in repr(seen.headers).encode()
+        (house.folder / "keys" / "egress").unlink()
+        assert (await house.post("/chat/completions", GOOD))[1]["error"]["code"] == "provider_misconfigured"
+        (house.folder / "keys" / "egress").write_text("bank:of the proxy\n")
+        house.write(endpoints=[first], egress="https://localhost:1")
         await house.until_told("a new config is taken")
         assert (await house.post("/chat/completions", GOOD))[1]["error"]["code"] == "provider_unreachable"
+        assert len(way.heads) == 1
+
+
+async def test_nobody_but_the_pods_authority_vouches_for_the_proxy(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("impostor")
+    async with estate(folder, start=False) as house:
+        roots = house.folder / "roots.pem"
+        impostor = authority()
+        async with proxy(folder / "proxy", impostor) as way:
+            first = house.config()["endpoints"][0] | {"throughEgress": True}
+            # Even an authority of the system's, and the provider's own.
+            roots.write_bytes(roots.read_bytes() + bundle((impostor,)))
+            (house.folder / "keys" / "egress").write_text("bank:of the proxy\n")
+            house.write(endpoints=[first | {"caBundle": roots.read_text()}], egress=way.url)
+            await house.start()
+            assert (await house.post("/chat/completions", GOOD))[1]["error"]["code"] == "provider_unreachable"
+            assert way.heads == []
+
+
+async def test_a_provider_of_an_authority_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    async with estate(tmp_path_factory.mktemp("own"), start=False) as house:
+        roots = (house.folder / "roots.pem").read_text()
+        other = bundle((authority(),)).decode()
+        first = house.config()["endpoints"][0]
+        (house.folder / "roots.pem").write_text(other)
+        await house.start()
+        assert (await house.post("/chat/completions", GOOD))[1]["error"]["code"] == "provider_unreachable"
+        house.write(endpoints=[first | {"caBundle": roots}])
+        await house.until_told("a new config is taken")
+        assert (await house.post("/chat/completions", GOOD))[0] == 200
+        # In place of the system's, which now would do.
+        (house.folder / "roots.pem").write_text(roots)
+        for wrong, code in ((other, "provider_unreachable"), ("no certificate", "provider_misconfigured")):
+            house.told.clear()
+            house.write(endpoints=[first | {"caBundle": wrong}])
+            await house.until_told("a new config is taken")
+            assert (await house.post("/chat/completions", GOOD))[1]["error"]["code"] == code
+        assert len(house.provider.seen) == 1
 
 
 async def test_config_and_keys_are_followed_and_broken_ones_are_not_taken(

@@ -63,6 +63,7 @@ class World:
         self.number = next(_numbers)
         self.zone_name = f"zone{self.number}"
         self.tenant = f"tenant{self.number}"
+        self.woken: list[tuple[str, str]] = []
         self.gcp = self._site(stores.gcp)
         self.aws = self._site(stores.aws)
         for name in ("gcp-frankfurt", "aws-frankfurt"):
@@ -89,7 +90,7 @@ class World:
             identity=self.identity,
             models=self.identity,
             resync_seconds=30,
-            wake=lambda kind, name: None,
+            wake=lambda kind, name: self.woken.append((kind, name)),
             metrics=Metrics(),
         )
 
@@ -374,6 +375,18 @@ async def test_bad_input_creates_nothing(world: World, what: str, changes: Objec
     assert conditions["Stalled"]["reason"] == reason
     assert not any(names for s in (world.gcp, world.aws) for names in world.objects(s).values())
     assert await world.kube.read("v1", "Namespace", world.tenant) is None
+
+
+async def test_a_zone_that_changes_has_its_tenants_looked_at(world: World) -> None:
+    world.apply_zone()
+    world.apply_tenant()
+    await world.reconcile()
+    for changes, woken in (({}, True), ({}, False), ({"modelRegions": ["germanywestcentral"]}, True)):
+        world.woken.clear()
+        world.apply_zone(**changes)
+        await world.controllers.reconcile("ResidencyZone", world.zone_name)
+        assert (("AssistantTenant", world.tenant) in world.woken) == woken
+        assert {name for _, name in world.woken} <= {world.tenant}
 
 
 async def test_a_zone_without_a_site_here_is_refused(world: World) -> None:

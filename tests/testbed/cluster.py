@@ -18,7 +18,7 @@ from tests.testbed.images import Images
 from tests.testbed.network import Network
 from tests.testbed.node import Node
 from tests.testbed.process import Process, TestbedError, eventually, run
-from tests.testbed.topology import ClusterSpec
+from tests.testbed.topology import WORLD, ClusterSpec
 
 _MANIFESTS = Path(__file__).parent / "manifests"
 _CALICO_KINDS = {
@@ -144,7 +144,11 @@ class Cluster:
         dns = self.network.plan.service(self.spec, 10)
         manifests = [
             (_MANIFESTS / "calico.yaml").read_text(),
-            (_MANIFESTS / "coredns.yaml").read_text().replace("@DNS@", dns),
+            (_MANIFESTS / "coredns.yaml")
+            .read_text()
+            .replace("@DNS@", dns)
+            .replace("@WORLD@", WORLD)
+            .replace("@API@", self.network.plan.api(self.spec)),
         ]
         if self._with_workloads:
             text = (_MANIFESTS / "workloads.yaml").read_text()

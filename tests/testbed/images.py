@@ -19,7 +19,7 @@ from tests.testbed.build import cache_dir
 from tests.testbed.process import run
 
 NEEDED = ("pause", "coredns")
-ALL = (*NEEDED, "client", "model-provider", "assistant", "domicile", "gateway", "frontdoor", "sessions")
+ALL = (*NEEDED, "client", "model-provider", "assistant", "domicile", "gateway", "frontdoor", "sessions", "egress")
 _KEPT = 3
 
 

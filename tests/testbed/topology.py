@@ -13,6 +13,8 @@ from typing import Any
 MAX_CLUSTERS = 15
 MAX_NODES = 14
 STORE_PORT = 9000
+WORLD = "192.175.48.242"
+"""A public address that ends in each instance's network, of AS112 (RFC 7534): nobody's service, and a sink beyond."""
 API_PORT = 6443
 
 

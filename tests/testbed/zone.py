@@ -94,10 +94,11 @@ def create_zone(
     on_partition: OnPartition = OnPartition.SERVE,
     suffix: str = "",
     identity: KeycloakServer | None = None,
+    **more: Any,
 ) -> Zone:
     """Prepare the stores of one or two running sites for a zone, or find them prepared.
 
-    Zones of the same sites need a ``suffix`` each: it keeps their buckets and keys apart.
+    Zones of the same sites need a ``suffix`` each: it keeps their buckets and keys apart. ``more``: of its spec.
     """
     members = [testbed.site(s) for s in sites]
     folder = testbed.state / "zones" / name
@@ -123,7 +124,7 @@ def create_zone(
         sites=[_site(s, names[s.name], suffix) for s in members],
         lease_seconds=lease_seconds,
         on_partition=on_partition,
-        model_providers=[MODEL_PROVIDER],
+        **{"model_providers": [MODEL_PROVIDER], **more},
         attestations=[a for s in members for a in _attestations(s)],
         identity=_identity(identity, folder / "identity", name) if identity else None,
     )

@@ -130,6 +130,8 @@ def test_configs_that_there_can_not_be() -> None:
     for wrong in ("api", "10.0.0.1", "api.acme.example:8443", "api.acme.example/x", "*.example", "[::1]"):
         with pytest.raises(ValidationError, match="host"):
             config(services=[service | {"host": wrong}], egress="https://proxy:3128")
+    with pytest.raises(ValidationError, match="is told a password"):
+        config(endpoint("a", through_egress=True), egress="http://proxy:3128")
 
 
 def test_an_analyser_is_closed_after_its_last_request() -> None:

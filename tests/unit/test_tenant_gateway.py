@@ -16,10 +16,12 @@ from domicile.api.providers import Contract, ModelProvider
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import Role
 from domicile.controllers.egress.accounts import Destination
+from domicile.controllers.pki.authority import bundle
 from domicile.controllers.tenant import builders, gateway, model_keys, policies, pool
 from domicile.controllers.tenant.flows import flows
 from domicile.controllers.tenant.view import ClaimView, TenantView
 from domicile.gateway.privacy.analyzer import Analyzer
+from tests.pods import authority
 from tests.unit.views import CONTRACT, NOW, OUTSIDE, tenant_spec, view, zone_spec
 
 Object = dict[str, Any]
@@ -139,6 +141,10 @@ REFUSED: dict[str, tuple[Object, str]] = {
     "over": (outside(attestedOn="2025-01-01", expiresOn="2026-01-02"), "ContractExpired"),
     "no agreement": (outside(dataProcessing=False), "NoDataProcessingAgreement"),
     "training": (outside(noTraining=False), "TrainsOnQuestions"),
+    "authorities of nothing": (
+        OUTSIDE | {"caBundle": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"},
+        "AuthoritiesUnreadable",
+    ),
     "no key": (OUTSIDE | {"key": "models"}, "ModelKeyMissing"),
 }
 
@@ -235,6 +241,8 @@ def test_a_gateway_is_told_whom_to_ask_and_what_to_look_for() -> None:
         "images": True,
     }
     azure = outside() | {"type": "azure", "deployments": {"big": "big-de"}, "key": "azure"}
+    roots = bundle((authority(),)).decode()
+    azure["caBundle"] = roots
     asked = {"budget": {"requestsPerDay": 10, "tokensPerDay": 2000}}
     seen = pooled(azure, LOCAL, weights={"local": 0}, model=asked, privacy=privacy, model_keys={"outside": KEY})
     assert told(seen).to_wire() == {
@@ -244,6 +252,7 @@ def test_a_gateway_is_told_whom_to_ask_and_what_to_look_for() -> None:
             {
                 "name": "outside", "kind": "azure", "baseUrl": "https://models.example/v1", "models": {"big": "big-de"},
                 "weight": 1, "keyed": True, "throughEgress": True, "until": "2027-01-01",
+                "caBundle": roots,
             },
             {
                 "name": "local", "kind": "compatible", "baseUrl": "http://m.models.svc:80/v1", "models": {"big": "big"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from domicile.api.conditions import ConditionType
+from domicile.controllers.tenant import by_name
 from domicile.controllers.tenant.network import store_peers
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
 from domicile.controllers.tenant.view import TenantView
@@ -11,6 +12,8 @@ from domicile.controllers.tenant.view import TenantView
 def store_reachable_by_pods(view: TenantView) -> Verdict | None:
     """Network policies open addresses, so the store's must be known."""
     if view.zone is None or store_peers(view.zone.own)[0]:
+        return None
+    if view.by_name is not None and by_name.store_named(view.zone.own):
         return None
     return no(
         ConditionType.NETWORK_ISOLATED,
