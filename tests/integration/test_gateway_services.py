@@ -235,6 +235,18 @@ async def test_an_answer_that_is_no_json_is_not_passed_on(house: Estate, way: Wa
     assert len(house.provider.seen) == 1
 
 
+async def test_budgets_and_conversations_are_those_of_questions(house: Estate, way: Way) -> None:
+    """The store of both is away here: what needs it is not sent."""
+    status, answer = await house.post(f"{ROUTE}/v1", {"a": ASKED}, **{"Domicile-Conversation": "c1"})
+    assert (status, answer["error"]["code"]) == (503, "store_unavailable")
+    house.told.clear()
+    house.write(**way.config | {"limits": {"requestsPerDay": 1}})
+    await house.until_told("a new config is taken")
+    status, answer = await house.post(f"{ROUTE}/v1", {"a": "a"})
+    assert (status, answer["error"]["code"]) == (503, "store_unavailable")
+    assert way.tunnels == []
+
+
 async def test_a_contract_that_ended_and_mode_structured_stop_it(house: Estate, way: Way) -> None:
     structured = [{"id": ASSISTANT.id, "mode": "structured", "intents": [{"name": "a", "phrases": ["a"]}]}]
     for changes, status, code in (
