@@ -1,0 +1,242 @@
+"""Who pods are to the clouds: projected tokens, exchanged at the region's endpoints, and nothing else asked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from domicile.backup.kek import KeyUnavailableError, provider_for
+from domicile.backup.stores import Deadlines, gcs, open_bucket
+from domicile.backup.stores.base import DeniedError, UnavailableError
+from tests import gcs_standin
+from tests.gcs_standin.accounts import ADMIN
+from tests.gkms_standin import USE_TO_DECRYPT, USE_TO_ENCRYPT
+from tests.google_identity_standin import PROVIDER, Issued
+from tests.integration.clouds import AWS_REGION, GCP_HOST, GCP_REGION, Clouds
+from tests.integration.stores_fixture import make_site
+from tests.unit.key_sites import zone
+
+QUICK = Deadlines(connect=1.0, read=2.0, retries=0)
+GCP = make_site("one", "gcp", GCP_REGION, None)
+AWS = make_site("two", "aws", AWS_REGION, None, accountId="123456789012")
+OPERATOR = "system:serviceaccount:domicile:domicile-operator"
+PLATFORM = "platform@project-1.iam.gserviceaccount.com"
+ROLE = "arn:aws:iam::123456789012:role/domicile"
+STS, IAM = f"sts.{GCP_REGION}.rep.googleapis.com", f"iamcredentials.{GCP_REGION}.rep.googleapis.com"
+AWS_STS = f"sts.{AWS_REGION}.amazonaws.com"
+
+
+def federation(folder: Path, **others: Any) -> dict[str, Any]:
+    """What Google's own tool writes, at the regional endpoints."""
+    account = {
+        "universe_domain": "googleapis.com",
+        "type": "external_account",
+        "audience": PROVIDER,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": f"https://{STS}/v1/token",
+        "credential_source": {"file": str(folder / "one.token"), "format": {"type": "text"}},
+        "service_account_impersonation_url": f"https://{IAM}/v1/projects/-/serviceAccounts/{PLATFORM}:generateAccessToken",
+    }
+    return {name: value for name, value in (account | others).items() if value is not None}
+
+
+class Cluster:
+    """The folder of credentials that pods see, with projected tokens."""
+
+    def __init__(self, folder: Path, clouds: Clouds) -> None:
+        self.folder = folder
+        clouds.google.workloads["a.projected.token"] = OPERATOR
+        clouds.google.accounts[OPERATOR] = {PLATFORM}
+        clouds.google.issued = self._issued
+        self.clouds = clouds
+        self.gcs: gcs_standin.State | None = None
+        for name in ("one", "two"):
+            (folder / f"{name}.token").write_text("a.projected.token\n")
+
+    def write(self, site: str, account: dict[str, Any]) -> None:
+        (self.folder / f"{site}.json").write_text(json.dumps(account))
+
+    def _issued(self, token: str, made: Issued) -> None:
+        self.clouds.gcp.tokens[token] = made.principal
+        if self.gcs is not None:
+            self.gcs.accounts.admit(token, made.principal, made.end, made.boundary)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, clouds: Clouds) -> Cluster:
+    return Cluster(tmp_path, clouds)
+
+
+@pytest.fixture
+def google_store(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[gcs_standin.State]:
+    with gcs_standin.running() as state:
+        state.accounts.grants[PLATFORM] = {"site-bucket": ADMIN}
+        state.add_bucket("site-bucket", "EUROPE-WEST3")
+        monkeypatch.setattr(gcs, "endpoint", lambda _: state.url)
+        cluster.gcs = state
+        yield state
+
+
+@pytest.fixture
+def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What asks the metadata address: both clouds' libraries are told that it is here, and it would answer."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Metadata-Flavor", "Google")
+            self.end_headers()
+            self.wfile.write(b"stolen")
+
+        def do_PUT(self) -> None:
+            self.do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = f"127.0.0.1:{server.server_address[1]}"
+        for name, value in {
+            "AWS_EC2_METADATA_DISABLED": "false",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{here}",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{here}/container",
+            "AWS_DEFAULTS_MODE": "auto",
+            "GCE_METADATA_HOST": here,
+            "GCE_METADATA_ROOT": here,
+            "GCE_METADATA_IP": here,
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield asked
+        server.shutdown()
+
+
+def read(site: Any, bucket: str, folder: Path) -> bytes:
+    return open_bucket(site, bucket, folder, QUICK).read("x")
+
+
+def test_a_projected_token_opens_the_store_at_google(
+    cluster: Cluster, google_store: gcs_standin.State, metadata: list[str]
+) -> None:
+    cluster.write("one", federation(cluster.folder))
+    bucket = open_bucket(GCP, "site-bucket", cluster.folder, QUICK)
+    bucket.create("x", b"data")
+    assert bucket.read("x") == b"data"
+    assert [i.name for i in bucket.list()] == ["x"]
+    assert bucket.facts()
+    assert set(cluster.clouds.proxy.asked) == {STS, IAM}
+    assert metadata == []
+    [exchange, become] = [asked for _, asked in cluster.clouds.google.asked]
+    assert exchange["subject_token"] == "a.projected.token"
+    assert become == {"scope": ["https://www.googleapis.com/auth/devstorage.full_control"], "lifetime": "3600s"}
+
+
+def test_a_workload_need_not_become_a_service_account(cluster: Cluster, google_store: gcs_standin.State) -> None:
+    google_store.accounts.grants[OPERATOR] = {"site-bucket": ADMIN}
+    cluster.write("one", federation(cluster.folder, service_account_impersonation_url=None))
+    open_bucket(GCP, "site-bucket", cluster.folder, QUICK).create("x", b"data")
+    assert set(cluster.clouds.proxy.asked) == {STS}
+
+
+def test_a_token_that_the_cluster_renewed_is_the_one_that_is_shown(
+    cluster: Cluster, google_store: gcs_standin.State
+) -> None:
+    cluster.write("one", federation(cluster.folder))
+    bucket = open_bucket(GCP, "site-bucket", cluster.folder, QUICK)
+    bucket.create("x", b"data")
+    google_store.accounts.expire()
+    cluster.clouds.google.workloads = {"the.next.token": OPERATOR}
+    (cluster.folder / "one.token").write_text("the.next.token")
+    bucket._fast._token._keys.token = None  # type: ignore[attr-defined]
+    assert bucket.read("x") == b"data"
+
+
+def test_a_projected_token_opens_a_key_at_google(cluster: Cluster, metadata: list[str], tmp_path: Path) -> None:
+    clouds = cluster.clouds
+    name = clouds.gcp.create_key(tmp_path.name)
+    clouds.gcp.grant({"client_email": PLATFORM}, name, USE_TO_ENCRYPT, USE_TO_DECRYPT)
+    cluster.write("one", federation(cluster.folder))
+    site = zone("one", one={"gcpKms": {"name": name}}).own
+    kek = provider_for(site.key, site, cluster.folder, cluster.folder, QUICK)
+    assert kek.decrypt(kek.encrypt(b"secret", {"a": "b"}), {"a": "b"}) == b"secret"
+    assert set(clouds.proxy.asked) == {STS, IAM, GCP_HOST}
+    assert metadata == []
+
+
+def test_a_projected_token_opens_a_key_at_aws(cluster: Cluster, metadata: list[str]) -> None:
+    arn = boto3.session.Session("a", "b", region_name=AWS_REGION).client("kms").create_key()["KeyMetadata"]["Arn"]
+    # The administrator's own client does ask it.
+    metadata.clear()
+    cluster.clouds.proxy.asked.clear()
+    cluster.write("two", {"roleArn": ROLE, "tokenFile": str(cluster.folder / "two.token")})
+    site = zone("two", two={"awsKms": {"arn": arn}}).own
+    kek = provider_for(site.key, site, cluster.folder, cluster.folder, QUICK)
+    assert kek.decrypt(kek.encrypt(b"secret", {"a": "b"}), {"a": "b"}) == b"secret"
+    assert set(cluster.clouds.proxy.asked) == {AWS_STS, f"kms.{AWS_REGION}.amazonaws.com"}
+    assert metadata == []
+
+
+def test_without_an_identity_nobody_is_asked_for_one(
+    cluster: Cluster, metadata: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(cluster.folder / "two.token"))
+    key = cluster.folder / "ambient.json"
+    key.write_text(json.dumps(cluster.clouds.gcp.create_account("ambient")))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    for site in (GCP, AWS):
+        with pytest.raises(DeniedError, match=rf"{site.name}\.json is missing"):
+            open_bucket(site, "site-bucket", cluster.folder, QUICK)
+    name = cluster.clouds.gcp.create_key("nobody")
+    site = zone("one", one={"gcpKms": {"name": name}}).own
+    with pytest.raises(KeyUnavailableError, match=r"one\.json.*missing"):
+        provider_for(site.key, site, cluster.folder, cluster.folder, QUICK)
+    arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+    site = zone("two", two={"awsKms": {"arn": arn}}).own
+    with pytest.raises(KeyUnavailableError, match="no usable credentials"):
+        provider_for(site.key, site, cluster.folder, cluster.folder, QUICK).encrypt(b"x", {})
+    assert cluster.clouds.proxy.asked == []
+    assert metadata == []
+
+
+@pytest.mark.parametrize("site", [GCP, AWS], ids=["gcp", "aws"])
+def test_without_a_projected_token_there_is_no_other_way(site: Any, cluster: Cluster, metadata: list[str]) -> None:
+    cluster.write("one", federation(cluster.folder))
+    cluster.write("two", {"roleArn": ROLE})
+    (cluster.folder / f"{site.name}.token").unlink()
+    with pytest.raises(DeniedError, match="no usable credentials"):
+        read(site, "site-bucket", cluster.folder)
+    assert cluster.clouds.proxy.asked == []
+    assert metadata == []
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, DeniedError), (503, UnavailableError), (307, DeniedError)])
+def test_what_the_exchange_answers_is_told_without_being_quoted(
+    status: int, error: type[Exception], cluster: Cluster, metadata: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.write("one", federation(cluster.folder))
+    cluster.clouds.google.status = status
+    with pytest.raises(error) as refused:
+        read(GCP, "site-bucket", cluster.folder)
+    assert "projected" not in str(refused.value)
+    assert "a.projected.token" not in caplog.text
+    assert set(cluster.clouds.proxy.asked) == {STS}
+    assert metadata == []
+
+
+def test_a_workload_that_google_does_not_know_is_refused(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    cluster.write("one", federation(cluster.folder))
+    cluster.clouds.google.workloads.clear()
+    with pytest.raises(DeniedError, match="no usable credentials"):
+        read(GCP, "site-bucket", cluster.folder)
+    assert "a.projected.token" not in caplog.text
