@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
 from functools import cache, partial
@@ -16,13 +15,9 @@ from domicile.backup.stores import accounts, gcs, gcs_config, s3, s3_client
 from domicile.backup.stores.accounts import Account, MalformedError
 from domicile.backup.stores.base import Bucket, DeniedError
 from domicile.backup.stores.deadlines import Deadlines
+from domicile.backup.stores.names import require_plain
 
 __all__ = ["Deadlines", "endpoint", "open_bucket"]
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
-# Reserved suffixes of access points, object lambdas, multi-region access points and directory buckets
-# (Amazon S3 User Guide, bucket naming rules): what they point at can lie anywhere.
-_ALIASES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
 _clients: dict[tuple[Any, ...], tuple[str, Any, Callable[[], Any], dict[str, Bucket]]] = {}
 _lock = threading.Lock()
@@ -40,8 +35,7 @@ def open_bucket(site: Site, bucket: str, credentials: Path, deadlines: Deadlines
     sent. Raises ValueError for a name that is not a plain bucket's (ARNs, access points, directory buckets) and
     DeniedError for credentials that are missing or malformed.
     """
-    if not _NAME.fullmatch(bucket) or bucket.endswith(_ALIASES):
-        raise ValueError(f"site {site.name}: {bucket!r} is not the name of a plain bucket; name the bucket itself")
+    require_plain(site, bucket)
     deadlines = deadlines or Deadlines()
     try:
         digest, account = accounts.load(credentials, site)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import boto3
+import botocore.session
 import pytest
+import requests
+from botocore.awsrequest import AWSResponse
 
+from domicile.api.live_credentials import GoogleToken, S3Keys
 from domicile.backup.kek import KeyUnavailableError, provider_for
-from domicile.backup.stores import Deadlines, gcs, open_bucket
+from domicile.backup.stores import Deadlines, gcs, live, open_bucket
 from domicile.backup.stores.base import DeniedError, UnavailableError
 from tests import gcs_standin
 from tests.gcs_standin.accounts import ADMIN
@@ -240,3 +247,160 @@ def test_a_workload_that_google_does_not_know_is_refused(cluster: Cluster, caplo
     with pytest.raises(DeniedError, match="no usable credentials"):
         read(GCP, "site-bucket", cluster.folder)
     assert "a.projected.token" not in caplog.text
+
+
+LIVE = "live-data@project-1.iam.gserviceaccount.com"
+LIVE_ROLE = "arn:aws:iam::123456789012:role/live"
+MINTING_GCP, MINTING_AWS = (
+    site.model_copy(update={"live_identity": identity}) for site, identity in ((GCP, LIVE), (AWS, LIVE_ROLE))
+)
+
+
+class Sts:
+    """What STS is asked for, as botocore sends it; ``refuse`` may answer in its place."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[dict[str, str]] = []
+        self.refuse: Callable[[dict[str, str]], str | None] = lambda _: None
+        original = botocore.session.get_session
+
+        def watched() -> Any:
+            session = original()
+            session.get_component("event_emitter").register_first("before-send.sts", self._see)
+            return session
+
+        monkeypatch.setattr(botocore.session, "get_session", watched)
+
+    def _see(self, request: Any, **_: Any) -> AWSResponse | None:
+        form = {name: values[0] for name, values in parse_qs(request.body).items()}
+        self.asked.append(form)
+        code = self.refuse(form)
+        if code is None:
+            return None
+        text = f"<ErrorResponse><Error><Code>{code}</Code><Message>a.projected.token</Message></Error></ErrorResponse>"
+
+        class Body(io.BytesIO):
+            def stream(self, **_: Any) -> Iterator[bytes]:
+                yield self.read()
+
+        return AWSResponse(request.url, 503 if code == "ServiceUnavailable" else 400, {}, Body(text.encode()))
+
+
+@pytest.fixture
+def sts(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Sts:
+    cluster.write("two", {"roleArn": ROLE})
+    return Sts(monkeypatch)
+
+
+def test_aws_is_asked_for_a_session_of_one_bucket_and_half_a_day(
+    cluster: Cluster, sts: Sts, metadata: list[str]
+) -> None:
+    made = live.mint(MINTING_AWS, "live-1", cluster.folder, QUICK)
+    assert isinstance(made, S3Keys)
+    assert made.session_token
+    assert made.expires_at is not None
+    assert made.expires_at - datetime.now(UTC) > timedelta(hours=11)
+    [asked] = sts.asked
+    assert asked["Action"] == "AssumeRoleWithWebIdentity", "a role that another role assumes has an hour at most"
+    assert (asked["RoleArn"], asked["RoleSessionName"]) == (LIVE_ROLE, "live-1")
+    assert asked["WebIdentityToken"] == "a.projected.token"
+    assert json.loads(asked["Policy"]) == live.session_policy("live-1", AWS_REGION, "aws")
+    assert set(cluster.clouds.proxy.asked) == {AWS_STS}
+    assert metadata == []
+
+
+def test_a_role_that_gives_an_hour_gives_an_hour(cluster: Cluster, sts: Sts) -> None:
+    sts.refuse = lambda form: "ValidationError" if form["DurationSeconds"] != "3600" else None
+    made = live.mint(MINTING_AWS, "live-1", cluster.folder, QUICK)
+    assert made.expires_at is not None
+    assert timedelta(minutes=55) < made.expires_at - datetime.now(UTC) < timedelta(minutes=65)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("AccessDenied", DeniedError), ("InvalidIdentityToken", DeniedError), ("ServiceUnavailable", UnavailableError)],
+)
+def test_what_sts_refuses_is_told_without_being_quoted(
+    code: str, error: type[Exception], cluster: Cluster, sts: Sts, caplog: pytest.LogCaptureFixture
+) -> None:
+    sts.refuse = lambda _: code
+    with pytest.raises(error) as refused:
+        live.mint(MINTING_AWS, "live-1", cluster.folder, QUICK)
+    assert "a.projected.token" not in str(refused.value) + caplog.text
+
+
+@pytest.fixture
+def live_buckets(cluster: Cluster, google_store: gcs_standin.State) -> gcs_standin.State:
+    """Two live buckets; the live identity may use both."""
+    cluster.write("one", federation(cluster.folder))
+    cluster.clouds.google.accounts[OPERATOR].add(LIVE)
+    google_store.accounts.grants[LIVE] = {"live-1": ADMIN, "live-10": ADMIN}
+    for name in ("live-1", "live-10"):
+        google_store.add_bucket(name, "EUROPE-WEST3")
+    return google_store
+
+
+def with_token(state: gcs_standin.State, token: str, method: str, path: str, body: bytes = b"") -> int:
+    url = f"{state.url}{path}"
+    return requests.request(method, url, data=body, headers={"Authorization": f"Bearer {token}"}, timeout=5).status_code
+
+
+def test_a_token_of_google_opens_the_tenants_bucket_and_no_other(
+    cluster: Cluster, live_buckets: gcs_standin.State, metadata: list[str]
+) -> None:
+    made = live.mint(MINTING_GCP, "live-1", cluster.folder, QUICK)
+    assert isinstance(made, GoogleToken)
+    own, other = (
+        [
+            with_token(live_buckets, made.access_token, "POST", f"/upload/storage/v1/b/{b}/o?uploadType=media&name=x"),
+            with_token(live_buckets, made.access_token, "GET", f"/storage/v1/b/{b}/o/x?alt=media"),
+            with_token(live_buckets, made.access_token, "GET", f"/storage/v1/b/{b}/o"),
+            with_token(live_buckets, made.access_token, "DELETE", f"/storage/v1/b/{b}/o/x"),
+            with_token(live_buckets, made.access_token, "GET", f"/storage/v1/b/{b}/iam"),
+        ]
+        for b in ("live-1", "live-10")
+    )
+    assert own == [200, 200, 200, 204, 403]
+    assert set(other) == {403}
+    assert set(cluster.clouds.proxy.asked) == {STS, IAM}
+    assert metadata == []
+
+
+@pytest.mark.parametrize(("most", "hours"), [(43200, 12), (3600, 1)])
+def test_google_is_asked_for_half_a_day_and_takes_an_hour(
+    most: int, hours: int, cluster: Cluster, live_buckets: gcs_standin.State
+) -> None:
+    cluster.clouds.google.most_seconds = most
+    made = live.mint(MINTING_GCP, "live-1", cluster.folder, QUICK)
+    assert made.expires_at is not None
+    assert abs(made.expires_at - datetime.now(UTC) - timedelta(hours=hours)) < timedelta(minutes=2)
+
+
+def test_who_may_not_become_the_live_identity_is_told(cluster: Cluster, live_buckets: gcs_standin.State) -> None:
+    cluster.clouds.google.accounts[OPERATOR].remove(LIVE)
+    with pytest.raises(DeniedError, match=r"HTTP 400.*serviceAccountTokenCreator") as refused:
+        live.mint(MINTING_GCP, "live-1", cluster.folder, QUICK)
+    assert "token" not in str(refused.value).lower().replace("tokencreator", "")
+    cluster.clouds.google.status = 503
+    with pytest.raises(UnavailableError):
+        live.mint(MINTING_GCP, "live-1", cluster.folder, QUICK)
+
+
+@pytest.mark.parametrize(
+    "bucket", ["*", "live-*", "live-?", "live-1/x", "a/../live-1", "${aws:username}", "x-s3alias", ""]
+)
+@pytest.mark.parametrize("site", [MINTING_GCP, MINTING_AWS], ids=["gcp", "aws"])
+def test_no_pattern_is_a_bucket(site: Any, bucket: str, cluster: Cluster, sts: Sts) -> None:
+    cluster.write("one", federation(cluster.folder))
+    with pytest.raises(ValueError, match="plain bucket"):
+        live.mint(site, bucket, cluster.folder, QUICK)
+    assert cluster.clouds.proxy.asked == sts.asked == []
+
+
+@pytest.mark.parametrize("site", [MINTING_GCP, MINTING_AWS], ids=["gcp", "aws"])
+def test_static_keys_are_no_identity_to_mint_from(site: Any, cluster: Cluster) -> None:
+    cluster.write("one", cluster.clouds.gcp.create_account("static"))
+    cluster.write("two", {"accessKeyId": "a", "secretAccessKey": "b"})
+    with pytest.raises(DeniedError, match="projected token"):
+        live.mint(site, "live-1", cluster.folder, QUICK)
+    assert cluster.clouds.proxy.asked == []
