@@ -147,11 +147,16 @@ def test_a_projected_token_opens_the_store_at_google(
     assert become == {"scope": ["https://www.googleapis.com/auth/devstorage.full_control"], "lifetime": "3600s"}
 
 
-def test_a_workload_need_not_become_a_service_account(cluster: Cluster, google_store: gcs_standin.State) -> None:
+def test_a_workload_need_not_become_a_service_account(
+    cluster: Cluster, google_store: gcs_standin.State, metadata: list[str]
+) -> None:
     google_store.accounts.grants[OPERATOR] = {"site-bucket": ADMIN}
     cluster.write("one", federation(cluster.folder, service_account_impersonation_url=None))
     open_bucket(GCP, "site-bucket", cluster.folder, QUICK).create("x", b"data")
     assert set(cluster.clouds.proxy.asked) == {STS}
+    with pytest.raises(DeniedError, match="of no project"):
+        open_bucket(GCP, "new-bucket", cluster.folder, QUICK).create_bucket()
+    assert metadata == []
 
 
 def test_a_token_that_the_cluster_renewed_is_the_one_that_is_shown(
