@@ -101,8 +101,6 @@ def _bare(deadlines: Deadlines, *providers: Any) -> Any:
     core = botocore.session.get_session()
     core.register_component("data_loader", _descriptions())
     core.register_component("credential_provider", CredentialResolver(providers=list(providers)))
-    core.set_config_variable("sts_regional_endpoints", "regional")
-    core.set_config_variable("ignore_configured_endpoint_urls", True)
     # The mode "auto" asks the metadata address where it runs.
     core.set_config_variable("defaults_mode", "legacy")
     # The default of every client of the session.

@@ -15,7 +15,9 @@ import pytest
 
 from domicile.api.live_credentials import GoogleToken, parse
 from domicile.backup.stores import gcs
+from domicile.controllers.tenant import builders
 from domicile.controllers.tenant.gather import Gatherer
+from domicile.kube.apply import apply
 from domicile.kube.client import Kube
 from tests import gcs_standin
 from tests.gcs_standin.accounts import ADMIN
@@ -24,6 +26,7 @@ from tests.integration.clouds import Clouds
 from tests.integration.stores_fixture import StoreSites, make_site
 from tests.integration.test_cloud_identity import LIVE, OPERATOR, PLATFORM, Cluster, federation, with_token
 from tests.integration.test_tenant import World
+from tests.unit.test_live_access import minting
 
 SITE = make_site("gcp-frankfurt", "gcp", "europe-west3", None)
 
@@ -169,3 +172,10 @@ async def test_what_somebody_put_into_the_secret_is_replaced(
     await world.reconcile()
     assert b"evil" not in world.content()
     assert minted(google) == 2
+
+
+async def test_who_is_no_longer_active_has_nothing_left(world: MintingWorld) -> None:
+    await world.reconcile()
+    assert world.content()
+    await apply(world.kube, builders.store_secret(minting(name=world.tenant, claim=None)))
+    assert world.secret().get("data") is None

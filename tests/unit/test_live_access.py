@@ -15,6 +15,7 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import Role
 from domicile.backup.stores.live import boundary, session_policy
 from domicile.controllers.tenant import access, builders, policies
+from domicile.controllers.tenant.minting import Minting
 from domicile.controllers.tenant.view import LiveAccess, TenantView
 from tests.unit.views import view, zone_spec
 
@@ -214,7 +215,20 @@ def test_what_can_t_be_renewed_is_told_before_it_ends() -> None:
     assert storage_ready(minted(left=1)).status == "True", "nobody said that it fails"
 
 
-def test_a_standby_runs_without() -> None:
-    at = minting(claim=None)
+class Untouched:
+    """What raises whenever it is used."""
+
+
+async def test_a_standby_mints_nothing_and_keeps_nothing() -> None:
+    at = minted(claim=None)
     assert at.role is Role.STANDBY
-    assert secret(at)["data"] == {}
+    nobody: Any = Untouched()
+    seen = await Minting(nobody, nobody).see_to(at)
+    assert seen.live_access is None
+    assert secret(seen)["data"] == {}
+
+
+async def test_without_a_live_identity_nothing_is_minted() -> None:
+    nobody: Any = Untouched()
+    static = view(live_credentials=b"{}")
+    assert await Minting(nobody, nobody).see_to(static) == static
