@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from domicile.api.zone import Cloud, Site
+from domicile.api.zone import Cloud, Profile, Site
 
 Account = Mapping[str, Any]
 
@@ -23,6 +23,9 @@ _PROVIDER = re.compile(
     r"//iam\.googleapis\.com/projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]{4,32}"
     r"/providers/[a-z0-9-]{4,32}"
 )
+_UNIVERSE = "googleapis.com"
+# Where a service account's key is exchanged, as Google writes it into the key.
+KEY_TOKEN_URLS = frozenset({"https://oauth2.googleapis.com/token"})
 _TOKEN_TYPES = {"urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"}
 
 
@@ -57,6 +60,10 @@ def _parse(content: bytes, token: Path, site: Site) -> Account:
         _require(account, "tokenFile", lambda path: path == str(token), f"is {token}, or left out")
     elif not all(isinstance(value, str) for value in account.values()):
         raise MalformedError("it is no object of strings")
+    elif site.stores.profile is Profile.CLOUD and "private_key" in account:
+        _require(account, "token_uri", KEY_TOKEN_URLS.__contains__, f"is one of {', '.join(sorted(KEY_TOKEN_URLS))}")
+        account.setdefault("universe_domain", _UNIVERSE)
+        _require(account, "universe_domain", lambda v: v == _UNIVERSE, f"is {_UNIVERSE}")
     return account
 
 
@@ -76,8 +83,8 @@ def _check_federation(account: dict[str, Any], token: Path, region: str) -> None
     _require(account, "subject_token_type", _TOKEN_TYPES.__contains__, "is the type of a JWT")
     token_urls = {f"https://{host}/v1/token" for host in _hosts("sts", region)}
     _require(account, "token_url", token_urls.__contains__, f"is one of {', '.join(sorted(token_urls))}")
-    account.setdefault("universe_domain", "googleapis.com")
-    _require(account, "universe_domain", lambda v: v == "googleapis.com", "is googleapis.com")
+    account.setdefault("universe_domain", _UNIVERSE)
+    _require(account, "universe_domain", lambda v: v == _UNIVERSE, f"is {_UNIVERSE}")
     source = account.get("credential_source")
     if source not in ({"file": str(token)}, {"file": str(token), "format": {"type": "text"}}):
         raise MalformedError(f"credential_source must be a file, as text, and that file is {token}")

@@ -42,7 +42,7 @@ def session(account: Account | None, region: str, deadlines: Deadlines) -> Any:
         return _bare(deadlines, _Role(account, region, deadlines))
     core = _bare(deadlines)
     if account is not None:
-        core.set_credentials(account["accessKeyId"], account["secretAccessKey"])
+        core.set_credentials(account["accessKeyId"], account["secretAccessKey"], account.get("sessionToken"))
     return core
 
 

@@ -59,6 +59,8 @@ def client(site: Site, account: Account | None, deadlines: Deadlines) -> Any:
         credentials, project = AnonymousCredentials(), site.name
     elif account.get("type") == "external_account":
         credentials, project = google_identity.Federated(account, _SCOPES), accounts.project_of(account)
+    elif "accessToken" in account:
+        credentials, project = google_identity.Given(account["accessToken"]), None
     else:
         credentials = service_account.Credentials.from_service_account_info(account, scopes=_SCOPES)
         project = credentials.project_id

@@ -50,6 +50,18 @@ class Federated(Credentials):
         self.token, self.expiry = token, end.replace(tzinfo=None)
 
 
+class Given(Credentials):
+    """A token that somebody else renews, by another file."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.token = token
+
+    def refresh(self, request: Any) -> None:  # noqa: ARG002 - google-auth's
+        """Raises RefreshError."""
+        raise RefreshError("the token is not taken any more, and the next one comes by file")
+
+
 def asking(deadlines: Deadlines) -> Any:
     """What sends google-auth's requests for tokens: short deadlines, no retries of its own, no redirects."""
     return partial(Request(requests.Session()), timeout=deadlines.read, allow_redirects=False)

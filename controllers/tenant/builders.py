@@ -46,7 +46,7 @@ def build(view: TenantView) -> list[Object]:
     """All objects of the tenant, namespace first, workloads last, isolated before anything can run."""
     zone = _zone(view)
     objects = [namespace(view), *network_policies(view)]
-    if _has_store_secret(view):
+    if view.has_store_secret:
         objects.append(store_secret(view))
     # What the peer mirrored is put down only where nobody has provided it (GitOps may have), and follows the peer while
     # that is the active one.
@@ -85,10 +85,6 @@ def namespace(view: TenantView) -> Object:
         "pod-security.kubernetes.io/audit": "restricted",
     }
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": view.name, "labels": labels}}
-
-
-def _has_store_secret(view: TenantView) -> bool:
-    return view.live_credentials is not None or view.live_identity is not None
 
 
 def store_secret(view: TenantView) -> Object:
@@ -210,7 +206,7 @@ def _assistant(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
         "ASSISTANT_LEASE_URL": f"http://127.0.0.1:{GUARD_PORT}/domicile/lease",
     }
     mounts: list[Object] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - inside the container
-    if _has_store_secret(view):
+    if view.has_store_secret:
         env["ASSISTANT_STORE_CREDENTIALS"] = f"{STORE_MOUNT}/{live_credentials.FILE}"
         mounts.append({"name": STORE_SECRET, "mountPath": STORE_MOUNT, "readOnly": True})
     if view.spec.access.sso is not None:
@@ -236,7 +232,7 @@ def _volumes(view: TenantView, assistant: Assistant) -> list[Object]:
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
         of_secret("pods-tls", holders.secret_of(assistant.name), *PODS_TLS),
     ]
-    if _has_store_secret(view):
+    if view.has_store_secret:
         volumes.append({"name": STORE_SECRET, "secret": {"secretName": STORE_SECRET, "defaultMode": 0o440}})
     if view.spec.access.sso is not None:
         volumes.append(identity.volume(assistant))

@@ -214,6 +214,11 @@ class TenantView:
         return self.zone.own.live_identity if self.zone else None
 
     @property
+    def has_store_secret(self) -> bool:
+        """Whether pods mount what opens the live bucket; it may be empty for a while where it is minted."""
+        return self.live_credentials is not None or self.live_identity is not None
+
+    @property
     def home_site(self) -> str | None:
         """Site where the tenant starts."""
         if self.zone is None:

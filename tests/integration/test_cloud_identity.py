@@ -18,7 +18,7 @@ import pytest
 import requests
 from botocore.awsrequest import AWSResponse
 
-from domicile.api.live_credentials import GoogleToken, S3Keys
+from domicile.api.live_credentials import GoogleToken, S3Keys, render
 from domicile.backup.kek import KeyUnavailableError, provider_for
 from domicile.backup.stores import Deadlines, gcs, live, open_bucket
 from domicile.backup.stores.base import DeniedError, UnavailableError
@@ -369,6 +369,32 @@ def test_a_token_of_google_opens_the_tenants_bucket_and_no_other(
     assert set(other) == {403}
     assert set(cluster.clouds.proxy.asked) == {STS, IAM}
     assert metadata == []
+
+
+def test_what_is_minted_opens_the_bucket_for_whoever_reads_the_file(
+    cluster: Cluster, live_buckets: gcs_standin.State, sts: Sts, tmp_path: Path
+) -> None:
+    pod = tmp_path / "pod"
+    pod.mkdir()
+    for _ in range(2):
+        made = live.mint(MINTING_GCP, "live-1", cluster.folder, QUICK)
+        (pod / "one.json").write_bytes(render(made))
+        bucket = open_bucket(MINTING_GCP, "live-1", pod, QUICK)
+        bucket.write("x", iter([b"data"]), 4)
+        assert bucket.read("x") == b"data"
+        assert [i.name for i in bucket.list()] == ["x"]
+        bucket.delete("x")
+        with pytest.raises(DeniedError):
+            open_bucket(MINTING_GCP, "live-10", pod, QUICK).read("x")
+        live_buckets.accounts.expire()
+        with pytest.raises(DeniedError):
+            bucket.read("x")
+    keys = live.mint(MINTING_AWS, "live-1", cluster.folder, QUICK)
+    assert isinstance(keys, S3Keys)
+    (pod / "two.json").write_bytes(render(keys))
+    s3: Any = open_bucket(MINTING_AWS, "live-1", pod, QUICK)
+    shown = s3._s3._request_signer._credentials.get_frozen_credentials()
+    assert shown[:3] == (keys.access_key_id, keys.secret_access_key, keys.session_token)
 
 
 @pytest.mark.parametrize(("most", "hours"), [(43200, 12), (3600, 1)])

@@ -153,3 +153,20 @@ def test_each_cloud_has_its_own_kind(tmp_path: Path) -> None:
         given(tmp_path, GCP, {"roleArn": ROLE})
     with pytest.raises(MalformedError, match="object of strings"):
         given(tmp_path, AWS, external(str(tmp_path / "a.token")))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("token_uri", "https://evil.example/token"),
+        ("token_uri", "http://169.254.169.254/token"),
+        ("token_uri", ""),
+        ("universe_domain", "evil.example"),
+    ],
+)
+def test_a_key_names_no_other_place_either(tmp_path: Path, field: str, value: str) -> None:
+    key = {"type": "service_account", "private_key": "hush", "token_uri": "https://oauth2.googleapis.com/token"}
+    assert given(tmp_path, GCP, key)
+    with pytest.raises(MalformedError, match=field) as refused:
+        given(tmp_path, GCP, key | {field: value})
+    assert "evil" not in str(refused.value)
