@@ -10,13 +10,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from domicile.api.live_credentials import GoogleToken, S3Keys
 from domicile.api.sites import ServedZone
 from domicile.api.zone import Site
 from domicile.backup import proofs, residency
 from domicile.backup.kek import KeyRing
 from domicile.backup.keys import TenantKey, open_tenant_key
 from domicile.backup.residency import Finding, Purpose
-from domicile.backup.stores import Deadlines, open_bucket
+from domicile.backup.stores import Deadlines, live, open_bucket
 from domicile.backup.stores.base import Bucket, BucketFacts, StoreError
 
 FACTS_TTL_SECONDS = 60.0
@@ -28,6 +29,7 @@ KEY_TTL_SECONDS = 300.0
 # Proofs come once an hour.
 PROOF_TTL_SECONDS = 300.0
 _QUICK = Deadlines(connect=2.0, read=3.0, retries=0)
+_MINTING = Deadlines(connect=3.0, read=5.0, retries=0)
 
 
 _K = TypeVar("_K", bound=Hashable)
@@ -133,6 +135,13 @@ class SiteStores:
         """Static credentials that open one live bucket only, where the development profile has them."""
         path = self._credentials / f"live-{bucket}.json"
         return path.read_bytes() if path.exists() else None
+
+    def mint_live(self, site: Site, bucket: str) -> S3Keys | GoogleToken:
+        """Short-lived credentials that open one live bucket only, from the site's live identity.
+
+        Raises DeniedError, UnavailableError.
+        """
+        return live.mint(site, bucket, self._credentials, _MINTING)
 
     def findings(self, zone: ServedZone, site: Site, bucket: str, purpose: Purpose) -> tuple[Finding, ...]:
         """Residency findings of one bucket, from facts that are at most a minute old where one objects."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import google.auth.jwt
 import google_crc32c
@@ -54,11 +54,12 @@ class Version:
 
 @dataclass
 class CloudKms:
-    """Keys, accounts and permissions of a region's KMS. ``tamper`` may change an answer (status, body) at last."""
+    """What a region's KMS knows. ``tokens``: opaque ones and whose; ``tamper`` may change an answer (status, body)."""
 
     region: str
     keys: dict[str, list[Version]] = field(default_factory=dict)
     accounts: dict[str, bytes] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
     granted: set[tuple[str, str, str]] = field(default_factory=set)
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     seen_aad: list[bytes] = field(default_factory=list)
@@ -126,6 +127,8 @@ class CloudKms:
 
     def _caller(self, authorization: str) -> str:
         token = authorization.removeprefix("Bearer ")
+        if token in self.tokens:
+            return self.tokens[token]
         try:
             email = str(google.auth.jwt.decode(token, verify=False)["iss"])
             claims = google.auth.jwt.decode(token, certs=self.accounts[email])
@@ -183,10 +186,17 @@ def _checked(request: dict[str, Any], name: str) -> bytes:
     return data
 
 
-class Server:
-    """``CloudKms`` behind HTTPS on a port of 127.0.0.1; a context manager."""
+class Answering(Protocol):
+    """A stand-in that answers POST requests."""
 
-    def __init__(self, kms: CloudKms, certificate: Path, key: Path) -> None:
+    def answer(self, path: str, authorization: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """HTTP status and JSON."""
+
+
+class Server:
+    """A stand-in behind HTTPS on a port of 127.0.0.1; a context manager."""
+
+    def __init__(self, kms: Answering, certificate: Path, key: Path) -> None:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 

@@ -5,8 +5,6 @@ A KMS key is asked at the regional endpoint of its own region, with the credenti
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,8 @@ from domicile.backup.kek.base import Context, Kek, KeyUnavailableError
 from domicile.backup.kek.gcp import GcpKmsKey
 from domicile.backup.kek.local import LocalFileKey, generate
 from domicile.backup.residency import ResidencyError
+from domicile.backup.stores import accounts
+from domicile.backup.stores.accounts import MalformedError
 from domicile.backup.stores.deadlines import Deadlines
 
 __all__ = ["Context", "Kek", "KeyRing", "KeyUnavailableError", "OwnKey", "PeerKey", "generate", "provider_for"]
@@ -116,22 +116,20 @@ def _require_home(site: Site, region: str, *, multi_region: bool = False) -> Non
 
 def _client(cloud: str, site: Site, region: str, credentials: Path, deadlines: Deadlines) -> Any:
     """The shared client of a KMS for one identity; a changed credentials file makes a new one."""
-    account = credentials / f"{site.name}.json"
     try:
-        content = account.read_bytes() if account.exists() else None
-        keys = None if content is None else json.loads(content)
-        if keys is not None and not (isinstance(keys, dict) and all(isinstance(v, str) for v in keys.values())):
-            raise ValueError("not an object of strings")
-        digest = hashlib.sha256(content or b"").hexdigest()
+        digest, account = accounts.load(credentials, site)
+        key = (cloud, region, site.name, credentials, deadlines)
         with _lock:
-            cached = _clients.get((cloud, region, account, deadlines))
+            cached = _clients.get(key)
             if cached is None or cached[0] != digest:
-                made = aws.client(region, keys, deadlines) if cloud == "aws" else gcp.session(keys, deadlines)
-                cached = _clients[cloud, region, account, deadlines] = (digest, made)
+                made = aws.client(region, account, deadlines) if cloud == "aws" else gcp.session(account, deadlines)
+                cached = _clients[key] = (digest, made)
         return cached[1]
+    except MalformedError as error:
+        raise KeyUnavailableError(f"site {site.name}: no identity for its KMS; {site.name}.json: {error}") from None
     except (OSError, ValueError, KeyError, GoogleAuthError) as error:
         # The library's text may quote the secret.
         raise KeyUnavailableError(
-            f"site {site.name}: no identity for its KMS ({type(error).__name__}); {account.name} in the credentials"
-            " folder is malformed, or it is missing and there is no workload identity"
+            f"site {site.name}: no identity for its KMS ({type(error).__name__}); {site.name}.json in the credentials"
+            " folder is malformed or missing"
         ) from None

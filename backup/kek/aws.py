@@ -6,15 +6,14 @@ configuration reference. A ciphertext is what Encrypt returns; its encryption co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import botocore.exceptions as boto
-import botocore.session
-from botocore.config import Config
 
 from domicile.backup.errors import WrongKeyError
 from domicile.backup.kek.base import Context, KeyUnavailableError, digest_of
+from domicile.backup.stores import aws_identity
+from domicile.backup.stores.accounts import Account
 from domicile.backup.stores.base import UnavailableError
 from domicile.backup.stores.deadlines import Deadlines
 
@@ -26,7 +25,7 @@ _NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.C
 
 def endpoint(region: str) -> str:
     """URL of KMS in a region (AWS General Reference; the European Sovereign Cloud has a domain of its own)."""
-    return f"https://kms.{region}.amazonaws.{'eu' if region.startswith('eusc-') else 'com'}"
+    return f"https://kms.{region}.{aws_identity.domain(region)}"
 
 
 def region_of(arn: str) -> str:
@@ -34,26 +33,12 @@ def region_of(arn: str) -> str:
     return arn.split(":")[3]
 
 
-def client(region: str, keys: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
-    """A thread-safe client of KMS in one region; ``keys`` None: ambient workload identity.
+def client(region: str, account: Account | None, deadlines: Deadlines) -> Any:
+    """A thread-safe client of KMS in one region; ``account`` as ``accounts.load`` gives it, None: of nobody.
 
-    A web identity token is exchanged at the STS of the same region. Neither the environment nor a profile can name
-    other endpoints.
+    A role is assumed at the STS of the same region. Neither the environment nor a profile can name other endpoints.
     """
-    session = botocore.session.get_session()
-    session.set_config_variable("sts_regional_endpoints", "regional")
-    session.set_config_variable("ignore_configured_endpoint_urls", True)
-    # The default of every client of the session: the one of STS, which botocore makes by itself, has deadlines, too.
-    session.set_default_client_config(
-        Config(
-            connect_timeout=deadlines.connect,
-            read_timeout=deadlines.read,
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=16,
-        )
-    )
-    if keys is not None:
-        session.set_credentials(keys["accessKeyId"], keys["secretAccessKey"])
+    session = aws_identity.session(account, region, deadlines)
     return session.create_client("kms", region_name=region, endpoint_url=endpoint(region))
 
 

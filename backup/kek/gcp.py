@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
 from typing import Any
 
-import google.auth
 import google_crc32c
 import requests
 from google.auth.exceptions import GoogleAuthError, TransportError
@@ -21,6 +19,8 @@ from google.oauth2 import service_account
 
 from domicile.backup.errors import WrongKeyError
 from domicile.backup.kek.base import Context, KeyUnavailableError, associated, digest_of
+from domicile.backup.stores import google_identity
+from domicile.backup.stores.accounts import Account
 from domicile.backup.stores.base import UnavailableError
 from domicile.backup.stores.deadlines import Deadlines
 
@@ -37,18 +37,21 @@ def region_of(name: str) -> str:
     return name.split("/")[3]
 
 
-def session(account: Mapping[str, str] | None, deadlines: Deadlines) -> AuthorizedSession:
-    """A thread-safe HTTP session; ``account`` is a service-account key, None: ambient workload identity.
+def session(account: Account | None, deadlines: Deadlines) -> AuthorizedSession:
+    """A thread-safe HTTP session; ``account`` as ``accounts.load`` gives it.
 
-    A service-account key signs its own tokens, for Google's exchange of them has no regional endpoint.
-    Raises ValueError for a malformed account, GoogleAuthError without an ambient identity.
+    A service-account key signs its own tokens; an external account exchanges the projected token.
+    Raises ValueError for a missing or malformed account.
     """
-    if account is not None:
+    if account is None:
+        raise ValueError("there is no account")
+    if account.get("type") == "external_account":
+        credentials = google_identity.Federated(account, _SCOPES)
+    else:
         made = service_account.Credentials.from_service_account_info(account, scopes=_SCOPES)
         credentials = made.with_always_use_jwt_access(True)
-    else:
-        credentials, _ = google.auth.default(scopes=_SCOPES)
-    return AuthorizedSession(credentials, refresh_timeout=deadlines.read)
+    renew = google_identity.asking(deadlines)
+    return AuthorizedSession(credentials, refresh_timeout=deadlines.read, auth_request=renew)
 
 
 class GcpKmsKey:

@@ -12,20 +12,20 @@ from functools import cached_property, partial
 from itertools import count
 from typing import Any, TypeVar
 
-import google.auth
 import requests
 import urllib3
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
-from google.auth.transport.requests import AuthorizedSession, Request
+from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.oauth2 import service_account
 
-from domicile.api.zone import Profile, Site
-from domicile.backup.stores import fast, listing
+from domicile.api.zone import Site
+from domicile.backup.stores import accounts, fast, google_identity, listing
+from domicile.backup.stores.accounts import Account
 from domicile.backup.stores.base import (
     AlreadyExistsError,
     BucketFacts,
@@ -48,20 +48,24 @@ _TYPE = "application/octet-stream"
 _T = TypeVar("_T")
 
 
-def client(site: Site, account: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
+def client(site: Site, account: Account | None, deadlines: Deadlines) -> Any:
     """A thread-safe client of the site's endpoint that follows no redirects.
 
-    ``account`` is a service-account key; None: ambient workload identity, or anonymous with profile compatible.
+    ``account`` as ``accounts.load`` gives it; None: anonymous. Raises ValueError for a malformed key.
     """
-    if account is not None:
+    credentials: Any
+    project: str | None
+    if account is None:
+        credentials, project = AnonymousCredentials(), site.name
+    elif account.get("type") == "external_account":
+        credentials, project = google_identity.Federated(account, _SCOPES), accounts.project_of(account)
+    elif "accessToken" in account:
+        credentials, project = google_identity.Given(account["accessToken"]), None
+    else:
         credentials = service_account.Credentials.from_service_account_info(account, scopes=_SCOPES)
         project = credentials.project_id
-    elif site.stores.profile is Profile.COMPATIBLE:
-        credentials, project = AnonymousCredentials(), site.name
-    else:
-        credentials, project = google.auth.default(scopes=_SCOPES)
     # google-auth's own session waits two minutes, tries again thrice and follows redirects.
-    renew = partial(Request(requests.Session()), timeout=deadlines.read, allow_redirects=False)
+    renew = google_identity.asking(deadlines)
     session = AuthorizedSession(credentials, refresh_timeout=deadlines.read, auth_request=renew)
     session.max_redirects = 0
     # The URL at which an upload goes on is what the store says, and the token would go with it.

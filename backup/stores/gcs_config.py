@@ -147,6 +147,11 @@ class GcsConfig:
         return self._call(partial(self._create_bucket, versioned=versioned), AlreadyExistsError)
 
     def _create_bucket(self, *, versioned: bool) -> None:
+        if self._gcs.project is None:
+            raise DeniedError(
+                f"{self._where} can't be made: its identity is of no project; name a service account by"
+                f" service_account_impersonation_url in {self._site.name}.json, or make the bucket yourself"
+            )
         bucket = self._gcs.bucket(self._name)
         bucket.iam_configuration.uniform_bucket_level_access_enabled = True
         bucket.iam_configuration.public_access_prevention = "enforced"

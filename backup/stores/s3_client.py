@@ -5,18 +5,17 @@ Source: botocore Config reference; AWS General Reference, Amazon S3 and STS endp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import botocore.session
 import urllib3
-from botocore import loaders
 from botocore.config import Config
 
 from domicile.api.zone import Cloud, Profile, Site
+from domicile.backup.stores import aws_identity
+from domicile.backup.stores.accounts import Account
 from domicile.backup.stores.base import DeniedError
 from domicile.backup.stores.deadlines import Deadlines
 
@@ -27,42 +26,14 @@ def endpoint(site: Site) -> str:
         return site.stores.endpoint
     if site.cloud is not Cloud.AWS:
         raise ValueError(f"site {site.name}: an on-premises store needs stores.endpoint and profile compatible")
-    domain = "amazonaws.eu" if site.region.startswith("eusc-") else "amazonaws.com"
-    return f"https://s3.{site.region}.{domain}"
+    return f"https://s3.{site.region}.{aws_identity.domain(site.region)}"
 
 
-def _session(site: Site, keys: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
-    """Session that exchanges a workload's identity at the STS of the site's region, whatever the environment says."""
-    core = botocore.session.get_session()
-    core.register_component("data_loader", _descriptions())
-    core.set_config_variable("sts_regional_endpoints", "regional")
-    core.set_config_variable("ignore_configured_endpoint_urls", True)
-    # The default of every client of the session: the one of STS, which botocore makes by itself, has deadlines, too.
-    core.set_default_client_config(
-        Config(
-            connect_timeout=deadlines.connect,
-            read_timeout=deadlines.read,
-            retries={"total_max_attempts": 1, "mode": "standard"},
-        )
-    )
-    return boto3.session.Session(
-        aws_access_key_id=None if keys is None else keys["accessKeyId"],
-        aws_secret_access_key=None if keys is None else keys["secretAccessKey"],
-        region_name=site.region,
-        botocore_session=core,
-    )
-
-
-@cache
-def _descriptions() -> Any:
-    """What botocore knows of the APIs, read once for all sessions: each would parse for 0.1 s to make its client."""
-    return loaders.create_loader(botocore.session.get_session().get_config_variable("data_path"))
-
-
-def client(site: Site, keys: Mapping[str, str] | None, deadlines: Deadlines) -> Any:
-    """A thread-safe boto3 client that talks to the site's endpoint only; ``keys`` None: ambient workload identity."""
+def client(site: Site, account: Account, deadlines: Deadlines) -> Any:
+    """A thread-safe boto3 client that talks to the site's endpoint, and for a role to its region's STS, only."""
     url = endpoint(site)
-    made = _session(site, keys, deadlines).client(
+    core = aws_identity.session(account, site.region, deadlines)
+    made = boto3.session.Session(region_name=site.region, botocore_session=core).client(
         "s3",
         endpoint_url=url,
         config=Config(

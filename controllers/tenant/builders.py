@@ -10,12 +10,14 @@ import base64
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
+from domicile.api import live_credentials
 from domicile.api.common import LABEL_INSTANCE, LABEL_JURISDICTION, LABEL_NAME, LABEL_TENANT_ID, LABEL_TOPOLOGY_ZONE
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import Assistant, Role
 from domicile.api.zone import Cloud, Site
 from domicile.controllers.pki import holders
-from domicile.controllers.tenant import by_name, consents, front_door, gateway, identity, issuance
+from domicile.controllers.tenant import access, by_name, consents, front_door, gateway, identity, issuance
+from domicile.controllers.tenant.access import STORE_SECRET
 from domicile.controllers.tenant.network import GUARD_PORT, GUARD_TLS_PORT, network_policies
 from domicile.controllers.tenant.parts import (
     ASSISTANTS,
@@ -36,7 +38,6 @@ from domicile.controllers.tenant.view import TenantView
 
 ASSISTANT_PORT = 8081
 MODEL_PORT = 8082
-STORE_SECRET = "store-credentials"  # noqa: S105 - the name of a Secret
 STORE_MOUNT = "/etc/assistant"
 PODS_TLS = ("tls.crt", "tls.key", "ca.crt")
 
@@ -45,8 +46,8 @@ def build(view: TenantView) -> list[Object]:
     """All objects of the tenant, namespace first, workloads last, isolated before anything can run."""
     zone = _zone(view)
     objects = [namespace(view), *network_policies(view), *by_name.policies(view)]
-    if view.live_credentials is not None:
-        objects.append(store_secret(view, view.live_credentials))
+    if view.has_store_secret:
+        objects.append(store_secret(view))
     # What the peer mirrored is put down only where nobody has provided it (GitOps may have), and follows the peer while
     # that is the active one.
     wanted = {*view.missing_secrets, *(view.copied_secrets if view.role is Role.STANDBY else ())}
@@ -88,12 +89,15 @@ def namespace(view: TenantView) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": view.name, "labels": labels}}
 
 
-def store_secret(view: TenantView, credentials: bytes) -> Object:
-    """Static credentials of the tenant's own live bucket (development profile only)."""
-    return named("v1", "Secret", view.name, STORE_SECRET, labels_of(view)) | {
-        "type": "Opaque",
-        "data": {"store.json": base64.b64encode(credentials).decode()},
-    }
+def store_secret(view: TenantView) -> Object:
+    """What opens the tenant's own live bucket: static keys (development profile), or minted ones while some count."""
+    made = named("v1", "Secret", view.name, STORE_SECRET, labels_of(view)) | {"type": "Opaque"}
+    content = view.live_credentials
+    if view.live_identity is not None:
+        content = view.live_access.content if view.live_access else None
+        made["metadata"]["annotations"] = access.told_in(view)
+    data = {} if content is None else {live_credentials.FILE: base64.b64encode(content).decode()}
+    return made | {"data": data}
 
 
 def mirrored_secret(view: TenantView, name: str, data: Mapping[str, str]) -> Object:
@@ -212,8 +216,8 @@ def _assistant(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
         "ASSISTANT_LEASE_URL": f"http://127.0.0.1:{GUARD_PORT}/domicile/lease",
     }
     mounts: list[Object] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - inside the container
-    if view.live_credentials is not None:
-        env["ASSISTANT_STORE_CREDENTIALS"] = f"{STORE_MOUNT}/store.json"
+    if view.has_store_secret:
+        env["ASSISTANT_STORE_CREDENTIALS"] = f"{STORE_MOUNT}/{live_credentials.FILE}"
         mounts.append({"name": STORE_SECRET, "mountPath": STORE_MOUNT, "readOnly": True})
     if view.spec.access.sso is not None:
         env |= identity.ENV
@@ -242,7 +246,7 @@ def _volumes(view: TenantView, assistant: Assistant) -> list[Object]:
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
         of_secret("pods-tls", holders.secret_of(assistant.name), *PODS_TLS),
     ]
-    if view.live_credentials is not None:
+    if view.has_store_secret:
         volumes.append({"name": STORE_SECRET, "secret": {"secretName": STORE_SECRET, "defaultMode": 0o440}})
     if view.spec.access.sso is not None:
         volumes.append(identity.volume(assistant))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from domicile.api import live_credentials
 from domicile.api.guard import GuardConsents
 from domicile.controllers.tenant.parts import Object, labels_of, named
 from domicile.controllers.tenant.view import TenantView
@@ -39,16 +40,15 @@ def mounts(view: TenantView) -> list[Object]:
 
 
 def volumes(view: TenantView, store_secret: str) -> list[Object]:
-    """The file, and where the site has static credentials the live bucket's, by the site's name."""
+    """The file, and the live bucket's credentials, by the site's name; without them the guard lets nobody through."""
     if view.spec.consent is None or view.zone is None:
         return []
     items = [{"key": _FILE, "path": _FILE}]
     found: list[Object] = [
         {"name": NAME, "configMap": {"name": NAME, "items": items, "defaultMode": 0o444, "optional": False}}
     ]
-    if view.live_credentials is not None:
-        keys = [{"key": "store.json", "path": f"{view.zone.site}.json"}]
-        found.append(
-            {"name": "consents-store", "secret": {"secretName": store_secret, "items": keys, "defaultMode": 0o440}}
-        )
+    if view.has_store_secret:
+        keys = [{"key": live_credentials.FILE, "path": f"{view.zone.site}.json"}]
+        source = {"secretName": store_secret, "items": keys, "defaultMode": 0o440, "optional": True}
+        found.append({"name": "consents-store", "secret": source})
     return found

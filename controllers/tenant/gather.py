@@ -222,13 +222,20 @@ def with_storage(view: TenantView, observed: Observed, zones: Zones) -> TenantVi
         peer_error=observed.peer_error,
         claim=observed.claim,
         live_bucket=observed.live_bucket,
-        live_credentials=zones.stores.live_credentials(observed.live_bucket) if observed.live_bucket else None,
+        live_credentials=_static(view, observed, zones),
         key_error=observed.key_error,
         key_id=observed.key.key_id if observed.key else None,
         last_commit=observed.last_commit,
         replica_error=observed.replica_error,
         peer_proof=observed.peer_proof,
     )
+
+
+def _static(view: TenantView, observed: Observed, zones: Zones) -> bytes | None:
+    # Where credentials are minted no static key is handed out, whatever lies in the folder.
+    if observed.live_bucket is None or view.live_identity is not None:
+        return None
+    return zones.stores.live_credentials(observed.live_bucket)
 
 
 def _ownership(namespace: Object | None, tenant: str) -> Ownership:

@@ -41,6 +41,7 @@ from domicile.controllers.tenant import (
 from domicile.controllers.tenant.checks import Checks
 from domicile.controllers.tenant.gather import Gatherer, had_door, with_storage
 from domicile.controllers.tenant.leases import Leases
+from domicile.controllers.tenant.minting import Minting
 from domicile.controllers.tenant.parts import labels_of
 from domicile.controllers.tenant.replication import awaits_snapshot, request_replication
 from domicile.controllers.tenant.rules.verdict import Verdict
@@ -108,6 +109,7 @@ class TenantController:
         self._egress = egress
         self._pki = pki
         self._checks = Checks(kube)
+        self._minting = Minting(kube, zones)
         self._metrics = metrics
 
     async def reconcile(self, name: str) -> float | None:
@@ -127,7 +129,8 @@ class TenantController:
             view = await self._provision(tenant, view)
             blocked = policies.blocking(policies.judge(view))
         if blocked is None:
-            view = await self._apply(await self._with_door(await self._with_vault(view)))
+            view = await self._minting.see_to(await self._with_door(await self._with_vault(view)))
+            view = await self._apply(view)
             view = await self._checks.see_to(view) if view.namespace is Ownership.OURS else view
             view = await self._see_to_realm(tenant, view)
             view = await end_sessions(self._kube, self._realms, self._events, tenant, view, _annotations(tenant))
@@ -381,6 +384,7 @@ class TenantController:
         self._metrics.certificate(name, None)
         self._metrics.pods_certificates(name, [])
         self._checks.gone(name)
+        self._minting.gone(name)
         namespace = await self._kube.read("v1", "Namespace", name)
         if namespace is not None and namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == name:
             await apply(self._kube, network.isolation(name, tenant["spec"]["zone"]))

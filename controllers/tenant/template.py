@@ -30,14 +30,13 @@ def merge_template(defaults: Object, users: Object, ours: Object, region: str) -
     """``ours`` over ``users`` over ``defaults``, pinned to ``region``.
 
     The result is a PodTemplateSpec. Only labels, annotations and ``spec`` of the user's template count;
-    fields that could leave the region or the confinement, and the operator's own Secrets, are dropped.
+    fields that could leave the region or the confinement, the operator's own Secrets, and tokens of the cluster's are
+    dropped: a cloud that trusts the cluster would take the pod for somebody.
     """
     wanted = {
         "metadata": {k: v for k, v in (users.get("metadata") or {}).items() if v and k in {"labels", "annotations"}},
         "spec": {
-            k: _without_own_secrets(v)
-            for k, v in (users.get("spec") or {}).items()
-            if v is not None and k not in _FORBIDDEN
+            k: _without_proofs(v) for k, v in (users.get("spec") or {}).items() if v is not None and k not in _FORBIDDEN
         },
     }
     for containers in ("containers", "initContainers"):
@@ -49,19 +48,21 @@ def merge_template(defaults: Object, users: Object, ours: Object, region: str) -
     return merged
 
 
-def _without_own_secrets(value: Any) -> Any:
-    """The value without volumes and variables of Secrets by which the operator's own pods prove themselves."""
+def _without_proofs(value: Any) -> Any:
+    """The value without tokens, and without volumes and variables of Secrets by which the operator's pods prove it."""
     if isinstance(value, dict):
-        return {k: _without_own_secrets(v) for k, v in value.items()}
+        return {k: _without_proofs(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_without_own_secrets(v) for v in value if not _of_own_secret(v)]
+        return [_without_proofs(v) for v in value if not _proves(v)]
     return value
 
 
-def _of_own_secret(entry: Any) -> bool:
-    """Whether a volume, a source of a projected one, of ``env`` or of ``envFrom`` is such a Secret."""
+def _proves(entry: Any) -> bool:
+    """Whether a volume, a source of a projected one, of ``env`` or of ``envFrom`` is a token or such a Secret."""
     if not isinstance(entry, dict):
         return False
+    if "serviceAccountToken" in entry:
+        return True
     holder = entry.get("valueFrom") or entry
     sources = [holder.get(kind) for kind in ("secret", "secretRef", "secretKeyRef")]
     named = [s.get(key) for s in sources if isinstance(s, dict) for key in ("secretName", "name")]

@@ -130,6 +130,19 @@ class Issuance:
 
 
 @dataclass(frozen=True)
+class LiveAccess:
+    """Credentials of the live bucket that end: the file, when they were minted and end; ``fault``: why no newer ones.
+
+    ``content`` is None where there are none that still count.
+    """
+
+    content: bytes | None = field(default=None, repr=False)
+    issued: datetime | None = None
+    end: datetime | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
 class TenantView:
     """One tenant at one moment, as this site sees it."""
 
@@ -154,7 +167,8 @@ class TenantView:
     storage_error: str | None = None
     peer_error: str | None = None
     live_bucket: str | None = None
-    live_credentials: bytes | None = None
+    live_credentials: bytes | None = field(default=None, repr=False)
+    live_access: LiveAccess | None = None
     key_error: str | None = None
     key_id: str | None = None
     lease_refusal: str | None = None
@@ -195,6 +209,16 @@ class TenantView:
         """What the zone says of that issuer, if it says anything."""
         known = self.zone.spec.external_issuers if self.zone and self.external else []
         return next((i for i in known if self.external and i.issuer == self.external.issuer), None)
+
+    @property
+    def live_identity(self) -> str | None:
+        """What the credentials of the live bucket are minted from, if they are."""
+        return self.zone.own.live_identity if self.zone else None
+
+    @property
+    def has_store_secret(self) -> bool:
+        """Whether pods mount what opens the live bucket; it may be empty for a while where it is minted."""
+        return self.live_credentials is not None or self.live_identity is not None
 
     @property
     def home_site(self) -> str | None:

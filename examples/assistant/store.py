@@ -7,6 +7,7 @@ the errors below; their messages name no object.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,18 +66,63 @@ class Store(Protocol):
 def open_store(url: StoreUrl, credentials: Path | None) -> Store:
     """The bucket of ``url``. Raises SettingsError where the credentials file is missing or malformed.
 
-    ``credentials``: a JSON file, {"accessKeyId", "secretAccessKey"} for S3, a service-account key for GCS. Without one
-    the pod's own identity is used, or none on a plain-http GCS endpoint, which must never see a token.
+    ``credentials``: a JSON file, which may change: {"accessKeyId", "secretAccessKey"} for S3, a service-account key for
+    GCS, or short-lived ones (docs/assistant-contract.md). Without one the pod's own identity is used, or none on a
+    plain-http GCS endpoint, which must never see a token.
     """
-    key: dict[str, Any] | None = None
-    if credentials is not None:
+    return _opened(url, None) if credentials is None else RenewedStore(url, credentials)
+
+
+def _opened(url: StoreUrl, key: dict[str, Any] | None) -> Store:
+    return S3Store(url, key) if url.scheme == "s3" else GcsStore(url, key)
+
+
+class RenewedStore:
+    """The bucket by what the credentials file says now; Kubernetes swaps the file while we run."""
+
+    def __init__(self, url: StoreUrl, credentials: Path) -> None:
+        self._url = url
+        self._path = credentials
+        self._lock = threading.Lock()
+        self._content = b""
+        self._store: Store | None = None
+        self._follow()
+
+    def _follow(self) -> Store:
         try:
-            key = json.loads(credentials.read_bytes())
+            content = self._path.read_bytes()
+            with self._lock:
+                if self._store is None or content != self._content:
+                    key = json.loads(content)
+                    if not isinstance(key, dict):
+                        raise ValueError("not an object")
+                    self._content, self._store = content, _opened(self._url, key)
+                return self._store
         except (OSError, ValueError) as error:
             raise SettingsError(
-                f"ASSISTANT_STORE_CREDENTIALS: {type(error).__name__} while reading {credentials}; mount a JSON file"
+                f"ASSISTANT_STORE_CREDENTIALS: {type(error).__name__} while reading {self._path}; mount a JSON file"
             ) from None
-    return S3Store(url, key) if url.scheme == "s3" else GcsStore(url, key)
+
+    def _now(self) -> Store:
+        try:
+            return self._follow()
+        except SettingsError as error:
+            raise StoreError(str(error)) from None
+
+    def each(self, prefix: str) -> Iterator[Entry]:
+        return self._now().each(prefix)
+
+    def list(self, prefix: str) -> list[Entry]:
+        return self._now().list(prefix)
+
+    def read(self, name: str) -> bytes:
+        return self._now().read(name)
+
+    def create(self, name: str, data: bytes) -> None:
+        self._now().create(name, data)
+
+    def delete(self, name: str) -> None:
+        self._now().delete(name)
 
 
 def _settle(store: Store, name: str, data: bytes, error: StoreError) -> None:
@@ -99,6 +145,7 @@ class S3Store:
         if key is not None:
             try:
                 identity = {"aws_access_key_id": key["accessKeyId"], "aws_secret_access_key": key["secretAccessKey"]}
+                identity["aws_session_token"] = key.get("sessionToken")
             except (KeyError, TypeError):
                 raise SettingsError("ASSISTANT_STORE_CREDENTIALS must hold accessKeyId and secretAccessKey") from None
         self._bucket = url.bucket
@@ -162,12 +209,26 @@ class S3Store:
             self._client.delete_object(Bucket=self._bucket, Key=name)
 
 
+def _google_identity(key: dict[str, Any]) -> Any:
+    credentials: Any = import_module("google.oauth2.credentials")
+    service_account: Any = import_module("google.oauth2.service_account")
+    scopes = ["https://www.googleapis.com/auth/devstorage.read_write"]
+    try:
+        if "accessToken" in key:
+            # Without its end, near which the library would renew it, and can't: the next one comes by file.
+            return credentials.Credentials(str(key["accessToken"]))
+        return service_account.Credentials.from_service_account_info(key, scopes=scopes)
+    except ValueError:
+        raise SettingsError(
+            "ASSISTANT_STORE_CREDENTIALS must hold accessToken and expiresAt, or be a Google service-account key"
+        ) from None
+
+
 class GcsStore:
     """Google Cloud Storage (https://cloud.google.com/storage/docs/json_api); conditional writes by generation 0."""
 
     def __init__(self, url: StoreUrl, key: dict[str, Any] | None) -> None:
         auth: Any = import_module("google.auth.credentials")
-        service_account: Any = import_module("google.oauth2.service_account")
         storage: Any = import_module("google.cloud.storage")
         retry: Any = import_module("google.cloud.storage.retry")
 
@@ -177,12 +238,7 @@ class GcsStore:
         plain = url.endpoint is not None and url.endpoint.startswith("http:")
         identity: Any = auth.AnonymousCredentials() if plain else None
         if key is not None and not plain:
-            try:
-                identity = service_account.Credentials.from_service_account_info(
-                    key, scopes=["https://www.googleapis.com/auth/devstorage.read_write"]
-                )
-            except ValueError:
-                raise SettingsError("ASSISTANT_STORE_CREDENTIALS must be a Google service-account key") from None
+            identity = _google_identity(key)
         options = {"api_endpoint": endpoint} if endpoint else None
         # No call here is of a project; a name given keeps the client from asking for one.
         self._client = storage.Client(project="none", credentials=identity, client_options=options)

@@ -269,6 +269,12 @@ class Site(Model):
                 f" && (!has(self.key.previous) || self.key.previous.all(p, {_key_at_home('p')}))",
                 "a KMS key must lie in the site's own cloud and region",
             ),
+            cel(
+                "!has(self.liveIdentity) || (self.stores.profile == 'cloud' && (self.cloud == 'aws'"
+                " ? self.liveIdentity.startsWith('arn:') && self.liveIdentity.split(':')[4] == self.stores.accountId"
+                " : !self.liveIdentity.startsWith('arn:')))",
+                "liveIdentity is a role of stores.accountId on aws and a service account on gcp, with profile cloud",
+            ),
         ),
     )
 
@@ -285,6 +291,17 @@ class Site(Model):
     ]
     stores: Annotated[Stores, Field(description="The site's object store.", json_schema_extra=validations(IMMUTABLE))]
     key: Annotated[SiteKey, Field(description="Key-encryption key of the site.")]
+    live_identity: Annotated[
+        str | None,
+        Field(
+            description="For stores of profile cloud: the IAM role (ARN) or service account (e-mail address) that may"
+            " use the site's live buckets. The operator mints credentials from it that end within hours, for each"
+            " tenant's pods and bucket alone.",
+            pattern=r"^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,128}"
+            r"|[a-z][a-z0-9-]{4,28}[a-z0-9]@[a-z][a-z0-9-]{4,28}[a-z0-9]\.iam\.gserviceaccount\.com)$",
+            max_length=256,
+        ),
+    ] = None
 
 
 _HTTPS = rf"^https://[A-Za-z0-9.-]+{PORT}(/[A-Za-z0-9._~/-]*)?$"

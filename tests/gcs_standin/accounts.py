@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from cryptography.hazmat.primitives import serialization
@@ -34,6 +34,7 @@ ADMIN = frozenset(
     }
     | {"storage.bucketOperations.list"}
 )
+ROLES = {"roles/storage.objectUser": READ | CREATE | DELETE | {"storage.objects.update", "storage.objects.restore"}}
 
 
 @dataclass
@@ -68,6 +69,17 @@ class Accounts:
             "client_id": "1",
             "token_uri": f"{self.state.url}/token",
         }
+
+    def admit(self, token: str, email: str, end: datetime, boundary: Mapping[str, Any] | None = None) -> None:
+        """Take a token that was issued elsewhere, within a Credential Access Boundary's one rule."""
+        if boundary is not None:
+            bucket = boundary["availableResource"].removeprefix("//storage.googleapis.com/projects/_/buckets/")
+            roles = (ROLES[name.removeprefix("inRole:")] for name in boundary["availablePermissions"])
+            within = frozenset(permission for role in roles for permission in role)
+            own = self.grants.get(email, {})
+            email = f"{email} within {bucket}"
+            self.grants[email] = {bucket: (own.get(bucket, frozenset()) | own.get("*", frozenset())) & within}
+        self._tokens[token] = (email, end)
 
     def deny(self, bucket: str, *permissions: str) -> None:
         """Take permissions on a bucket from everybody."""

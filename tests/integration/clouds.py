@@ -22,11 +22,17 @@ from pathlib import Path
 import pytest
 
 from tests.gkms_standin import CloudKms, Server
+from tests.google_identity_standin import GoogleIdentity
 from tests.integration.stores_fixture import free_port
 from tests.testbed.pki import Authority
 
 GCP_REGION, AWS_REGION = "europe-west3", "eu-central-1"
 GCP_HOST = f"cloudkms.{GCP_REGION}.rep.googleapis.com"
+GOOGLE_IDENTITY_HOSTS = tuple(
+    f"{service}.{host}"
+    for service in ("sts", "iamcredentials")
+    for host in (f"{GCP_REGION}.rep.googleapis.com", "googleapis.com")
+)
 AWS_HOSTS = (f"kms.{AWS_REGION}.amazonaws.com", f"sts.{AWS_REGION}.amazonaws.com", f"iam.{AWS_REGION}.amazonaws.com")
 
 
@@ -81,10 +87,11 @@ def _pump(one: socket.socket, two: socket.socket) -> None:
 
 @dataclass
 class Clouds:
-    """Running stand-ins: moto for AWS, ours for Google's KMS."""
+    """Running stand-ins: moto for AWS, ours for Google's KMS and tokens."""
 
     proxy: Proxy
     gcp: CloudKms
+    google: GoogleIdentity
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -115,17 +122,21 @@ def _moto(certificate: Path, key: Path) -> Iterator[int]:
 def shared_clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clouds]:
     """The servers, started once."""
     authority = Authority(tmp_path_factory.mktemp("pki"))
-    certificate, key = authority.issue("clouds", "clouds", hosts=("127.0.0.1", GCP_HOST, *AWS_HOSTS))
-    gcp, proxy = CloudKms(GCP_REGION), Proxy()
+    certificate, key = authority.issue(
+        "clouds", "clouds", hosts=("127.0.0.1", GCP_HOST, *GOOGLE_IDENTITY_HOSTS, *AWS_HOSTS)
+    )
+    gcp, google, proxy = CloudKms(GCP_REGION), GoogleIdentity(), Proxy()
     with ExitStack() as stack:
         stack.enter_context(proxy)
         thread = threading.Thread(target=proxy.serve_forever, daemon=True)
         thread.start()
         stack.callback(proxy.shutdown)
         proxy.routes[GCP_HOST] = stack.enter_context(Server(gcp, certificate, key)).port
+        identity = stack.enter_context(Server(google, certificate, key)).port
+        proxy.routes |= dict.fromkeys(GOOGLE_IDENTITY_HOSTS, identity)
         proxy.routes |= dict.fromkeys(AWS_HOSTS, stack.enter_context(_moto(certificate, key)))
         trusted = dict.fromkeys(("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"), str(authority.certificate))
-        yield Clouds(proxy, gcp, {"HTTPS_PROXY": proxy.url, **trusted})
+        yield Clouds(proxy, gcp, google, {"HTTPS_PROXY": proxy.url, **trusted})
 
 
 @pytest.fixture
@@ -142,4 +153,5 @@ def clouds(shared_clouds: Clouds, monkeypatch: pytest.MonkeyPatch) -> Clouds:
     shared_clouds.gcp.calls.clear()
     shared_clouds.gcp.seen_aad.clear()
     shared_clouds.gcp.tamper = lambda status, body: (status, body)
+    vars(shared_clouds.google).update(vars(GoogleIdentity()))
     return shared_clouds

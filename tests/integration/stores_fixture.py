@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from domicile.api.zone import Site
+from domicile.backup.stores import accounts as identities
 from domicile.backup.stores import gcs
 from tests import gcs_standin
 from tests.gcs_standin import accounts
@@ -169,11 +170,12 @@ def standin_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandinSi
 
 @pytest.fixture
 def cloud_standin_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandinSite]:
-    """gcp-frankfurt of profile cloud, with a service account: all that the stand-in replaces is the endpoint's URL."""
+    """gcp-frankfurt of profile cloud, with a service account: all that the stand-in replaces are URLs."""
     with gcs_standin.running() as state:
         key = state.accounts.add("site@standin.iam.gserviceaccount.com", {"*": accounts.ADMIN})
         (tmp_path / "gcp-frankfurt.json").write_text(json.dumps(key))
         monkeypatch.setattr(gcs, "endpoint", lambda _: state.url)
+        monkeypatch.setattr(identities, "KEY_TOKEN_URLS", {key["token_uri"]})
         yield StandinSite(make_site("gcp-frankfurt", "gcp", "europe-west3", None), state, tmp_path)
 
 

@@ -148,7 +148,7 @@ def regions(pod: Object) -> list[str]:
 
 def secrets(pod: Object) -> set[str]:
     projected = [v["projected"]["sources"] for v in pod["spec"]["volumes"] if "projected" in v]
-    return {s["secret"]["name"] for sources in projected for s in sources}
+    return {s["secret"]["name"] for sources in projected for s in sources if "secret" in s}
 
 
 def test_accounts_at_identity_servers_reach_the_operator_alone() -> None:
@@ -161,6 +161,35 @@ def test_accounts_at_identity_servers_reach_the_operator_alone() -> None:
     egress = only(objects, "NetworkPolicy", "domicile-operator")["spec"]["egress"]
     assert egress[-1] == json.loads(rule)
     assert not any("logins" in secrets(pod) for pod in pods(render(*EU)).values())
+
+
+AUDIENCE = "https://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/cluster"
+TOKENS = (
+    f"--set=cloudIdentity.audiences.gcp-frankfurt={AUDIENCE}",
+    "--set=cloudIdentity.audiences.aws-frankfurt=sts.amazonaws.com",
+    "--set=cloudIdentity.expirationSeconds=1800",
+)
+
+
+def tokens(pod: Object) -> dict[str, dict[str, Any]]:
+    projected = {v["name"]: v["projected"]["sources"] for v in pod["spec"]["volumes"] if "projected" in v}
+    found = [
+        (name, s["serviceAccountToken"]) for name, sources in projected.items() for s in sources if "secret" not in s
+    ]
+    assert {name for name, _ in found} <= {"credentials"}, "beside <site>.json, where the stores look for them"
+    return {t["path"]: t for _, t in found}
+
+
+def test_pods_that_reach_stores_get_a_projected_token_for_each_site_that_has_an_audience() -> None:
+    found = {name: tokens(pod) for name, pod in pods(render(*EU, *TOKENS, *IDENTITY, *EGRESS)).items()}
+    wanted = {
+        f"{site}.token": {"path": f"{site}.token", "audience": audience, "expirationSeconds": 1800}
+        for site, audience in (("gcp-frankfurt", AUDIENCE), ("aws-frankfurt", "sts.amazonaws.com"))
+    }
+    holders_of = {name for name, has in found.items() if has}
+    assert holders_of == {"domicile-operator", "domicile-lease", REPLICATOR}
+    assert all(found[name] == wanted for name in holders_of)
+    assert not any(tokens(pod) for pod in pods(render(*EU)).values())
 
 
 def test_pods_stay_in_the_region_of_the_served_site() -> None:
@@ -386,6 +415,9 @@ def test_the_way_out_is_reached_by_gateways_alone_and_reaches_no_private_address
         ((*BOTH, "--set=operator.regions={europe-west4}"), "europe-west4 is the region of no site"),
         ((*EU, "--set=regions.gcp-frankfurt=us-central1"), "in one region only"),
         ((*EU, f"--set=sites={{{'long-' * 6}site}}"), "maxLength"),
+        ((*EU, *TOKENS, "--set=leaseCredentialsSecret="), "what to exchange it for"),
+        ((*EU, TOKENS[0], "--set=cloudIdentity.expirationSeconds=300"), "expirationSeconds"),
+        ((*EU, "--set=cloudIdentity.audiences.Site=x"), "invalid propertyName 'Site'"),
     ],
     ids=[
         "no sites",
@@ -404,6 +436,9 @@ def test_the_way_out_is_reached_by_gateways_alone_and_reaches_no_private_address
         "operator outside the sites' regions",
         "a site in two regions",
         "no room for the site in a CronJob's name",
+        "a token and nothing to exchange it for",
+        "a token that Kubernetes does not give",
+        "a token for what is no site's name",
     ],
 )
 def test_bad_values_are_refused_with_the_reason(values: tuple[str, ...], word: str) -> None:

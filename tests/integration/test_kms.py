@@ -130,16 +130,16 @@ def test_neither_environment_nor_profile_leads_elsewhere(
     clouds: Clouds, aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arn = aws.create_key()
-    token = tmp_path / "token"
-    token.write_text("a.projected.token")
+    other = tmp_path / "other"
+    other.write_text("the token of somebody else")
     profile = tmp_path / "config"
     profile.write_text(
         "[default]\nendpoint_url = https://elsewhere.example\nsts_regional_endpoints = legacy\nregion = us-east-1\n"
     )
     for name, value in {
-        "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/operator",
-        "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
-        "AWS_ROLE_SESSION_NAME": "operator",
+        "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/other",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(other),
+        "AWS_DEFAULTS_MODE": "auto",
         "AWS_STS_REGIONAL_ENDPOINTS": "legacy",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": "https://elsewhere.example",
@@ -149,7 +149,9 @@ def test_neither_environment_nor_profile_leads_elsewhere(
     }.items():
         monkeypatch.setenv(name, value)
     clouds.proxy.asked.clear()
-    kek = Identity(tmp_path / "id").kek("two", {"awsKms": {"arn": arn}})
+    identity = Identity(tmp_path / "id", two={"roleArn": "arn:aws:iam::123456789012:role/operator"})
+    (identity.folder / "two.token").write_text("a.projected.token")
+    kek = identity.kek("two", {"awsKms": {"arn": arn}})
     assert kek.decrypt(kek.encrypt(b"secret", CONTEXT), CONTEXT) == b"secret"
     assert set(clouds.proxy.asked) == {STS_HOST, AWS_HOST}
 

@@ -597,12 +597,13 @@ def test_a_bucket_of_another_account_is_refused(store_sites: StoreSites) -> None
 def test_a_workloads_identity_is_exchanged_in_the_region(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "token").write_text("a.token.of-this-cluster")
+    (tmp_path / f"{SITE.name}.token").write_text("a.token.of-this-cluster")
+    (tmp_path / f"{SITE.name}.json").write_text(json.dumps({"roleArn": f"arn:aws:iam::{ACCOUNT}:role/replicator"}))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     environment = {
-        "AWS_ROLE_ARN": f"arn:aws:iam::{ACCOUNT}:role/replicator",
-        "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+        "AWS_ROLE_ARN": f"arn:aws:iam::{ACCOUNT}:role/other",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "missing"),
         "AWS_DEFAULT_REGION": ABROAD,
         "AWS_STS_REGIONAL_ENDPOINTS": "legacy",
         "AWS_ENDPOINT_URL_STS": "https://elsewhere.example",

@@ -18,7 +18,7 @@ import pytest
 
 from domicile.api.zone import ResidencyZoneSpec, Site, Subject
 from domicile.backup.residency import Purpose, ResidencyError, Verdict, judge, require
-from domicile.backup.stores import Deadlines, gcs, open_bucket
+from domicile.backup.stores import Deadlines, accounts, gcs, open_bucket
 from domicile.backup.stores.base import (
     Bucket,
     ChangedError,
@@ -147,6 +147,7 @@ def test_a_token_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatc
         key = State(url=url).accounts.add("site@standin.iam.gserviceaccount.com", {})
         (tmp_path / "gcp.json").write_text(json.dumps(key))
         monkeypatch.setattr(gcs, "endpoint", lambda _: url)
+        monkeypatch.setattr(accounts, "KEY_TOKEN_URLS", {key["token_uri"]})
         bucket = open_bucket(make_site("gcp", "gcp", "europe-west3", None), "bucket", tmp_path, SHORT)
         for operation in ("list", "read", "create", "write"):
             begun = time.monotonic()

@@ -232,6 +232,15 @@ def test_a_template_gets_no_secret_by_which_our_pods_prove_themselves(name: str)
     assert [c.get("env") for c in spec["containers"][1:]] == [[{"name": "Y", "value": "y"}]]
 
 
+def test_a_template_gets_no_token_that_a_cloud_would_take() -> None:
+    source = {"serviceAccountToken": {"path": "token", "audience": "sts.amazonaws.com"}}
+    sources = [source, {"configMap": {"name": "mine"}}]
+    spec = with_template({"spec": {"volumes": [{"name": "mine", "projected": {"sources": sources}}]}})["spec"]
+    [volume] = [v for v in spec["volumes"] if v["name"] == "mine"]
+    assert volume["projected"]["sources"] == [{"configMap": {"name": "mine"}}]
+    assert spec["automountServiceAccountToken"] is False
+
+
 def test_static_credentials_reach_only_their_own_bucket_secret() -> None:
     objects = builders.build(view(live_credentials=b"{}"))
     assert only(objects, "Secret", "store-credentials")["data"] == {"store.json": "e30="}

@@ -173,7 +173,7 @@ readinessProbe:
 {{- end -}}
 
 {{/* Mounts and volumes; dict "sites" bool, "credentials", "keys", "identity" and "models" lists of Secrets, "metrics" name
-of a Secret or "", "tls" name of a Secret of the operator's making, "tmp" size. */}}
+of a Secret or "", "tls" name of a Secret of the operator's making, "tokens" values of cloudIdentity, "tmp" size. */}}
 {{- define "domicile.mounts" -}}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
@@ -201,6 +201,11 @@ volumeMounts:
 {{- end -}}
 
 {{- define "domicile.volumes" -}}
+{{- if and .tokens (not .credentials) -}}
+{{- if .tokens.audiences -}}
+{{- fail "cloudIdentity.audiences: a token needs <site>.json beside it, which says what to exchange it for; name credentialsSecret and leaseCredentialsSecret" -}}
+{{- end -}}
+{{- end -}}
 volumes:
   - name: tmp
     emptyDir: {sizeLimit: {{ .tmp }}}
@@ -217,6 +222,14 @@ volumes:
       sources:
         {{- range . }}
         - secret: {name: {{ . }}}
+        {{- end }}
+        {{- if eq $name "credentials" }}
+        {{- range $site, $audience := $files.tokens.audiences }}
+        - serviceAccountToken:
+            path: {{ $site }}.token
+            audience: {{ $audience | quote }}
+            expirationSeconds: {{ $files.tokens.expirationSeconds }}
+        {{- end }}
         {{- end }}
   {{- end }}
   {{- end }}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from domicile.api.conditions import ConditionType
+from domicile.controllers.tenant import access
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
 from domicile.controllers.tenant.view import TenantView
 
@@ -42,6 +43,19 @@ def claim_stands(view: TenantView) -> Verdict | None:
     )
 
 
+def access_lasts(view: TenantView) -> Verdict | None:
+    """Where the pods' access to the live bucket ends by itself, it must be renewed in time."""
+    if view.live_access is None or view.live_access.fault is None or not access.ends_soon(view.live_access, view.now):
+        return None
+    end = view.live_access.end
+    left = f"ends at {end:%H:%M} UTC" if view.live_access.content and end else "has ended, or never began"
+    return no(
+        ConditionType.STORAGE_READY,
+        "AccessNotRenewed",
+        f"The assistants' access to their live bucket {left}, and can't be renewed: {view.live_access.fault}",
+    )
+
+
 def storage_fine(_: TenantView) -> Verdict:
     """Bucket bound and claim standing."""
     return Verdict(ConditionType.STORAGE_READY, "True", "Bound", "The live bucket is bound and its claim stands.")
@@ -63,5 +77,5 @@ def encryption_fine(_: TenantView) -> Verdict:
     )
 
 
-STORAGE: tuple[Rule, ...] = (storage_answers, live_bucket_bound, claim_stands, storage_fine)
+STORAGE: tuple[Rule, ...] = (storage_answers, live_bucket_bound, claim_stands, access_lasts, storage_fine)
 ENCRYPTION: tuple[Rule, ...] = (key_opens, encryption_fine)
