@@ -75,6 +75,7 @@ def _check_federation(account: dict[str, Any], token: Path, region: str) -> None
         "audience",
         "subject_token_type",
         "token_url",
+        "token_info_url",
         "credential_source",
         "service_account_impersonation_url",
         "universe_domain",
@@ -83,6 +84,10 @@ def _check_federation(account: dict[str, Any], token: Path, region: str) -> None
     _require(account, "subject_token_type", _TOKEN_TYPES.__contains__, "is the type of a JWT")
     token_urls = {f"https://{host}/v1/token" for host in _hosts("sts", region)}
     _require(account, "token_url", token_urls.__contains__, f"is one of {', '.join(sorted(token_urls))}")
+    # Nothing asks there.
+    infos = {url.replace("/v1/token", "/v1/introspect") for url in token_urls}
+    account.setdefault("token_info_url", min(infos))
+    _require(account, "token_info_url", infos.__contains__, f"is one of {', '.join(sorted(infos))}, or left out")
     account.setdefault("universe_domain", _UNIVERSE)
     _require(account, "universe_domain", lambda v: v == _UNIVERSE, f"is {_UNIVERSE}")
     source = account.get("credential_source")

@@ -49,13 +49,17 @@ def mint(site: Site, bucket: str, folder: Path, deadlines: Deadlines) -> S3Keys 
     return _at_google(site, bucket, account, deadlines)
 
 
-def session_policy(bucket: str, region: str, partition: str) -> dict[str, Any]:
-    """What a session may do with a bucket: its objects as they are, and the key with which S3 encrypts just them."""
+def session_policy(bucket: str, region: str, partition: str, owner: str) -> dict[str, Any]:
+    """What a session may do with a bucket: its objects as they are, and the key with which S3 encrypts just them.
+
+    ``owner``: its account. Of somebody else's bucket that took its name nothing is open.
+    """
     arn = f"arn:{partition}:s3:::{bucket}"
+    ours = {"StringEquals": {"aws:ResourceAccount": owner}}
     return {
         "Version": "2012-10-17",
         "Statement": [
-            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn},
+            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn, "Condition": ours},
             {
                 "Effect": "Allow",
                 "Action": [
@@ -66,6 +70,7 @@ def session_policy(bucket: str, region: str, partition: str) -> dict[str, Any]:
                     "s3:ListMultipartUploadParts",
                 ],
                 "Resource": f"{arn}/*",
+                "Condition": ours,
             },
             {
                 "Effect": "Allow",
@@ -92,7 +97,8 @@ def boundary(bucket: str) -> dict[str, Any]:
 def _at_aws(site: Site, bucket: str, account: Account, deadlines: Deadlines) -> S3Keys:
     role = site.live_identity or ""
     sts = aws_identity.sts(site.region, deadlines)
-    policy = json.dumps(session_policy(bucket, site.region, role.split(":")[1]))
+    _, partition, _, _, owner, _ = role.split(":")
+    policy = json.dumps(session_policy(bucket, site.region, partition, owner))
 
     def assume(seconds: int) -> dict[str, Any]:
         with aws_identity.retrieving():

@@ -309,7 +309,7 @@ def test_aws_is_asked_for_a_session_of_one_bucket_and_half_a_day(
     assert asked["Action"] == "AssumeRoleWithWebIdentity", "a role that another role assumes has an hour at most"
     assert (asked["RoleArn"], asked["RoleSessionName"]) == (LIVE_ROLE, "live-1")
     assert asked["WebIdentityToken"] == "a.projected.token"
-    assert json.loads(asked["Policy"]) == live.session_policy("live-1", AWS_REGION, "aws")
+    assert json.loads(asked["Policy"]) == live.session_policy("live-1", AWS_REGION, "aws", "123456789012")
     assert set(cluster.clouds.proxy.asked) == {AWS_STS}
     assert metadata == []
 

@@ -46,6 +46,7 @@ def test_what_googles_tool_writes_is_taken(tmp_path: Path) -> None:
     for others in (
         {},
         {"universe_domain": "googleapis.com"},
+        {"token_info_url": "https://sts.googleapis.com/v1/introspect"},
         {"credential_source": {"file": token, "format": {"type": "text"}}},
         {"token_url": "https://sts.googleapis.com/v1/token"},
         {"service_account_impersonation_url": become()},

@@ -66,20 +66,22 @@ def test_what_makes_no_sense_is_refused_and_not_quoted(content: str) -> None:
     assert "hush" not in str(refused.value)
 
 
-def allowed(policy: dict[str, Any], action: str, arn: str) -> bool:
-    """Whether a statement without conditions allows it; IAM's ``*`` and ``?`` match as a shell's do."""
+def allowed(policy: dict[str, Any], action: str, arn: str, owner: str = "111122223333") -> bool:
+    """Whether a statement allows it for a bucket of that account; IAM's ``*`` and ``?`` match as a shell's do."""
+    ours = {"StringEquals": {"aws:ResourceAccount": owner}}
     for statement in policy["Statement"]:
         actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-        if "Condition" not in statement and action in actions and fnmatchcase(arn, statement["Resource"]):
+        if statement["Condition"] == ours and action in actions and fnmatchcase(arn, statement["Resource"]):
             return True
     return False
 
 
 def test_a_session_policy_opens_one_buckets_objects_and_no_others() -> None:
-    policy = session_policy("eu-live-1", "eu-central-1", "aws")
+    policy = session_policy("eu-live-1", "eu-central-1", "aws", "111122223333")
     mine = "arn:aws:s3:::eu-live-1"
     for action in ("GetObject", "PutObject", "DeleteObject", "AbortMultipartUpload", "ListMultipartUploadParts"):
         assert allowed(policy, f"s3:{action}", f"{mine}/a/b//c")
+        assert not allowed(policy, f"s3:{action}", f"{mine}/a/b//c", "444455556666"), "somebody took the name"
         for other in ("eu-live-10", "eu-live-", "eu-live-1x", "xeu-live-1", "eu-live-2"):
             assert not allowed(policy, f"s3:{action}", f"arn:aws:s3:::{other}/a")
             assert not allowed(policy, f"s3:{action}", f"arn:aws:s3:::{other}/eu-live-1/a")
@@ -90,11 +92,11 @@ def test_a_session_policy_opens_one_buckets_objects_and_no_others() -> None:
     for action in ("GetObjectVersion", "DeleteObjectVersion", "PutBucketPolicy", "PutObjectAcl", "ListAllMyBuckets"):
         assert not allowed(policy, f"s3:{action}", mine)
         assert not allowed(policy, f"s3:{action}", f"{mine}/a")
-    assert len(json.dumps(session_policy("b" * 63, "eusc-de-east-1", "aws-eusc"))) < 2048, "what STS takes"
+    assert len(json.dumps(session_policy("b" * 63, "eusc-de-east-1", "aws-eusc", "1" * 12))) < 2048, "what STS takes"
 
 
 def test_a_key_opens_what_s3_encrypted_for_that_bucket_only() -> None:
-    [keys] = [s for s in session_policy("b-1", "eusc-de-east-1", "aws-eusc")["Statement"] if "Condition" in s]
+    *_, keys = session_policy("b-1", "eusc-de-east-1", "aws-eusc", "111122223333")["Statement"]
     assert keys["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
     assert keys["Condition"] == {
         "StringEquals": {"kms:ViaService": "s3.eusc-de-east-1.amazonaws.eu"},
