@@ -389,7 +389,7 @@ def _env(job: Object) -> list[Object]:
     return found
 
 
-OWN, SYSTEM = ("assistant", "gateway"), ("operator", "lease-agent", "sessions")
+OWN, SYSTEM = ("assistant", "gateway"), ("operator", "lease-agent", "sessions", "egress")
 # Of everything that listens: guard or health, assistant, model, TLS of gateways and metrics, leases, sessions, way out.
 PORTS = (8080, 8081, 8082, 8443, LEASE_PORT, SESSIONS_PORT, 3129)
 CHAIN = {
