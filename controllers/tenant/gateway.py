@@ -9,13 +9,9 @@ import base64
 from collections.abc import Mapping
 
 from domicile.api.common import (
-    FIELD_MANAGER,
     LABEL_INSTANCE,
-    LABEL_MANAGED_BY,
     LABEL_NAME,
-    LABEL_TENANT,
     LABEL_TENANT_ID,
-    LABEL_ZONE,
 )
 from domicile.api.gateway import Caller, Endpoint, GatewayConfig, Limits, Privacy, Service
 from domicile.api.privacy import PrivacyPolicy
@@ -155,12 +151,6 @@ def config_map(view: TenantView) -> Object:
     """What the gateway is told, as it is mounted."""
     text = config(view).model_dump_json(by_alias=True, exclude_none=True, indent=1)
     return named("v1", "ConfigMap", view.name, NAME, _labels(view)) | {"data": {_FILE: text}}
-
-
-def forgotten(tenant: str, zone: str) -> Object:
-    """The Secret of a tenant that is no more: without keys, and without what would open the vault."""
-    labels = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_TENANT: tenant, LABEL_ZONE: zone}
-    return named("v1", "Secret", tenant, NAME, labels) | {"type": "Opaque", "data": {}}
 
 
 def _service(view: TenantView) -> Object:

@@ -36,6 +36,12 @@ def named(api_version: str, kind: str, tenant: str, name: str, labels: Mapping[s
     return {"apiVersion": api_version, "kind": kind, "metadata": meta}
 
 
+def emptied(name: str, tenant: str, zone: str) -> Object:
+    """A Secret of a tenant that is no more, without what it held."""
+    labels = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_TENANT: tenant, LABEL_ZONE: zone}
+    return named("v1", "Secret", tenant, name, labels) | {"type": "Opaque", "data": {}}
+
+
 def spread(key: str, selector: Mapping[str, str]) -> Object:
     """Pods spread over places that a node label tells apart, as far as that goes."""
     return {

@@ -38,11 +38,12 @@ from domicile.controllers.tenant import (
     pool,
     status,
 )
+from domicile.controllers.tenant.access import STORE_SECRET
 from domicile.controllers.tenant.checks import Checks
 from domicile.controllers.tenant.gather import Gatherer, had_door, with_storage
 from domicile.controllers.tenant.leases import Leases
 from domicile.controllers.tenant.minting import Minting
-from domicile.controllers.tenant.parts import labels_of
+from domicile.controllers.tenant.parts import emptied, labels_of
 from domicile.controllers.tenant.replication import awaits_snapshot, request_replication
 from domicile.controllers.tenant.rules.verdict import Verdict
 from domicile.controllers.tenant.session_store import SessionStore
@@ -76,6 +77,8 @@ _CHILDREN = (
     ("networking.k8s.io/v1", "NetworkPolicy"),
     (by_name.API, by_name.KIND),
 )
+# What opens vault, models, sessions and live bucket; a tenant that is no more needs none of it.
+_SECRETS = (gateway.NAME, front_door.NAME, STORE_SECRET)
 
 
 class TenantController:
@@ -386,26 +389,33 @@ class TenantController:
         self._checks.gone(name)
         self._minting.gone(name)
         namespace = await self._kube.read("v1", "Namespace", name)
-        if namespace is not None and namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == name:
-            await apply(self._kube, network.isolation(name, tenant["spec"]["zone"]))
-            for api_version, kind in _CHILDREN:
-                labels = f"{LABEL_TENANT}={name}"
-                for child in await self._kube.list_if_known(api_version, kind, name, labels=labels) or []:
-                    if child["metadata"]["name"] != network.DENY_ALL:
-                        await self._kube.delete(api_version, kind, child["metadata"]["name"], name)
-            for config in (identity.CONFIG, front_door.NAME, gateway.NAME, consents.NAME):
-                await self._kube.delete("v1", "ConfigMap", config, name)
-            await self._ask_no_more(name)
-            if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT} in (assistant,front-door,gateway)"):
-                return _WHILE_PROGRESSING
-            if await self._kube.read("v1", "Secret", gateway.NAME, name) is not None:
-                await apply(self._kube, gateway.forgotten(name, tenant["spec"]["zone"]))
+        ours = namespace is not None and namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == name
+        if ours and not await self._stop(name, tenant["spec"]["zone"]):
+            return _WHILE_PROGRESSING
         known = AssistantTenantStatus.model_validate(tenant.get("status") or {})
         if known.tenant_id is not None and not await self._leave(tenant, known, known.tenant_id):
             return _BEFORE_REALM_IS_CLOSED
         await self._events.post(tenant, "Deleted", _farewell(known))
         await remove_finalizer(self._kube, tenant, FINALIZER)
         return None
+
+    async def _stop(self, name: str, zone: str) -> bool:
+        """Whether nothing of a deleted tenant runs any more, nor anything is left that would open what it had."""
+        await apply(self._kube, network.isolation(name, zone))
+        for api_version, kind in _CHILDREN:
+            labels = f"{LABEL_TENANT}={name}"
+            for child in await self._kube.list_if_known(api_version, kind, name, labels=labels) or []:
+                if child["metadata"]["name"] != network.DENY_ALL:
+                    await self._kube.delete(api_version, kind, child["metadata"]["name"], name)
+        for config in (identity.CONFIG, front_door.NAME, gateway.NAME, consents.NAME):
+            await self._kube.delete("v1", "ConfigMap", config, name)
+        await self._ask_no_more(name)
+        if await self._kube.list("v1", "Pod", name, labels=f"{LABEL_COMPONENT} in (assistant,front-door,gateway)"):
+            return False
+        for secret in _SECRETS:
+            if await self._kube.read("v1", "Secret", secret, name) is not None:
+                await apply(self._kube, emptied(secret, name, zone))
+        return True
 
     async def _ask_no_more(self, namespace: str) -> None:
         """Nobody renews a certificate that no door shows."""

@@ -179,3 +179,11 @@ async def test_who_is_no_longer_active_has_nothing_left(world: MintingWorld) -> 
     assert world.content()
     await apply(world.kube, builders.store_secret(minting(name=world.tenant, claim=None)))
     assert world.secret().get("data") is None
+
+
+async def test_a_deleted_tenant_leaves_nothing_that_opens_its_bucket(world: MintingWorld) -> None:
+    await world.reconcile()
+    assert world.content()
+    world.apiserver.kubectl("delete", "assistanttenant", world.tenant, "--wait=false")
+    await world.controllers.reconcile("AssistantTenant", world.tenant)
+    assert world.secret().get("data") is None
