@@ -73,20 +73,8 @@ def names(estate: Estate, site: Site, named: Callable[[str], str]) -> Iterator[t
 @pytest.fixture(scope="module")
 def stranger(estate: Estate, site: Site, named: Callable[[str], str]) -> Iterator[str]:
     """Namespace of a pod that belongs to no tenant, under no policy."""
-    name = named("stranger")
-    container = {"name": "main", "image": estate.testbed.images.built["client"][1], "imagePullPolicy": "Never"}
-    site.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "main", "namespace": name},
-            "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
-        },
-    )
-    site.kubectl("wait", "-n", name, "--for=condition=Ready", "pod/main", "--timeout=60s")
-    yield name
-    site.kubectl("delete", "namespace", name, "--wait=false")
+    with matrix.stranger(estate, site, named("stranger"), {}) as name:
+        yield name
 
 
 @pytest.fixture(scope="module")

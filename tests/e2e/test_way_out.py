@@ -10,6 +10,7 @@ import pytest
 
 from domicile.controllers.egress.destinations import PORT as PROXY_PORT
 from domicile.controllers.tenant.network import GATEWAY_PORT, LEASE_PORT, SESSIONS_PORT
+from tests.e2e import matrix
 from tests.e2e.asking import now, reached
 from tests.estate import NAMESPACE, Estate, GaveUpError, Talk, tenant, wait_for
 from tests.testbed.testbed import Site
@@ -74,21 +75,8 @@ def names(estate: Estate, site: Site, named: Callable[[str], str]) -> Iterator[t
 @pytest.fixture(scope="module")
 def stranger(estate: Estate, site: Site, named: Callable[[str], str]) -> Iterator[str]:
     """Namespace of a pod that belongs to no tenant, under no policy, and calls itself a gateway."""
-    name = named("foreign")
-    container = {"name": "main", "image": estate.testbed.images.built["client"][1], "imagePullPolicy": "Never"}
-    labels = {"app.kubernetes.io/component": "gateway"}
-    site.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "main", "namespace": name, "labels": labels},
-            "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
-        },
-    )
-    site.kubectl("wait", "-n", name, "--for=condition=Ready", "pod/main", "--timeout=60s")
-    yield name
-    site.kubectl("delete", "namespace", name, "--wait=false")
+    with matrix.stranger(estate, site, named("foreign"), {"app.kubernetes.io/component": "gateway"}) as name:
+        yield name
 
 
 def _tenant(name: str, provider: str, **spec: Any) -> Object:
