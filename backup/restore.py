@@ -15,6 +15,7 @@ from itertools import groupby
 
 import google_crc32c
 
+from domicile.api.consent import RECORDS
 from domicile.backup import ephemeral, records, snapshot
 from domicile.backup.canonical import parse_time
 from domicile.backup.errors import IntegrityError, LiveNotEmptyError, NoSnapshotError
@@ -41,6 +42,7 @@ class Mode(StrEnum):
 
     FRESH refuses to write anything then. MERGE overwrites what differs and leaves the rest. EXACT also deletes what
     the snapshot has not. Ephemeral objects are no objection, and FRESH and EXACT delete them: their sessions are over.
+    Nobody's consents are deleted: of these the newest counts, and it may be a withdrawal.
     """
 
     FRESH = "fresh"
@@ -134,7 +136,7 @@ def restore(
             done.skipped += len(entries) - len(missing) - len(differing)
             done.overwritten += len(differing)
             overwrite.update(entry.name for entry in differing)
-            unwanted = extra if mode is Mode.EXACT else [n for n in extra if ended(n)]
+            unwanted = [n for n in extra if ended(n) or (mode is Mode.EXACT and not n.startswith(RECORDS))]
             done.deleted += len(unwanted)
             for name in () if dry_run else unwanted:
                 live.delete(name)

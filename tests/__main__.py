@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
-# Most of their time is waiting, so four share two cores.
-_SIDE_BY_SIDE = ("--numprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
+# Much of their time is waiting, so three share two cores.
+_SIDE_BY_SIDE = ("--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder")
 PARTS: Mapping[str, tuple[str, ...]] = {
     "integration": ("-m", "coverage", "run", "-m", "pytest", *_SIDE_BY_SIDE, "tests/integration", "tests/unit"),
     # They measure seconds of whole clusters, so nothing else may run.

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from domicile.api.common import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_ZONE
 from domicile.api.zone import Cloud, Site
-from domicile.controllers.tenant.network import is_address
+from domicile.controllers.tenant.network import is_address, store_address
 from domicile.controllers.tenant.parts import ASSISTANTS, DOORS, Object, named
 from domicile.controllers.tenant.view import TenantView
 
@@ -43,10 +43,8 @@ def _store(site: Site, bucket: str | None) -> tuple[list[str], int] | None:
     """Hosts and port of the live bucket; of a cloud's the regional ones, as in docs/assistant-contract.md."""
     if site.stores.endpoint is not None:
         return _of_urls([site.stores.endpoint])
-    if site.cloud is Cloud.GCP:
-        return [f"storage.{site.region}.rep.googleapis.com"], 443
-    host = f"s3.{site.region}.{'amazonaws.eu' if site.region.startswith('eusc-') else 'amazonaws.com'}"
-    return [host, *([f"{bucket}.{host}"] if bucket else [])], 443
+    host, port = store_address(site)
+    return [host, *([f"{bucket}.{host}"] if bucket and site.cloud is Cloud.AWS else [])], port
 
 
 def _identity(view: TenantView) -> tuple[list[str], int] | None:

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from domicile.api.common import LABEL_INSTANCE
+from domicile.api.tenant import Role
 from domicile.controllers.tenant import reach
 from domicile.controllers.tenant.view import Run, TenantView
 from domicile.kube.client import ConflictError, ForbiddenError, InvalidError, Kube
@@ -30,16 +31,14 @@ class Checks:
         self._kube = kube
         self._servers: dict[str, dict[str, tuple[str, int]]] = {}
 
-    def seen(self, tenant: str, service: Object) -> None:
-        """A tenant's Service, as the API server has it."""
-        spec = service["spec"]
-        self._servers.setdefault(tenant, {})[service["metadata"]["name"]] = (
-            spec["clusterIP"],
-            spec["ports"][0]["port"],
-        )
+    def seen(self, view: TenantView, live: Object) -> None:
+        """An object of the tenant, as the API server has it: a Service that has pods here is one to try."""
+        if live["kind"] == "Service" and view.role is Role.ACTIVE:
+            address = live["spec"]["clusterIP"], live["spec"]["ports"][0]["port"]
+            self._servers.setdefault(view.name, {})[live["metadata"]["name"]] = address
 
     def gone(self, tenant: str) -> None:
-        """A tenant has no servers any more."""
+        """A tenant has no servers here any more."""
         self._servers.pop(tenant, None)
 
     async def see_to(self, view: TenantView) -> TenantView:
@@ -68,7 +67,11 @@ class Checks:
 def runs(jobs: Sequence[Object], pods: Sequence[Object]) -> dict[str, Run]:
     """The runs that there are, by name of their Job."""
     said = {pod["metadata"].get("labels", {}).get(_OF_JOB): _said(pod) for pod in pods}
-    return {j["metadata"]["name"]: Run(_finished(j), said.get(j["metadata"]["name"])) for j in jobs}
+    return {j["metadata"]["name"]: Run(_finished(j), said.get(j["metadata"]["name"]), _started(j)) for j in jobs}
+
+
+def _started(job: Object) -> datetime:
+    return datetime.fromisoformat(job["metadata"]["creationTimestamp"])
 
 
 def _finished(job: Object) -> datetime | None:

@@ -114,7 +114,7 @@ class Gatherer:
             nodes_in_region=len(await kube.list("v1", "Node", labels=f"{LABEL_REGION}={served.own.region}")),
         )
         if view.namespace is not Ownership.OURS:
-            return replace(view, missing_secrets=(), policies_missing=tuple(_policy_names(view)))
+            return replace(view, missing_secrets=(), policies_missing=tuple(name for _, name in _own_policies(view)))
         secrets, deployments, policies, pods, claims, jobs = await asyncio.gather(
             self._secrets(view),
             kube.list("apps/v1", "Deployment", name, labels=f"{LABEL_TENANT}={name}"),
@@ -125,7 +125,9 @@ class Gatherer:
         )
         # What an earlier tenant of the name left is not this one's.
         own = {n: s for n, s in secrets.items() if s is not None and _owner(s) in {None, view.tenant_id}}
-        present, ours = {p["metadata"]["name"] for p in policies} | set(view.by_name or ()), _policy_names(view)
+        present = {(p["kind"], p["metadata"]["name"]) for p in policies}
+        present |= {(by_name.KIND, name) for name in view.by_name or ()}
+        ours = _own_policies(view)
         return replace(
             view,
             missing_secrets=tuple(n for n in secrets if n not in own),
@@ -139,8 +141,8 @@ class Gatherer:
             copied_secrets=tuple(n for n, s in secrets.items() if s is not None and _owner(s) == view.tenant_id),
             mirrored_secrets=await self._mirrored(view, served) if secrets else {},
             workloads={d["metadata"]["name"]: _workload(d, pods) for d in deployments},
-            policies_missing=tuple(n for n in ours if n not in present),
-            policies_foreign=tuple(sorted(_opening(policies, named or []) - set(ours))),
+            policies_missing=tuple(name for kind, name in ours if (kind, name) not in present),
+            policies_foreign=tuple(sorted(name for _, name in _opening(policies, named or []) - set(ours))),
             lease_refusal=await self._leases.refusal(view.tenant_id or "") if view.role is Role.ACTIVE else None,
             replication_failure=await self._replication_failure(view),
             volumes=_volumes(claims, [*deployments, *pods]),
@@ -245,8 +247,8 @@ def _ownership(namespace: Object | None, tenant: str) -> Ownership:
     return Ownership.OURS if mine else Ownership.FOREIGN
 
 
-def _policy_names(view: TenantView) -> list[str]:
-    return [p["metadata"]["name"] for p in (*network_policies(view), *by_name.policies(view))]
+def _own_policies(view: TenantView) -> list[tuple[str, str]]:
+    return [(p["kind"], p["metadata"]["name"]) for p in (*network_policies(view), *by_name.policies(view))]
 
 
 def _own_names(policies: list[Object] | None, tenant: str) -> tuple[str, ...] | None:
@@ -255,9 +257,10 @@ def _own_names(policies: list[Object] | None, tenant: str) -> tuple[str, ...] | 
     return tuple(sorted(p["metadata"]["name"] for p in policies if _labels(p).get(LABEL_TENANT) == tenant))
 
 
-def _opening(policies: list[Object], named: list[Object]) -> set[str]:
-    found = {p["metadata"]["name"] for p in policies if _opens(p)}
-    return found | {p["metadata"]["name"] for p in named if by_name.opens(p)}
+def _opening(policies: list[Object], named: list[Object]) -> set[tuple[str, str]]:
+    """Kind and name of those that open anything: one of another kind may have the name of one of ours."""
+    found = {(p["kind"], p["metadata"]["name"]) for p in policies if _opens(p)}
+    return found | {(p["kind"], p["metadata"]["name"]) for p in named if by_name.opens(p)}
 
 
 def _owner(secret: Object) -> str | None:

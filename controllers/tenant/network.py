@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from domicile.api.common import FIELD_MANAGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_ZONE
-from domicile.api.zone import Profile, Site
+from domicile.api.zone import Cloud, Profile, Site
 from domicile.controllers.door.door import HTTPS_PORT
 from domicile.controllers.egress import destinations as egress
 from domicile.controllers.tenant import pool
@@ -106,6 +106,17 @@ def _identity_rule(view: TenantView) -> list[Object]:
         return _rules("to", [_pods(identity.pods.namespace, identity.pods.labels)], identity.pods.port)
     port = urlsplit(identity.for_doors).port or 443
     return _rules("to", [{"ipBlock": {"cidr": c}} for c in sorted(identity.cidrs)], port)
+
+
+def store_address(site: Site) -> tuple[str, int]:
+    """Host and TCP port of a site's store; a cloud's is the one of its region (docs/assistant-contract.md)."""
+    if site.stores.endpoint is not None:
+        url = urlsplit(site.stores.endpoint)
+        return url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+    if site.cloud is Cloud.GCP:
+        return f"storage.{site.region}.rep.googleapis.com", 443
+    # The European Sovereign Cloud has a domain of its own.
+    return f"s3.{site.region}.{'amazonaws.eu' if site.region.startswith('eusc-') else 'amazonaws.com'}", 443
 
 
 def store_peers(site: Site) -> tuple[list[str], int]:

@@ -15,10 +15,9 @@ from urllib.parse import urlsplit
 
 from domicile.api.common import LABEL_COMPONENT, LABEL_INSTANCE, LABEL_NAME
 from domicile.api.tenant import Role
-from domicile.api.zone import Cloud, Site
 from domicile.controllers.egress import destinations as egress
-from domicile.controllers.tenant import front_door, gateway, pool
-from domicile.controllers.tenant.network import SESSIONS_PORT, network_policies
+from domicile.controllers.tenant import by_name, front_door, gateway, pool
+from domicile.controllers.tenant.network import SESSIONS_PORT, network_policies, store_address
 from domicile.controllers.tenant.parts import (
     ASSISTANTS,
     DOORS,
@@ -43,6 +42,7 @@ _DEADLINE_SECONDS = 300
 _GOOD = timedelta(days=1)
 _BAD = timedelta(minutes=10)
 _BROKEN = timedelta(minutes=1)
+_OVERDUE = timedelta(minutes=10)
 
 
 class Place(NamedTuple):
@@ -73,7 +73,7 @@ def checks(view: TenantView) -> tuple[Check, ...]:
     if view.zone is None:
         return ()
     places = tuple(_places(view))
-    rules = [p["spec"] for p in network_policies(view)]
+    rules = [p["spec"] for p in (*network_policies(view), *by_name.policies(view))]
     told = json.dumps([[(*p[:3], sorted(p.open_to)) for p in places], rules, view.policies_foreign], sort_keys=True)
     digest = hashlib.sha256(told.encode()).hexdigest()[:10]
     components = (ASSISTANT, GATEWAY, *([DOOR] if view.spec.access.sso else []))
@@ -83,10 +83,15 @@ def checks(view: TenantView) -> tuple[Check, ...]:
 def due(check: Check, run: Run, now: datetime) -> bool:
     """Whether a run that has ended is to be repeated: a good one daily, any other one soon."""
     if run.finished is None:
-        return False
+        return overdue(run, now)
     if run.reached is None:
         return now - run.finished >= _BROKEN
     return now - run.finished >= (_GOOD if run.reached == check.allowed else _BAD)
+
+
+def overdue(run: Run, now: datetime) -> bool:
+    """Whether a run should have ended by now: something keeps it from running, and its Job from failing."""
+    return run.finished is None and run.started is not None and now - run.started >= _OVERDUE
 
 
 def job(view: TenantView, check: Check, neighbours: Mapping[str, tuple[str, int]]) -> Object:
@@ -143,11 +148,11 @@ def _places(view: TenantView) -> Iterator[Place]:
     yield Place(SESSIONS, f"domicile-sessions.{platform}", SESSIONS_PORT, frozenset({GATEWAY, DOOR}))
     through = frozenset({GATEWAY}) if pool.reached(view) else frozenset[str]()
     yield Place("way out", f"domicile-egress.{platform}", egress.PORT, through)
-    own = _store(zone.own)
+    own = store_address(zone.own)
     yield Place("store", *own, frozenset({ASSISTANT}))
     for site in zone.spec.sites:
-        if _store(site) != own:
-            yield Place(f"store of {site.name}", *_store(site))
+        if (other := store_address(site)) != own:
+            yield Place(f"store of {site.name}", *other)
     if zone.spec.identity is not None:
         by_realm = view.spec.access.sso is not None and view.external is None
         url = urlsplit(zone.spec.identity.for_doors)
@@ -178,15 +183,3 @@ def _servers(view: TenantView) -> Iterator[Place]:
                 443 if sso else 80,
                 frozenset({DOOR} if sso else ()),
             )
-
-
-def _store(site: Site) -> tuple[str, int]:
-    """Host and port of a site's store."""
-    if site.stores.endpoint is None:
-        regional = {
-            Cloud.GCP: f"storage.{site.region}.rep.googleapis.com",
-            Cloud.AWS: f"s3.{site.region}.amazonaws.com",
-        }
-        return regional[site.cloud], 443
-    url = urlsplit(site.stores.endpoint)
-    return url.hostname or "", url.port or (443 if url.scheme == "https" else 80)

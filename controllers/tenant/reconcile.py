@@ -198,6 +198,8 @@ class TenantController:
         if view.issuance is not None and view.issuance.asked and not issuance.wanted(view):
             await self._kube.delete(issuance.API, issuance.KIND, issuance.NAME, view.name)
         refusal = uncertified = None
+        # Its addresses may be others' by now.
+        self._checks.gone(view.name)
         for wanted in built:
             try:
                 live, _ = await apply(self._kube, wanted)
@@ -206,8 +208,7 @@ class TenantController:
                 why = "" if wanted["kind"] == "Secret" else f": {error}"
                 refusal = f"The API server refuses {wanted['kind']} {wanted['metadata']['name']}{why}"
                 break
-            if wanted["kind"] == "Service":
-                self._checks.seen(view.name, live)
+            self._checks.seen(view, live)
             if wanted["kind"] == "Namespace" and view.tenant_id is not None:
                 # Before the pods, which wait for it.
                 uncertified = await self._certify(view)

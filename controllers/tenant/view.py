@@ -80,13 +80,14 @@ class Workload:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a check of what pods reach: when it ended, and the names of what was reached.
+    """One run of a check of what pods reach: when it ended, the names of what was reached, and when it began.
 
     ``finished``: None while it is under way. ``reached``: None where it didn't say.
     """
 
     finished: datetime | None = None
     reached: frozenset[str] | None = None
+    started: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from domicile.api.consent import RECORDS
 from domicile.api.zone import Site
 from domicile.backup.stores import Deadlines, open_bucket
 from domicile.backup.stores.base import (
@@ -33,8 +34,8 @@ from domicile.gateway.consents.state import State, decode, encode
 
 log = logging.getLogger(__name__)
 
-FOLDER = "domicile/consents/"
 BELIEVED_SECONDS = 5.0
+_JOINED_SECONDS = 1.0
 _KNOWN = 10_000
 _THREADS = 8
 _TRIES = 8
@@ -55,6 +56,14 @@ def opened(site: Site, bucket: str, credentials: Path) -> Callable[[], Bucket]:
 class _Known(NamedTuple):
     state: State
     at: float
+    """From when on it is believed."""
+    newest: float
+    """What was asked before this may be older."""
+
+
+class _Reading(NamedTuple):
+    task: asyncio.Task[_Known]
+    begun: float
 
 
 class Records:
@@ -65,7 +74,7 @@ class Records:
         self._bucket = bucket
         self._clock = clock
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._reading: dict[str, asyncio.Task[_Known]] = {}
+        self._reading: dict[str, _Reading] = {}
         self._pool = ThreadPoolExecutor(_THREADS, "consents")
         self._answers = True
 
@@ -80,14 +89,20 @@ class Records:
 
     async def read(self, person: str) -> State:
         """What somebody said, as the store has it. Raises RefusedError where it does not answer."""
-        if (task := self._reading.get(person)) is None:
-            task = self._reading[person] = asyncio.create_task(self._read(person))
-            task.add_done_callback(lambda _: self._reading.pop(person, None))
-        return (await asyncio.shield(task)).state
+        now = self._clock()
+        reading = self._reading.get(person)
+        # One that has been under way for long may tell what has been withdrawn meanwhile.
+        if reading is None or now - reading.begun > _JOINED_SECONDS:
+            reading = self._reading[person] = _Reading(asyncio.create_task(self._read(person, now)), now)
+            reading.task.add_done_callback(lambda _: self._ended(person, reading))
+        return (await asyncio.shield(reading.task)).state
 
-    async def _read(self, person: str) -> _Known:
-        asked = self._clock()
-        found = _Known(await self._run(lambda: self._load(person)[1]), asked)
+    def _ended(self, person: str, reading: _Reading) -> None:
+        if self._reading.get(person) is reading:
+            del self._reading[person]
+
+    async def _read(self, person: str, asked: float) -> _Known:
+        found = _Known(await self._run(lambda: self._load(person)[1]), asked, asked)
         self._keep(person, found)
         return found
 
@@ -97,14 +112,15 @@ class Records:
         ``may_write`` is called just before each write and raises to stop it. Raises RefusedError, and what the two
         raise.
         """
+        begun = self._clock()
         state = await self._run(lambda: self._write(person, change, may_write))
-        self._keep(person, _Known(state, self._clock()))
+        self._keep(person, _Known(state, begun, self._clock()))
         return state
 
     def _keep(self, person: str, found: _Known) -> None:
         before = self._known.get(person)
         # A slow answer must not bring back what has been changed meanwhile.
-        if before is None or before.at <= found.at:
+        if before is None or before.newest <= found.newest:
             self._known[person] = found
             self._known.move_to_end(person)
         while len(self._known) > _KNOWN:
@@ -129,7 +145,7 @@ class Records:
         self._answers = not fault
 
     def _load(self, person: str) -> tuple[int, State]:
-        bucket, folder = self._bucket(), f"{FOLDER}{person}/"
+        bucket, folder = self._bucket(), f"{RECORDS}{person}/"
         # What the listing names may be erased before it is read.
         for _ in range(_TRIES):
             names = (_NAME.fullmatch(info.name.removeprefix(folder)) for info in bucket.list(folder))
@@ -161,7 +177,7 @@ class Records:
 
 
 def _record(person: str, number: int) -> str:
-    return f"{FOLDER}{person}/{number:06d}.json"
+    return f"{RECORDS}{person}/{number:06d}.json"
 
 
 def now() -> str:

@@ -16,9 +16,9 @@ class Hider:
     Also within a word: a model writes a name with an ending of its own. What is hidden too much comes back like all.
     """
 
-    def __init__(self, values: Mapping[str, str]) -> None:
-        """``values``: by placeholder."""
-        self._placeholders = {value: placeholder for placeholder, value in values.items()}
+    def __init__(self, placeholders: Mapping[str, str]) -> None:
+        """``placeholders``: by value."""
+        self._placeholders = placeholders
         lengths: dict[str, set[int]] = defaultdict(set)
         for value in self._placeholders:
             if len(value) >= SHORTEST:

@@ -35,18 +35,21 @@ class Placeholders:
         self._conversation = conversation
         self._reversible = reversible
         self.made: dict[str, str] = {}
+        self.hidden: dict[str, str] = {}
+        """The same the other way round, and also of those that nothing comes back for."""
 
     def of(self, kind: str, value: str) -> str:
         """What stands for a value. Raises ValueError where the kind can't be part of it."""
         if not _KIND.fullmatch(kind):
             raise ValueError("a kind has capital letters, digits and underscores")
         if not self._reversible:
-            return f"[{kind}]"
+            return self.hidden.setdefault(value, f"[{kind}]")
         digest = self._digest("value", kind, value)
         for length in (_SHORT, _LONG):
             tag = digest[:length]
             placeholder = f"[{kind}_{tag}{self._check(kind, tag)}]"
             if self.made.setdefault(placeholder, value) == value:
+                self.hidden[value] = placeholder
                 return placeholder
         raise ValueError("two values have the same placeholder")
 

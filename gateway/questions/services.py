@@ -27,6 +27,8 @@ _BYTES: Final = re.compile(
     rf"(?<!{_CODED})(?:{_CODED}{{128}}|(?:{_CODED}{{40,}}\s{{1,8}}){{2}}{_CODED}{{16}})", re.ASCII
 )
 _NUMBERS: Final = 32
+# Of a vector, such as an embedding; so much of a recording is no second of it.
+_COMPONENTS: Final = 4096
 _ANYTHING: Final = Anything()
 
 
@@ -38,7 +40,7 @@ class Asked:
 
     def apply(self, walk: Walk, value: Any, path: str) -> Any:
         """As Rule's; of ``{"path", "body"}`` only the latter is sent as it is rendered."""
-        _check(value)
+        _check([self.path, value])
         words = _MARKS.sub(" ", self.path).strip()
         told = [walk.add(text, text, "The path") for text in dict.fromkeys([self.path, words, *words.split()])]
         return {"path": told, "body": _ANYTHING.apply(walk, value, path)}
@@ -46,24 +48,27 @@ class Asked:
 
 def _check(value: Any) -> None:
     """Raises RefusedError (400) for what holds bytes, or a text as numbers: nobody here can look at it."""
+    texts: list[str] = []
+    whole = others = 0
     waiting = [value]
     while waiting:
         match waiting.pop():
-            case str() as text if _BYTES.search(text.replace("\\", "")):
-                raise _unseen(
-                    "A text of the body has 128 characters or more without a gap, or lines of such: encoded bytes"
-                )
+            case str() as text:
+                texts.append(text)
+            # Vectors may have any number of zeros and ones, which say nothing.
+            case int() | float() as number if number not in {-1, 0, 1}:
+                whole, others = (whole + 1, others) if float(number).is_integer() else (whole, others + 1)
             case list() as values:
-                if sum(map(_whole, values)) > _NUMBERS:
-                    raise _unseen(f"A list of the body has more than {_NUMBERS} whole numbers: tokens, or bytes")
-                waiting += values
+                waiting += reversed(values)
             case dict() as held:
-                waiting += [*held, *held.values()]
-
-
-def _whole(value: Any) -> bool:
-    # Vectors may have any number of zeros and ones, which say nothing.
-    return isinstance(value, (int, float)) and value not in {-1, 0, 1} and float(value).is_integer()
+                waiting += reversed([each for pair in held.items() for each in pair])
+    # Also where they are cut over the texts of a list.
+    if _BYTES.search("\n".join(texts).replace("\\", "")):
+        raise _unseen("A text of the body has 128 characters or more without a gap, or lines of such: encoded bytes")
+    if whole > _NUMBERS:
+        raise _unseen(f"The body has more than {_NUMBERS} whole numbers: tokens, or bytes")
+    if others > _COMPONENTS:
+        raise _unseen(f"The body has more than {_COMPONENTS} numbers: a recording")
 
 
 def _unseen(what: str) -> RefusedError:

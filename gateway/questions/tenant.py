@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
-from domicile.api.gateway import GatewayConfig, Placeholders
+from domicile.api.gateway import Caller, GatewayConfig, Placeholders
 from domicile.api.intents import Mode
 from domicile.gateway.privacy.finding import Finder
 from domicile.gateway.questions import placeholders
@@ -17,6 +18,8 @@ from domicile.gateway.questions.intents import Intents
 from domicile.gateway.questions.placeholders import canonical
 from domicile.gateway.questions.question import Question
 from domicile.gateway.questions.vault import Vault, subkey
+
+log = logging.getLogger(__name__)
 
 
 class Analyser(Finder, Protocol):
@@ -59,6 +62,14 @@ class Lent:
             self.analyser.close()
 
 
+def _intents(caller: Caller) -> Intents:
+    try:
+        return Intents(caller.intents)
+    except ValueError as error:
+        log.error("%s may be asked nothing: %s", caller.id, error)  # noqa: TRY400 - the message says all
+        return Intents([])
+
+
 class Phase(NamedTuple):
     """The config and its analyser, from one change to the next."""
 
@@ -69,9 +80,8 @@ class Phase(NamedTuple):
 
     @classmethod
     def of(cls, config: GatewayConfig, lent: Lent) -> Phase:
-        """By a config. Raises ValueError where its intents can't be followed."""
-        callers = {c.id: Intents(c.intents) if c.mode is Mode.STRUCTURED else None for c in config.callers}
-        return cls(config, lent, callers)
+        """By a config. Of whom no intents can be followed, nothing may be asked."""
+        return cls(config, lent, {c.id: _intents(c) if c.mode is Mode.STRUCTURED else None for c in config.callers})
 
 
 class Conversation:
@@ -93,7 +103,8 @@ class Conversation:
         Raises RefusedError.
         """
         made = await self.question.texts(texts)
-        hider = Hider(await self.values())
+        earlier = {value: placeholder for placeholder, value in (await self.values()).items()}
+        hider = Hider(earlier | self._placeholders.hidden)
         return [hider.text(text, self._placeholders.split) for text in made]
 
     async def values(self) -> dict[str, str]:

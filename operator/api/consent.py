@@ -34,6 +34,9 @@ _VERSIONED = cel(
     "people agreed to the text of this version; give the changed text a new version",
 )
 
+RECORDS = "domicile/consents/"
+"""Names in a live bucket that start so are what people said; of each person's the newest counts."""
+
 
 class Texts(Model):
     """A text in the languages that it is there in; whoever reads neither gets the first."""

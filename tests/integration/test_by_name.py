@@ -79,11 +79,14 @@ async def test_what_is_no_longer_named_is_taken_away_and_others_policies_are_tol
     world.apply_tenant()
     await world.reconcile()
     everywhere = {"endpointSelector": {}, "egress": [{"toEntities": ["world"]}]}
-    meta = {"name": "theirs", "namespace": world.tenant}
-    world.apiserver.apply({"apiVersion": by_name.API, "kind": by_name.KIND, "metadata": meta, "spec": everywhere})
-    isolated = (await world.reconcile())["NetworkIsolated"]
-    assert (isolated["status"], isolated["reason"]) == ("False", "ForeignPolicies")
-    assert "theirs" in isolated["message"]
+    # One of them has the name of a policy of ours, which is of another kind.
+    for name in ("theirs", "allow-dns"):
+        meta = {"name": name, "namespace": world.tenant}
+        world.apiserver.apply({"apiVersion": by_name.API, "kind": by_name.KIND, "metadata": meta, "spec": everywhere})
+        isolated = (await world.reconcile())["NetworkIsolated"]
+        assert (isolated["status"], isolated["reason"]) == ("False", "ForeignPolicies")
+        assert name in isolated["message"]
+    world.apiserver.kubectl("delete", "ciliumnetworkpolicy", "allow-dns", "-n", world.tenant)
     # As of a front door that the tenant had.
     meta |= {"name": "allow-door-identity-by-name", "labels": {"domicile.dev/tenant": world.tenant}}
     world.apiserver.apply({"apiVersion": by_name.API, "kind": by_name.KIND, "metadata": meta, "spec": everywhere})

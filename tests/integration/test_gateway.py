@@ -317,7 +317,16 @@ async def test_in_mode_structured_nothing_but_declared_questions_reaches_a_provi
         assert (await house.post("/chat/completions", body))[1]["error"]["code"] == "intent_unknown"
         wrong = INTENT | {"slots": []}
         house.write(callers=[{"id": ASSISTANT.id, "mode": "structured", "intents": [wrong]}])
-        await house.until_told("stays as it was: intents: intent appointment has no slot day")
+        await house.until_told("may be asked nothing: intents: intent appointment has no slot day")
+        assert (await house.post("/chat/completions", body))[0] == 422
+        house.told.clear()
+        house.write(callers=[{"id": ASSISTANT.id, "mode": "free"}])
+        await house.until_told("a new config is taken")
+        assert (await house.post("/chat/completions", body))[0] == 200
+        # Whose intents can't be followed is not as free as before.
+        house.told.clear()
+        house.write(callers=[{"id": ASSISTANT.id, "mode": "structured", "intents": [wrong]}])
+        await house.until_told("a new config is taken")
         assert (await house.post("/chat/completions", body))[0] == 422
 
 

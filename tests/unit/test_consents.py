@@ -285,6 +285,47 @@ async def test_an_answer_that_was_overtaken_brings_nothing_back(
     assert kept.known(WHO) == says("2")(State())
 
 
+async def test_nobody_waits_for_a_read_that_began_long_before(
+    kept: Records, bucket: MemoryBucket, clock: Clock
+) -> None:
+    await kept.write(WHO, says("1"), freely)
+    loop = asyncio.get_running_loop()
+    reading, go_on = asyncio.Event(), asyncio.Event()
+
+    def hold(operation: str, name: str) -> None:
+        if operation == "read":
+            loop.call_soon_threadsafe(reading.set)
+            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
+
+    bucket.before = hold
+    slow = asyncio.create_task(kept.read(WHO))
+    await reading.wait()
+    bucket.before = lambda operation, name: None
+    other = Records(lambda: bucket, clock)
+    await other.write(WHO, says("2"), freely)
+    other.close()
+    clock.now += 2
+    assert await kept.read(WHO) == says("2")(State())
+    go_on.set()
+    assert await slow == says("1")(State())
+    assert kept.known(WHO) == says("2")(State())
+
+
+async def test_what_was_written_slowly_is_believed_from_when_it_was_begun(
+    kept: Records, bucket: MemoryBucket, clock: Clock
+) -> None:
+    def slowly(operation: str, name: str) -> None:
+        clock.now += 1 if operation == "write" else 0
+
+    bucket.before = slowly
+    await kept.write(WHO, says("1"), freely)
+    begun = clock.now - sum(operation == "write" for operation, _ in bucket.calls)
+    clock.now = begun + BELIEVED_SECONDS - 0.1
+    assert kept.known(WHO) is not None
+    clock.now = begun + BELIEVED_SECONDS
+    assert kept.known(WHO) is None
+
+
 async def test_many_who_ask_at_once_read_once(kept: Records, bucket: MemoryBucket) -> None:
     await kept.write(WHO, says("1"), freely)
     bucket.calls.clear()

