@@ -21,7 +21,7 @@ Object = dict[str, Any]
 FIRST, SECOND = "gcp-frankfurt", "aws-frankfurt"
 TEST_NET = "198.51.100.7"  # RFC 5737
 METADATA = "169.254.169.254"
-ONE = {"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1}
+ONE = {"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1, "mode": "free"}
 GATEWAY, ASSISTANT = "app.kubernetes.io/instance=gateway", "app.kubernetes.io/instance=helpdesk"
 EGRESS = "app.kubernetes.io/component=egress"
 _COMPONENT = "app.kubernetes.io/component="
