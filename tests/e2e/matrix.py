@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from tests.e2e.asking import reached
@@ -33,6 +34,24 @@ def pods(estate: Estate, site: Site, namespace: str, prefix: str, *components: s
         kind = f"{prefix}{component}"
         found.append(Pod(kind, namespace, pod["metadata"]["name"], container, pod["status"]["podIP"]))
     return found
+
+
+@contextmanager
+def stranger(estate: Estate, site: Site, name: str, labels: Mapping[str, str]) -> Iterator[str]:
+    """A namespace with the pod ``main``, which belongs to no tenant and is under no policy."""
+    container = {"name": "main", "image": estate.testbed.images.built["client"][1], "imagePullPolicy": "Never"}
+    site.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "main", "namespace": name, "labels": dict(labels)},
+            "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+        },
+    )
+    site.kubectl("wait", "-n", name, "--for=condition=Ready", "pod/main", "--timeout=60s")
+    yield name
+    site.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def tried(
