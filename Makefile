@@ -63,7 +63,7 @@ check: $(EDITABLE) ## The inner loop: lint, types, layers, unit tests (below 60 
 	@$(MAKE) --jobs=2 --output-sync=target lint unit
 
 # The line that counts all tests comes last, after the coverage that is counted from their run.
-test: ## Set up, build, check and run every test (warm about 31 min on 2 cores; the first time `build` comes on top)
+test: ## Set up, build, check and run every test (warm about 45 min on 2 cores; the first time `build` comes on top)
 	@$(MAKE) setup
 	@$(MAKE) build lint
 	@echo "test: integration and unit tests side by side, then end-to-end tests alone"
