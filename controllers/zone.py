@@ -10,6 +10,7 @@ from typing import Any
 from domicile.api.common import API_VERSION, FIELD_MANAGER, LABEL_MANAGED_BY
 from domicile.api.conditions import Condition, ConditionType, merge
 from domicile.api.zone import ResidencyZoneSpec, ResidencyZoneStatus
+from domicile.controllers.egress import own
 from domicile.controllers.egress.keeper import Egress
 from domicile.controllers.mirrors import MirrorController
 from domicile.controllers.pki import holders
@@ -43,8 +44,10 @@ class ZoneController:
         sites: tuple[str, ...],
         resync: float,
         wake: Callable[[str], None],
+        *,
+        goes_out: bool,
     ) -> None:
-        """``wake`` asks for a reconcile of a tenant."""
+        """``wake`` asks for a reconcile of a tenant; ``goes_out``: stores are reached through the site's way out."""
         self._kube = kube
         self._zones = zones
         self._sessions = sessions
@@ -56,6 +59,7 @@ class ZoneController:
         self._sites = sites
         self._resync = resync
         self._wake = wake
+        self._goes_out = goes_out
 
     async def reconcile(self, name: str) -> float | None:
         """Bring the site file and one zone's status up to date, and follow its mirror."""
@@ -82,9 +86,13 @@ class ZoneController:
             await self._certify(holders.sessions(self._namespace))
             # The session store waits for its accounts before the first tenant is there.
             await self._sessions.passwords()
-            if spec.leads_outside:
+            if spec.leads_outside or self._goes_out:
                 await self._certify(holders.egress(self._namespace))
                 await self._egress.keep(await self._tenant_ids())
+            if self._goes_out:
+                await self._certify(holders.outwards(self._namespace))
+                sites = [s for z in (await self._zones.site_file()).zones for s in z.spec.sites]
+                await self._egress.see_to_own(own.destinations(sites))
             await self._mirrors.follow(served)
         return self._resync
 

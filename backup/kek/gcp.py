@@ -19,7 +19,7 @@ from google.oauth2 import service_account
 
 from domicile.backup.errors import WrongKeyError
 from domicile.backup.kek.base import Context, KeyUnavailableError, associated, digest_of
-from domicile.backup.stores import google_identity
+from domicile.backup.stores import google_identity, way_out
 from domicile.backup.stores.accounts import Account
 from domicile.backup.stores.base import UnavailableError
 from domicile.backup.stores.deadlines import Deadlines
@@ -51,7 +51,9 @@ def session(account: Account | None, deadlines: Deadlines) -> AuthorizedSession:
         made = service_account.Credentials.from_service_account_info(account, scopes=_SCOPES)
         credentials = made.with_always_use_jwt_access(True)
     renew = google_identity.asking(deadlines)
-    return AuthorizedSession(credentials, refresh_timeout=deadlines.read, auth_request=renew)
+    made = AuthorizedSession(credentials, refresh_timeout=deadlines.read, auth_request=renew)
+    made.proxies.update(way_out.proxies())
+    return made
 
 
 class GcpKmsKey:

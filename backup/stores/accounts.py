@@ -82,7 +82,7 @@ def _check_federation(account: dict[str, Any], token: Path, region: str) -> None
     )
     _require(account, "audience", lambda v: _PROVIDER.fullmatch(v) is not None, "names a provider of a workload pool")
     _require(account, "subject_token_type", _TOKEN_TYPES.__contains__, "is the type of a JWT")
-    token_urls = {f"https://{host}/v1/token" for host in _hosts("sts", region)}
+    token_urls = {f"https://{host}/v1/token" for host in google_hosts("sts", region)}
     _require(account, "token_url", token_urls.__contains__, f"is one of {', '.join(sorted(token_urls))}")
     # Nothing asks there.
     infos = {url.replace("/v1/token", "/v1/introspect") for url in token_urls}
@@ -97,12 +97,13 @@ def _check_federation(account: dict[str, Any], token: Path, region: str) -> None
         _require(
             account,
             "service_account_impersonation_url",
-            lambda v: any(v == impersonation_url(host, _email(v)) for host in _hosts("iamcredentials", region)),
-            f"is generateAccessToken of a service account at {' or '.join(_hosts('iamcredentials', region))}",
+            lambda v: any(v == impersonation_url(host, _email(v)) for host in google_hosts("iamcredentials", region)),
+            f"is generateAccessToken of a service account at {' or '.join(google_hosts('iamcredentials', region))}",
         )
 
 
-def _hosts(service: str, region: str) -> tuple[str, str]:
+def google_hosts(service: str, region: str) -> tuple[str, str]:
+    """Hosts of a service of Google's: for the world, and of one region."""
     return f"{service}.googleapis.com", f"{service}.{region}.rep.googleapis.com"
 
 

@@ -23,6 +23,7 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
 )
 
+from domicile.backup.stores import way_out
 from domicile.backup.stores.accounts import Account
 from domicile.backup.stores.deadlines import Deadlines
 
@@ -34,6 +35,11 @@ _PASSING = {"Throttling", "ThrottlingException", "IDPCommunicationError", "Servi
 def domain(region: str) -> str:
     """Domain of a region's endpoints (the European Sovereign Cloud has one of its own)."""
     return "amazonaws.eu" if region.startswith("eusc-") else "amazonaws.com"
+
+
+def sts_endpoint(region: str) -> str:
+    """URL of the STS of a region."""
+    return f"https://sts.{region}.{domain(region)}"
 
 
 def session(account: Account | None, region: str, deadlines: Deadlines) -> Any:
@@ -49,9 +55,11 @@ def session(account: Account | None, region: str, deadlines: Deadlines) -> Any:
 def sts(region: str, deadlines: Deadlines, config: Config | None = None) -> Any:
     """A client of the region's STS that signs nothing: a web identity proves itself."""
     unsigned = Config(signature_version=UNSIGNED)
-    url = f"https://sts.{region}.{domain(region)}"
     return _bare(deadlines).create_client(
-        "sts", region_name=region, endpoint_url=url, config=unsigned.merge(config) if config else unsigned
+        "sts",
+        region_name=region,
+        endpoint_url=sts_endpoint(region),
+        config=unsigned.merge(config) if config else unsigned,
     )
 
 
@@ -110,6 +118,8 @@ def _bare(deadlines: Deadlines, *providers: Any) -> Any:
             read_timeout=deadlines.read,
             retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=16,
+            # None: as the environment says.
+            proxies=way_out.proxies() or None,
         )
     )
     return core

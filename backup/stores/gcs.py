@@ -24,7 +24,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.oauth2 import service_account
 
 from domicile.api.zone import Site
-from domicile.backup.stores import accounts, fast, google_identity, listing
+from domicile.backup.stores import accounts, fast, google_identity, listing, way_out
 from domicile.backup.stores.accounts import Account
 from domicile.backup.stores.base import (
     AlreadyExistsError,
@@ -68,6 +68,7 @@ def client(site: Site, account: Account | None, deadlines: Deadlines) -> Any:
     renew = google_identity.asking(deadlines)
     session = AuthorizedSession(credentials, refresh_timeout=deadlines.read, auth_request=renew)
     session.max_redirects = 0
+    session.proxies.update(way_out.proxies(endpoint(site)))
     # The URL at which an upload goes on is what the store says, and the token would go with it.
     session.adapters.clear()
     home = endpoint(site).rstrip("/") + "/"

@@ -19,6 +19,7 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import RefreshError, TransportError
 from google.auth.transport.requests import Request
 
+from domicile.backup.stores import way_out
 from domicile.backup.stores.accounts import Account
 from domicile.backup.stores.deadlines import Deadlines
 
@@ -64,7 +65,9 @@ class Given(Credentials):
 
 def asking(deadlines: Deadlines) -> Any:
     """What sends google-auth's requests for tokens: short deadlines, no retries of its own, no redirects."""
-    return partial(Request(requests.Session()), timeout=deadlines.read, allow_redirects=False)
+    session = requests.Session()
+    session.proxies.update(way_out.proxies())
+    return partial(Request(session), timeout=deadlines.read, allow_redirects=False)
 
 
 def exchanged(account: Account, scopes: Sequence[str], request: Any) -> tuple[str, datetime]:

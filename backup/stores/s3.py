@@ -18,7 +18,7 @@ import google_crc32c
 import urllib3
 from botocore import exceptions as boto
 
-from domicile.api.zone import Profile, Site
+from domicile.api.zone import Site
 from domicile.backup.stores import fast, listing, s3_client
 from domicile.backup.stores.base import (
     AlreadyExistsError,
@@ -165,7 +165,7 @@ class S3Bucket:
     def _url(self) -> str:
         scheme, _, host = s3_client.endpoint(self._site).partition("://")
         # AWS's certificates hold for one label in front (S3 User Guide, virtual hosting of buckets).
-        if self._site.stores.profile is Profile.COMPATIBLE or "." in self._name:
+        if s3_client.by_path(self._site) or "." in self._name:
             return f"{scheme}://{host}/{self._name}"
         return f"{scheme}://{self._name}.{host}"
 

@@ -5,16 +5,14 @@ Source: botocore Config reference; AWS General Reference, Amazon S3 and STS endp
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import urllib3
 from botocore.config import Config
 
 from domicile.api.zone import Cloud, Profile, Site
-from domicile.backup.stores import aws_identity
+from domicile.backup.stores import aws_identity, way_out
 from domicile.backup.stores.accounts import Account
 from domicile.backup.stores.base import DeniedError
 from domicile.backup.stores.deadlines import Deadlines
@@ -29,6 +27,11 @@ def endpoint(site: Site) -> str:
     return f"https://s3.{site.region}.{aws_identity.domain(site.region)}"
 
 
+def by_path(site: Site) -> bool:
+    """Whether requests name the bucket in the path, not in the host: lists of hosts then need no bucket's name."""
+    return site.stores.profile is Profile.COMPATIBLE or way_out.used()
+
+
 def client(site: Site, account: Account, deadlines: Deadlines) -> Any:
     """A thread-safe boto3 client that talks to the site's endpoint, and for a role to its region's STS, only."""
     url = endpoint(site)
@@ -41,8 +44,9 @@ def client(site: Site, account: Account, deadlines: Deadlines) -> Any:
             max_pool_connections=32,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
+            proxies=way_out.proxies(url) or None,
             s3={
-                "addressing_style": "path" if site.stores.profile is Profile.COMPATIBLE else "virtual",
+                "addressing_style": "path" if by_path(site) else "virtual",
                 "use_accelerate_endpoint": False,
                 "use_arn_region": False,
                 "us_east_1_regional_endpoint": "regional",
@@ -59,13 +63,6 @@ def client(site: Site, account: Account, deadlines: Deadlines) -> Any:
     made.meta.events.register("before-send.s3", stay_home)
     made.meta.events.register("before-parameter-build.s3", _redirect_nowhere)
     return made
-
-
-@cache
-def plain(deadlines: Deadlines) -> urllib3.PoolManager:
-    """A pool for requests that botocore has signed beforehand."""
-    timeout = urllib3.Timeout(connect=deadlines.connect, read=deadlines.read)
-    return urllib3.PoolManager(num_pools=8, maxsize=32, timeout=timeout, retries=False)
 
 
 def _redirect_nowhere(context: dict[str, Any], **_: Any) -> None:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from domicile.backup.stores import way_out
 from domicile.backup.stores.deadlines import Deadlines
 
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?\r\n")
@@ -74,12 +75,14 @@ class _Source(RawIOBase):
 
 
 class _Connection:
-    def __init__(self, host: str, deadlines: Deadlines, *, tls: bool) -> None:
+    def __init__(self, host: str, deadlines: Deadlines, *, tls: bool, proxy: str | None) -> None:
         made = (
-            HTTPSConnection(host, timeout=deadlines.connect, context=_tls())
+            HTTPSConnection(proxy or host, timeout=deadlines.connect, context=_tls())
             if tls
             else HTTPConnection(host, timeout=deadlines.connect)
         )
+        if proxy is not None:
+            made.set_tunnel(host)
         made.connect()
         self._seconds = deadlines.read
         self._socket = made.sock
@@ -194,12 +197,17 @@ class _Connection:
 
 
 class Wire:
-    """Requests to the host of a URL. Thread-safe. ``direct`` is False where the environment names a proxy for it."""
+    """Requests to the host of a URL, through the process' way out if it has one. Thread-safe.
+
+    ``direct`` is False where the environment names another proxy for it.
+    """
 
     def __init__(self, url: str, deadlines: Deadlines) -> None:
         at = urlsplit(url)
         self.host = at.netloc
-        self.direct = not {at.scheme, "all"} & getproxies().keys() or bool(proxy_bypass(at.hostname or ""))
+        self._proxy = way_out.place(url)
+        foreign = {at.scheme, "all"} & getproxies().keys() and not proxy_bypass(at.hostname or "")
+        self.direct = self._proxy is not None or not foreign
         self._tls = at.scheme == "https"
         self._deadlines = deadlines
         self._idle: list[_Connection] = []
@@ -221,7 +229,9 @@ class Wire:
                 return self._exchanged(kept, head, body, most)
             except ConnectionError:
                 pass  # Servers close what was idle for long.
-        return self._exchanged(_Connection(self.host, self._deadlines, tls=self._tls), head, body, most)
+        return self._exchanged(
+            _Connection(self.host, self._deadlines, tls=self._tls, proxy=self._proxy), head, body, most
+        )
 
     def _taken(self) -> _Connection | None:
         while True:

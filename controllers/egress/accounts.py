@@ -12,7 +12,9 @@ from dataclasses import dataclass
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # The last label has a letter in it: what has none may be read as an address, in one of its many spellings.
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)+(?=[a-z0-9-]*[a-z])(?!0x){_LABEL}", re.ASCII)
-_ID = re.compile("[0-9a-f]{32}", re.ASCII)
+OWN = "installation"
+"""The account of the installation itself."""
+_ID = re.compile(f"[0-9a-f]{{32}}|{OWN}", re.ASCII)
 # This pod and its node, several at once, and what clouds tell secrets by.
 _NEVER = tuple(
     ipaddress.ip_network(n)
@@ -53,7 +55,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class Account:
-    """A tenant by its id, the digest of its password, and what it may reach. Raises ValueError for an odd id."""
+    """A tenant by its id, or OWN; its password's digest, and what it may reach. Raises ValueError for an odd id."""
 
     id: str
     digest: str

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from domicile.api.common import FIELD_MANAGER, GROUP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_NAME, LABEL_TENANT_ID
-from domicile.controllers.egress.accounts import Account, Destination, digest, render
+from domicile.controllers.egress.accounts import OWN, Account, Destination, digest, render
 from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET
 from domicile.kube.apply import apply
 from domicile.kube.client import MERGE_PATCH, Kube, NotFoundError, object_path
@@ -21,9 +21,12 @@ Object = dict[str, Any]
 SECRET = "domicile-egress"  # noqa: S105 - the name of a Secret
 """Of the operator's namespace: what squid reads."""
 FILE = "accounts.json"
+OWN_SECRET = "domicile-way-out"  # noqa: S105 - the name of a Secret
+"""Of the operator's namespace: what the installation itself proves itself by."""
 ANNOTATION = f"egress.{GROUP}/accounts"
 """Of the way out's pods: the digest of the accounts that they are to have."""
 _PODS = f"{LABEL_NAME}=domicile,{LABEL_COMPONENT}=egress"
+_LABELS = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_COMPONENT: "egress"}
 _LEAST = 32
 _STAMP_DIGITS = 16
 
@@ -37,24 +40,33 @@ class Egress:
         self._writing = asyncio.Lock()
 
     async def see_to(
-        self, tenant: str, tenant_id: str, destinations: tuple[Destination, ...], labels: Mapping[str, str]
+        self,
+        namespace: str,
+        account: str,
+        destinations: tuple[Destination, ...],
+        labels: Mapping[str, str],
+        secret: str = TENANT_SECRET,
     ) -> None:
-        """Let a tenant reach exactly these; ``labels`` go onto its Secret. Raises what the API server refuses."""
+        """Let an account reach exactly these; ``labels`` go onto its Secret. Raises what the API server refuses."""
         async with self._writing:
             known = await self._known()
-            others = {i: a for i, a in (known or {}).items() if i != tenant_id}
-            if not destinations and tenant_id not in (known or {}):
+            others = {i: a for i, a in (known or {}).items() if i != account}
+            if not destinations and account not in (known or {}):
                 return
             if destinations:
-                password = await self._password(tenant, tenant_id, labels)
-                others[tenant_id] = Account(tenant_id, digest(password), destinations)
+                password = await self._password(namespace, secret, account, labels)
+                others[account] = Account(account, digest(password), destinations)
             await self._write(others, known)
 
+    async def see_to_own(self, destinations: tuple[Destination, ...]) -> None:
+        """Let the installation itself reach exactly these. Raises what the API server refuses."""
+        await self.see_to(self._namespace, OWN, destinations, _LABELS, OWN_SECRET)
+
     async def keep(self, tenant_ids: Collection[str]) -> None:
-        """Forget all others; writes the file where there is none. Raises what the API server refuses."""
+        """Forget all other tenants; writes the file where there is none. Raises what the API server refuses."""
         async with self._writing:
             known = await self._known()
-            await self._write({i: a for i, a in (known or {}).items() if i in tenant_ids}, known)
+            await self._write({i: a for i, a in (known or {}).items() if i in {OWN, *tenant_ids}}, known)
 
     async def _known(self) -> dict[str, Account] | None:
         """What is written, by id; None where nothing is, or nothing that can be read."""
@@ -63,9 +75,8 @@ class Egress:
 
     async def _write(self, wanted: Mapping[str, Account], known: Mapping[str, Account] | None) -> None:
         if wanted != known:
-            labels = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_COMPONENT: "egress"}
             text = render(wanted.values())
-            await apply(self._kube, _secret(self._namespace, SECRET, labels, FILE, text))
+            await apply(self._kube, _secret(self._namespace, SECRET, _LABELS, FILE, text))
             await self._hurry(digest(text)[:_STAMP_DIGITS])
 
     async def _hurry(self, stamp: str) -> None:
@@ -75,15 +86,15 @@ class Egress:
             with suppress(NotFoundError):
                 await self._kube.request("PATCH", object_path(pod), change, content_type=MERGE_PATCH)
 
-    async def _password(self, tenant: str, tenant_id: str, labels: Mapping[str, str]) -> str:
-        """The tenant's, minted where it has none; one of an earlier tenant of the name is not this one's."""
-        found = await self._kube.read("v1", "Secret", TENANT_SECRET, tenant)
-        account, _, password = (_value(found, TENANT_KEY) or "").partition(":")
-        if account == tenant_id and len(password) >= _LEAST:
+    async def _password(self, namespace: str, secret: str, account: str, labels: Mapping[str, str]) -> str:
+        """The account's, minted where it has none; one of an earlier tenant of the name is not this one's."""
+        found = await self._kube.read("v1", "Secret", secret, namespace)
+        known, _, password = (_value(found, TENANT_KEY) or "").partition(":")
+        if known == account and len(password) >= _LEAST:
             return password
         password = secrets.token_urlsafe(32)
-        made = {**labels, LABEL_TENANT_ID: tenant_id}
-        await apply(self._kube, _secret(tenant, TENANT_SECRET, made, TENANT_KEY, f"{tenant_id}:{password}"))
+        made = dict(labels) if account == OWN else {**labels, LABEL_TENANT_ID: account}
+        await apply(self._kube, _secret(namespace, secret, made, TENANT_KEY, f"{account}:{password}"))
         return password
 
 

@@ -23,6 +23,11 @@ def egress(namespace: str) -> Holder:
     return _server(namespace, "domicile-egress")
 
 
+def outwards(namespace: str) -> Holder:
+    """Operator, lease agents and replicators, as who calls the site's way out."""
+    return Holder(namespace, "domicile-way-out", "domicile-way-out-tls")
+
+
 def operator(namespace: str) -> Holder:
     """The operator, which asks the lease agents; it keeps its leaf to itself."""
     return Holder(namespace, "domicile-operator", "")

@@ -11,7 +11,8 @@ from domicile.api.common import LIST_SET, Model, cel, list_map, validations
 
 _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 # The last label begins with a letter: no spelling of an address passes for a name.
-Host = Annotated[str, Field(pattern=rf"^({_LABEL}\.)+[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?$", max_length=253)]
+HOST = rf"^({_LABEL}\.)+[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?$"
+Host = Annotated[str, Field(pattern=HOST, max_length=253)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 

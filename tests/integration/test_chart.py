@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from domicile.controllers.egress.keeper import OWN_SECRET
 from domicile.controllers.pki import holders
 from domicile.gateway.egress.squid_conf import outside
 from tests import judges
@@ -34,6 +35,8 @@ IDENTITY = (
     "--set=identity.networks={10.8.0.0/24,2001:db8::/64}",
     *(f"--set=identity.{name}Secret=of-{name}" for name in ("gate", "keycloak", "database", "passwords")),
 )
+SELECTOR = {"app.kubernetes.io/name": "domicile"}
+STORES = ("--set=egress.stores=true",)
 EGRESS = ("--set=egress.enabled=true", "--set=egress.privateCidrs={10.9.0.0/24}", "--set=egress.ports={443,8443}")
 SCRAPED = ("--set=metrics.tlsSecret=metrics", "--set=metrics.networks={10.8.0.0/24,2001:db8::/64}")
 REPLICATOR = "domicile-replicate-gcp-frankfurt"
@@ -81,7 +84,7 @@ def pods(objects: list[Object]) -> dict[str, Object]:
 
 @pytest.mark.parametrize(
     "values",
-    [EU, BOTH, (*EU, "--set=identitySecret=logins"), (*EU, *SCRAPED), (*EU, *IDENTITY), (*EU, *EGRESS)],
+    [EU, BOTH, (*EU, "--set=identitySecret=logins"), (*EU, *SCRAPED), (*EU, *IDENTITY), (*EU, *EGRESS, *STORES)],
     ids=["eu", "eu and us", "logins", "metrics", "identity server", "way out"],
 )
 def test_judges_have_nothing_critical_to_say(schemas: Path, values: tuple[str, ...]) -> None:
@@ -327,6 +330,49 @@ def test_store_endpoints_of_the_zones_are_opened_on_their_port_only(tmp_path: Pa
     assert opened == {("192.0.2.7/32", 4443), ("198.51.100.0/24", 443)}
 
 
+def test_stores_are_reached_through_the_way_out_where_they_have_tls_and_a_name(tmp_path: Path) -> None:
+    values = yaml.safe_load((CHART / "values-eu.yaml").read_text())
+    first, second = (s["stores"] for s in values["zones"]["eu"]["sites"])
+    first |= {"profile": "compatible", "endpoint": "http://192.0.2.7:4443", "endpointCidrs": []}
+    second |= {"profile": "compatible", "endpoint": "https://s3.example:9000", "endpointCidrs": ["10.7.0.0/24"]}
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    objects = render(f"--values={file}", "--set=sites={gcp-frankfurt}", API_SERVER, *EGRESS, *STORES)
+
+    def opened(name: str) -> set[tuple[str, int]]:
+        egress = only(objects, "NetworkPolicy", name)["spec"]["egress"]
+        return {
+            (t["ipBlock"]["cidr"], p["port"]) for e in egress for t in e["to"] if "ipBlock" in t for p in e["ports"]
+        }
+
+    proxy = {"podSelector": {"matchLabels": {**SELECTOR, "app.kubernetes.io/component": "egress"}}}
+    for name in ("domicile-operator", "domicile-lease", REPLICATOR):
+        assert opened(name) - {("10.0.0.1/32", 443), ("10.0.0.1/32", 6443)} == {("192.0.2.7/32", 4443)}
+        policy = only(objects, "NetworkPolicy", name)["spec"]
+        assert {"to": [proxy], "ports": [{"port": 3129, "protocol": "TCP"}]} in policy["egress"]
+        pod = pods(objects)[name]
+        assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        [container] = pod["spec"]["containers"]
+        env = {e["name"]: e.get("value") for e in container["env"]}
+        assert env["DOMICILE_WAY_OUT"] == "domicile-egress.domicile-system.svc:3129"
+        assert {"name": "way-out", "mountPath": "/etc/domicile/way-out", "readOnly": True} in container["volumeMounts"]
+        [volume] = [v for v in pod["spec"]["volumes"] if v["name"] == "way-out"]
+        secrets = {s["secret"]["name"]: s["secret"] for s in volume["projected"]["sources"]}
+        assert secrets.keys() == {OWN_SECRET, holders.outwards("domicile-system").secret}
+        assert all(s["optional"] for s in secrets.values()), "the operator makes them when it runs"
+        assert {i["path"] for s in secrets.values() for i in s["items"]} == {"egress", "tls.crt", "tls.key", "ca.crt"}
+    assert ("10.7.0.0/24", 9000) in opened("domicile-egress")
+    assert not {c for c, _ in opened("domicile-egress")} & {"192.0.2.7/32"}
+    _, ours = only(objects, "NetworkPolicy", "domicile-egress")["spec"]["ingress"][0]["from"]
+    [component] = ours["podSelector"]["matchExpressions"]
+    assert ours["podSelector"]["matchLabels"] == SELECTOR
+    assert component["values"] == ["operator", "lease-agent", "replicator"]
+    assert "namespaceSelector" not in ours
+    without = helm(f"--values={file}", "--set=sites={gcp-frankfurt}", API_SERVER, *EGRESS).stdout
+    assert "WAY_OUT" not in without
+    assert "way-out" not in without
+
+
 def test_stores_of_zones_that_the_cluster_does_not_serve_stay_closed() -> None:
     alone, beside = (render(*values, "--set=sites={gcp-frankfurt}") for values in (EU, BOTH))
     kept = [{o["metadata"]["name"]: o for o in objects if o["kind"] == "NetworkPolicy"} for objects in (alone, beside)]
@@ -405,6 +451,7 @@ def test_the_way_out_is_reached_by_gateways_alone_and_reaches_no_private_address
         ((*EU, "--set=image.tag=latest"), "tag"),
         ((*EU, "--set=colour=blue"), "colour"),
         ((*EU, "--set=egress.privateCidrs={inside}"), "privateCidrs"),
+        ((*EU, *STORES), "there is no way out"),
         ((*EU, SCRAPED[0]), "networks"),
         ((*EU, *IDENTITY[1:]), "set identitySecret, too"),
         ((*EU, *IDENTITY, "--set=identity.networks=null"), "networks"),
@@ -426,6 +473,7 @@ def test_the_way_out_is_reached_by_gateways_alone_and_reaches_no_private_address
         "moving tag",
         "unknown value",
         "a private destination that is no network",
+        "stores through a way out that is not there",
         "metrics for no network",
         "an identity server without an account for the operator",
         "administrators from nowhere",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from domicile.controllers.egress.accounts import Destination
+from domicile.controllers.egress.accounts import OWN, Destination
 from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET, url
-from domicile.controllers.egress.keeper import FILE, SECRET, Egress
+from domicile.controllers.egress.keeper import FILE, OWN_SECRET, SECRET, Egress
 from domicile.gateway.egress.accounts import Book, decide, parse
 from domicile.kube.client import Kube
 from tests.integration.apiserver import ApiServer
@@ -119,6 +119,23 @@ async def test_who_reaches_nothing_any_more_has_no_account(world: World) -> None
     await world.egress.see_to(one, ONE, (), {})
     assert set(world.book().accounts) == {TWO}
     await world.egress.keep({ONE})
+    assert not world.book().accounts
+
+
+async def test_the_installation_itself_has_an_account_and_no_tenant_is_told(world: World) -> None:
+    one, _ = world.tenants
+    await world.egress.see_to_own((Destination("s3.example"),))
+    await world.egress.see_to(one, ONE, API, {})
+    proof = f"Basic {base64.b64encode(world._value(OWN_SECRET, TENANT_KEY, world.name)).decode()}"
+    assert decide(world.book(), proof, "s3.example", "443") == (OWN, "public", "allowed")
+    assert decide(world.book(), proof, "api.example", "443").reason == "not-listed"
+    assert decide(world.book(), world.credential(one), "s3.example", "443").reason == "not-listed"
+    await world.egress.keep(())
+    assert set(world.book().accounts) == {OWN}
+    before = world.writes()
+    await world.egress.see_to_own((Destination("s3.example"),))
+    assert world.writes() == before
+    await world.egress.see_to_own(())
     assert not world.book().accounts
 
 

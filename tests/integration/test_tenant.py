@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from domicile.api.zone import Site, Subject
 from domicile.backup import claims, mirror
 from domicile.backup.kek import KeyRing, generate
 from domicile.backup.keys import mint_tenant_key, open_tenant_key
-from domicile.backup.stores import open_bucket
-from domicile.backup.stores.base import Bucket
+from domicile.backup.stores import open_bucket, way_out
+from domicile.backup.stores.base import Bucket, StoreError
 from domicile.controllers import sites as sites_module
 from domicile.controllers.mirrors import MirrorController
 from domicile.controllers.registry import Controllers
@@ -182,6 +183,26 @@ class World:
     def served(self) -> ServedZone:
         spec = self.apiserver.get("residencyzone", self.zone_name)["spec"]
         return ServedZone.model_validate({"name": self.zone_name, "site": "gcp-frankfurt", "spec": spec})
+
+
+async def test_the_way_to_stores_is_there_before_they_are_asked(world: World) -> None:
+    """Without it nothing that asks them could start."""
+    endpoints = {"gcp": "https://gcs.example.com", "aws": "https://s3.example.com:9000"}
+    stores = {
+        s.cloud: s.stores.model_copy(update={"endpoint": endpoints[s.cloud], "endpoint_cidrs": ["10.9.0.0/24"]})
+        for s in (world.gcp, world.aws)
+    }
+    world.apply_zone(*(s.model_copy(update={"stores": stores[s.cloud]}) for s in (world.gcp, world.aws)))
+    # Nothing listens there.
+    way_out.use("http://127.0.0.1:9")
+    try:
+        with suppress(StoreError):
+            await world.operator().reconcile("ResidencyZone", world.zone_name)
+    finally:
+        way_out.use(None)
+    assert {("installation", "gcs.example.com"), ("installation", "s3.example.com")} <= world.reached()
+    for name, keys in (("domicile-way-out", {"egress"}), ("domicile-way-out-tls", {"tls.crt", "tls.key", "ca.crt"})):
+        assert world.apiserver.get("secret", name, "-n", "domicile-system")["data"].keys() >= keys
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,13 @@ import ipaddress
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from domicile.api.zone import Site
+from domicile.backup.stores import way_out
+from domicile.controllers.egress import own
 from domicile.controllers.egress.accounts import Account, Destination, digest, render
 from domicile.controllers.egress.destinations import destinations, services
 from domicile.gateway.egress import helper, squid_conf, tls
@@ -42,6 +46,60 @@ def basic(account: str, password: str) -> str:
 def test_a_destination_is_a_full_name_and_nothing_else(host: str) -> None:
     with pytest.raises(ValueError, match="full name"):
         Destination(host)
+
+
+def _site(**stores: Any) -> Site:
+    aws = {"name": "aws-frankfurt", "cloud": "aws", "region": "eu-central-1", "key": {"name": "k"}}
+    named = {"replica": "r-one", "keys": "k-one", "control": "c-one", "live": {"createPrefix": "live"}}
+    return Site.model_validate(aws | {"stores": {"profile": "cloud", "accountId": "123456789012", **named, **stores}})
+
+
+def test_the_installation_reaches_regional_endpoints_of_its_sites() -> None:
+    google = {"name": "gcp-frankfurt", "cloud": "gcp", "region": "europe-west3"}
+    gcp = Site.model_validate(_site(accountId=None).to_wire() | google)
+    found = own.destinations([_site(), gcp])
+    assert {d.host for d in found if "amazonaws" in d.host} == {
+        "s3.eu-central-1.amazonaws.com",
+        "kms.eu-central-1.amazonaws.com",
+        "sts.eu-central-1.amazonaws.com",
+    }
+    assert {d.host for d in found if "amazonaws" not in d.host} == {
+        "storage.europe-west3.rep.googleapis.com",
+        "cloudkms.europe-west3.rep.googleapis.com",
+        "oauth2.googleapis.com",
+        *(f"{s}{place}.googleapis.com" for s in ("sts", "iamcredentials") for place in ("", ".europe-west3.rep")),
+    }
+    assert {(d.port, d.cidrs) for d in found} == {(443, ())}
+    private = own.destinations([_site(endpointCidrs=["10.20.0.0/26"])])
+    assert {d.cidrs for d in private} == {("10.20.0.0/26",)}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "found"),
+    [
+        ("https://s3.acme.example:9000", {("s3.acme.example", 9000)}),
+        ("http://s3.acme.example:9000", set()),
+        ("https://minio:9000", set()),
+        ("https://10.9.0.7:9000", set()),
+        ("https://s3.acme.example.:9000", set()),
+    ],
+)
+def test_what_has_no_tls_or_no_full_name_is_reached_directly(endpoint: str, found: set[tuple[str, int]]) -> None:
+    site = _site(profile="compatible", endpoint=endpoint)
+    assert {(d.host, d.port) for d in own.destinations([site])} == found
+    way_out.use("http://127.0.0.1:3128")
+    try:
+        assert bool(way_out.proxies(endpoint)) == bool(way_out.place(endpoint)) == bool(found)
+        assert way_out.proxies() == {"https": "http://127.0.0.1:3128"}
+    finally:
+        way_out.use(None)
+    assert not way_out.proxies(endpoint)
+    assert way_out.place(endpoint) is None
+
+
+def test_networks_where_nothing_may_be_close_a_site_and_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert own.destinations([_site(endpointCidrs=["169.254.0.0/16"])]) == ()
+    assert "the way out does not lead to s3.eu-central-1.amazonaws.com of site aws-frankfurt" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -172,8 +172,27 @@ readinessProbe:
 {{- end }}{{ end -}}
 {{- end -}}
 
+{{/* Whether stores, keys and STS are reached through the way out. */}}
+{{- define "domicile.goesOut" -}}
+{{- if .Values.egress.stores -}}
+{{- if not .Values.egress.enabled -}}
+{{- fail "egress.stores: there is no way out; set egress.enabled, too" -}}
+{{- end -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* Environment of whoever reaches them. */}}
+{{- define "domicile.wayOutEnv" -}}
+{{- if include "domicile.goesOut" . -}}
+- name: DOMICILE_WAY_OUT
+  value: domicile-egress.{{ .Release.Namespace }}.svc:3129
+{{- end -}}
+{{- end -}}
+
 {{/* Mounts and volumes; dict "sites" bool, "credentials", "keys", "identity" and "models" lists of Secrets, "metrics" name
-of a Secret or "", "tls" name of a Secret of the operator's making, "tokens" values of cloudIdentity, "tmp" size. */}}
+of a Secret or "", "tls" name of a Secret of the operator's making, "tokens" values of cloudIdentity, "wayOut" not empty
+for who reaches stores through the way out, "tmp" size. */}}
 {{- define "domicile.mounts" -}}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
@@ -197,6 +216,9 @@ volumeMounts:
   {{- end }}
   {{- if .metrics }}
   - {name: metrics, mountPath: /etc/domicile/metrics, readOnly: true}
+  {{- end }}
+  {{- if .wayOut }}
+  - {name: way-out, mountPath: /etc/domicile/way-out, readOnly: true}
   {{- end }}
 {{- end -}}
 
@@ -241,5 +263,20 @@ volumes:
   # Leases and reconciles don't wait for it: without the Secret only /metrics is closed.
   - name: metrics
     secret: {secretName: {{ . }}, optional: true, defaultMode: 0440}
+  {{- end }}
+  {{- if .wayOut }}
+  # The operator makes both, and is one of those that wait for them.
+  - name: way-out
+    projected:
+      defaultMode: 0440
+      sources:
+        - secret: {name: domicile-way-out, optional: true, items: [{key: egress, path: egress}]}
+        - secret:
+            name: domicile-way-out-tls
+            optional: true
+            items:
+              - {key: tls.crt, path: tls.crt}
+              - {key: tls.key, path: tls.key}
+              - {key: ca.crt, path: ca.crt}
   {{- end }}
 {{- end -}}

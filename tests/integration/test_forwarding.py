@@ -1,0 +1,225 @@
+"""Stores through the site's way out: two with TLS, and names that nobody but squid can resolve."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from domicile import forwarding
+from domicile.api.sites import SiteFile
+from domicile.backup.stores import Deadlines, open_bucket, way_out, wire
+from domicile.backup.stores.base import UnavailableError
+from domicile.controllers.egress.accounts import Destination
+from domicile.controllers.pki import holders
+from tests.authorities import SERVER, write
+from tests.integration import egress_server
+from tests.integration.door_server import until
+from tests.integration.egress_server import ALICE, BOB, HERE, PASSWORDS, PORT, WayOut, own_network
+from tests.integration.stores_fixture import Server, StoreSites, make_site, serving, stopped
+from tests.integration.test_takeover import CONTENT, Pair
+from tests.pods import mounted
+from tests.testbed.build import build
+
+S3, GCS, UNLISTED = "s3.example.com", "gcs.example.com", "other.example.com"
+S3_PORT, GCS_PORT = 9443, 9444
+TRUST = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+BIG = 20 << 20
+"""Above what is one request."""
+
+
+@contextmanager
+def _s3(certificate: Path, key: Path) -> Iterator[Server]:
+    root = Path(tempfile.mkdtemp(prefix="versitygw-"))
+    for name in ("data", "versions"):
+        (root / name).mkdir()
+    command = [
+        str(build("versitygw")),
+        *("--access", "test", "--secret", "test-secret", "--cert", str(certificate), "--key", str(key)),
+        *("--port", f":{S3_PORT}", "--region", "eu-central-1", "--quiet", "--keep-alive", "posix"),
+        *("--versioning-dir", str(root / "versions"), str(root / "data")),
+    ]
+    with (root / "log").open("wb") as log, stopped(serving(command, S3_PORT, root, log)) as server:
+        yield server
+
+
+@contextmanager
+def _gcs(certificate: Path, key: Path) -> Iterator[Server]:
+    root = Path(tempfile.mkdtemp(prefix="fake-gcs-"))
+    url = f"https://{GCS}:{GCS_PORT}"
+    command = [
+        str(build("fake-gcs-server")),
+        *("-scheme", "https", "-host", "0.0.0.0", "-port", str(GCS_PORT), "-external-url", url),
+        *("-public-host", f"{GCS}:{GCS_PORT}"),
+        *("-cert-location", str(certificate), "-private-key-location", str(key)),
+        *("-backend", "filesystem", "-filesystem-root", str(root / "data"), "-location", "EUROPE-WEST3"),
+        *("-log-level", "error"),
+    ]
+    with (root / "log").open("wb") as log, stopped(serving(command, GCS_PORT, root, log)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WayOut]:
+    listed = (Destination(S3, S3_PORT), Destination(GCS, GCS_PORT))
+    with own_network(), egress_server.way_out(tmp_path_factory.mktemp("egress"), alice=listed) as made:
+        for host in (S3, GCS, UNLISTED):
+            made.names.put(host, HERE)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def folder(way: WayOut, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The pod's files of the way out; this process' calls of clouds go through it, and through it alone."""
+    made = mounted(tmp_path_factory.mktemp("mount") / "way-out", holders.outwards("domicile-system"), way.authority)
+    (made / forwarding.ACCOUNT).write_text(f"{ALICE}:{PASSWORDS[ALICE]}")
+    roots = made / "roots.pem"
+    roots.write_bytes(way.web.pem)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in TRUST:
+            patch.setenv(name, str(roots))
+        wire._tls.cache_clear()
+        forwarding.start(forwarding.Settings(way_out=f"localhost:{PORT}", way_out_dir=made))
+        yield made
+        way_out.use(None)
+        wire._tls.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def sites(way: WayOut, folder: Path) -> Iterator[StoreSites]:
+    """As everywhere, but with TLS and names."""
+    with ExitStack() as stack:
+        pair = write(folder, "store", way.web.issue("store", use=SERVER, hosts=(S3, GCS)))
+        s3, gcs = stack.enter_context(_s3(*pair)), stack.enter_context(_gcs(*pair))
+        credentials = folder / "credentials"
+        credentials.mkdir()
+        account = {"accessKeyId": "test", "secretAccessKey": "test-secret"}
+        (credentials / "aws-frankfurt.json").write_text(json.dumps(account))
+        yield StoreSites(
+            make_site("aws-frankfurt", "aws", "eu-central-1", f"https://{S3}:{S3_PORT}"),
+            make_site("gcp-frankfurt", "gcp", "europe-west3", f"https://{GCS}:{GCS_PORT}"),
+            credentials,
+            s3,
+            gcs,
+        )
+
+
+def test_a_tenant_is_replicated_and_taken_over_through_it_alone(way: WayOut, sites: StoreSites, tmp_path: Path) -> None:
+    with pytest.raises(socket.gaierror):
+        socket.getaddrinfo(S3, S3_PORT)
+    pair = Pair(sites, tmp_path)
+    pair.provision()
+    content = CONTENT | {"bigger": bytes(range(256)) * (BIG // 256)}
+    pair.fill(content)
+    assert pair.replicate() == 0
+    pair.take_over()
+    assert pair.live() == content
+    opened = way.decisions(event="opened")
+    assert {(line["host"], line["port"], line["sni"], line["account"]) for line in opened} == {
+        (S3, S3_PORT, S3, ALICE),
+        (GCS, GCS_PORT, GCS, ALICE),
+    }
+    assert not way.decisions(event="refused")
+
+
+def test_what_is_not_listed_is_refused_and_told(
+    way: WayOut, sites: StoreSites, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = make_site("aws-frankfurt", "aws", "eu-central-1", f"https://{UNLISTED}:{S3_PORT}")
+    with pytest.raises(UnavailableError):
+        open_bucket(site, "any-bucket", sites.credentials, Deadlines(2, 2, 0)).read("claims/x")
+    until("it is in the log", lambda: bool(way.decisions(event="refused", host=UNLISTED, reason="not-listed")))
+    assert f"the way out does not lead to {UNLISTED}:{S3_PORT}: not-listed" in caplog.text
+
+
+def test_files_may_come_later_and_change(way: WayOut, folder: Path, sites: StoreSites) -> None:
+    """As where the operator makes them after the pod has started, and renews them."""
+    bucket = open_bucket(sites.aws, "files-change", sites.credentials, Deadlines(2, 2, 0))
+    account = folder / forwarding.ACCOUNT
+    kept = account.read_bytes()
+
+    def ask() -> None:
+        # A client of its own each time: a tunnel that is open stays so.
+        fresh = Deadlines(2, 2 + datetime.now(UTC).microsecond / 1e7, 0)
+        open_bucket(sites.aws, "files-change", sites.credentials, fresh).write("a", iter([b"1"]), 1)
+
+    bucket.create_bucket()
+    ask()
+    account.unlink()
+    with pytest.raises(UnavailableError):
+        ask()
+    account.write_text(f"{BOB}:{PASSWORDS[BOB]}")
+    with pytest.raises(UnavailableError):
+        ask()
+    account.write_bytes(kept)
+    ask()
+    # What the pods' authority did not sign is let in nowhere.
+    held = {name: (folder / name).read_bytes() for name in ("tls.crt", "tls.key")}
+    mounted(folder, holders.outwards("domicile-system"), egress_server.authority(), way.authority)
+    with pytest.raises(UnavailableError):
+        ask()
+    for name, content in held.items():
+        (folder / name).write_bytes(content)
+    ask()
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET http://s3.example.com/ HTTP/1.1",
+        b"CONNECT s3.example.com:9443 HTTP/1.1 \r\nx: y",
+        b"CONNECT s3.example.com HTTP/1.1",
+        b"CONNECT S3.example.com:9443 HTTP/1.1",
+        b"CONNECT a b:1 HTTP/1.1",
+        b"CONNECT \xff:1 HTTP/1.1",
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_it_takes_nothing_but_tunnels(request_line: bytes) -> None:
+    place = way_out.place("https://any.example.com")
+    assert place
+    host, _, port = place.partition(":")
+    with closing(socket.create_connection((host, int(port)), 5)) as client:
+        client.sendall(request_line + b"\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 405 ")
+        assert client.recv(100) == b""
+
+
+def test_the_command_uses_it(way: WayOut, folder: Path, sites: StoreSites, tmp_path: Path) -> None:
+    """``domicile replicate`` as its pod starts it, with nothing but its environment and files."""
+    pair = Pair(sites, tmp_path)
+    pair.provision()
+    pair.fill(CONTENT)
+    before = len(way.decisions(event="opened"))
+    file = tmp_path / "sites.json"
+    file.write_text(SiteFile(zones=[pair.zone("gcp-frankfurt")]).model_dump_json(by_alias=True, exclude_none=True))
+    done = _replicate(file, pair, sites, DOMICILE_WAY_OUT=f"localhost:{PORT}", DOMICILE_WAY_OUT_DIR=str(folder))
+    assert done.returncode == 0, done.stderr
+    until("tunnels of its own", lambda: len(way.decisions(event="opened")) > before)
+    done = _replicate(file, pair, sites)
+    assert done.returncode == 1, "without it no name is known here"
+
+
+def _replicate(file: Path, pair: Pair, sites: StoreSites, **environment: str) -> subprocess.CompletedProcess[str]:
+    trust = {name: os.environ[name] for name in TRUST}
+    command = [
+        str(Path(sys.executable).with_name("domicile")),
+        "replicate",
+        "--tenant",
+        pair.tenant,
+        "--sites",
+        str(file),
+    ]
+    command += ["--credentials", str(sites.credentials), "--keys", str(pair.keys)]
+    return subprocess.run(
+        command, env={"PATH": os.environ["PATH"], **trust, **environment}, capture_output=True, text=True, check=False
+    )
