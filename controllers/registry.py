@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from domicile.backup.stores import way_out
 from domicile.controllers.egress.keeper import Egress
 from domicile.controllers.failover.reconcile import FailoverController
 from domicile.controllers.issuer.issuers import Issuers
@@ -75,7 +74,7 @@ class Controllers:
             platform.sites,
             resync_seconds,
             lambda name: wake("AssistantTenant", name),
-            goes_out=way_out.used(),
+            goes_out=platform.goes_out,
         )
 
     async def reconcile(self, kind: str, name: str) -> float | None:

@@ -1,8 +1,8 @@
 """From a process' own loopback to the site's way out: how calls of stores, keys and STS leave.
 
 Clients have different ideas of a proxy that wants a certificate, and all know one that wants nothing. This is one of
-those: a CONNECT (RFC 9110, 9.3.6) that comes here goes on with TLS to the way out, with the certificate and the account
-of ``DOMICILE_WAY_OUT_DIR``. What passes is the client's own TLS, to the store.
+those: a CONNECT (RFC 9110, 9.3.6) that comes here goes on with TLS to the way out, with the pod's certificate and an
+account. What passes is the client's own TLS, to the store.
 """
 
 from __future__ import annotations
@@ -14,42 +14,23 @@ import queue
 import re
 import threading
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from domicile.backup.stores import way_out
 from domicile.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
 ACCOUNT = "egress"
-"""File of the account: ``<account>:<password>`` (RFC 7617)."""
+"""Name of the account's file: ``<account>:<password>`` (RFC 7617)."""
 _CONNECT = re.compile(rb"CONNECT ([a-z0-9.-]{1,253}:[0-9]{1,5}) HTTP/1\.[01]\r\n")
 _SECONDS = 10
-_CHUNK = 1 << 18
+# What waits in memory of one tunnel is a few of these.
+_CHUNK = 1 << 16
+_TUNNELS = 128
 _PAGE_BYTES = 200
-
-
-class Settings(BaseSettings):
-    """Environment variables with the prefix DOMICILE_."""
-
-    model_config = SettingsConfigDict(env_prefix="DOMICILE_", frozen=True, extra="ignore")
-
-    way_out: Annotated[
-        str | None,
-        Field(
-            description="The site's way out, host:port, where stores, keys and STS are reached through it.",
-            pattern=r"^[a-z0-9.-]{1,253}:[0-9]{1,5}$",
-        ),
-    ] = None
-    way_out_dir: Annotated[
-        Path, Field(description="Folder of tls.crt, tls.key and ca.crt, to reach it by, and of egress, the account.")
-    ] = Path("/etc/domicile/way-out")
 
 
 class RefusedError(Exception):
@@ -59,14 +40,19 @@ class RefusedError(Exception):
 class Forwarder:
     """Leads tunnels to one way out."""
 
-    def __init__(self, to: str, folder: Path) -> None:
-        """``to`` is host:port; files in ``folder`` may come and change at any time."""
+    def __init__(self, to: str, credentials: Credentials, account: Path) -> None:
+        """``to`` is host:port; ``account`` is the file, which like the others may come and change at any time."""
         self._host, _, port = to.rpartition(":")
         self._port = int(port)
-        self._credentials = Credentials(folder, "ca.crt", connects=True)
-        self._account = folder / ACCOUNT
+        self._credentials = credentials
+        self._account = account
+        self._open_tunnels = 0
         # Only changes are told: whoever asks here asks again.
         self._said = ""
+
+    async def listen(self, port: int = 0) -> asyncio.Server:
+        """Take connections on the loopback; 0 picks a free port. Raises OSError where it is taken."""
+        return await asyncio.start_server(self.tunnel, "127.0.0.1", port, limit=_CHUNK)
 
     async def tunnel(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One connection of a client, to its end."""
@@ -75,9 +61,16 @@ class Forwarder:
                 async with asyncio.timeout(_SECONDS):
                     target = _CONNECT.match(await reader.readuntil(b"\r\n\r\n"))
                 if target is None:
-                    writer.write(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
+                    _refuse(writer, "405 Method Not Allowed")
+                elif self._open_tunnels >= _TUNNELS:
+                    _refuse(writer, "503 Service Unavailable")
+                    self._tell(f"{_TUNNELS} tunnels are open, and no more are opened")
                 else:
-                    await self._lead(target[1].decode(), reader, writer)
+                    self._open_tunnels += 1
+                    try:
+                        await self._lead(target[1].decode(), reader, writer)
+                    finally:
+                        self._open_tunnels -= 1
                 await writer.drain()
             finally:
                 writer.close()
@@ -88,11 +81,11 @@ class Forwarder:
                 onward_reader, onward = await self._open(target)
         except RefusedError as error:
             self._tell(f"the way out does not lead to {target}: {error}")
-            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            _refuse(writer, "403 Forbidden")
             return
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             self._tell(f"the way out at {self._host}:{self._port} can't be used ({type(error).__name__}: {error})")
-            writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            _refuse(writer, "502 Bad Gateway")
             return
         self._said = ""
         try:
@@ -129,6 +122,10 @@ class Forwarder:
             log.warning("%s", message)
 
 
+def _refuse(writer: StreamWriter, status: str) -> None:
+    writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+
+
 async def _passed(reader: StreamReader, writer: StreamWriter) -> None:
     while data := await reader.read(_CHUNK):
         writer.write(data)
@@ -146,21 +143,27 @@ async def _both(*ways: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def start(settings: Settings | None = None) -> None:
-    """Let this process' calls of clouds go through the site's way out, if it has one.
+def start(env: Mapping[str, str]) -> str:
+    """Lead to ``DOMICILE_WAY_OUT`` for as long as this process runs, in a thread of its own; returns a proxy's URL.
 
-    Runs in a thread of its own for as long as the process does. Raises ValidationError for wrong settings.
+    Certificate and account lie in the folder ``DOMICILE_WAY_OUT_DIR``. Raises ValueError for wrong settings.
     """
-    settings = settings or Settings()
-    if settings.way_out is None:
-        return
-    forwarder = Forwarder(settings.way_out, settings.way_out_dir)
+    to, folder = place(env), Path(env.get("DOMICILE_WAY_OUT_DIR", "/etc/domicile/way-out"))
+    forwarder = Forwarder(to, Credentials(folder, "ca.crt", connects=True), folder / ACCOUNT)
     ports: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     async def serve() -> None:
-        server = await asyncio.start_server(forwarder.tunnel, "127.0.0.1", 0, limit=_CHUNK)
-        ports.put(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
+        async with await forwarder.listen() as server:
+            ports.put(server.sockets[0].getsockname()[1])
+            await server.serve_forever()
 
     threading.Thread(target=lambda: asyncio.run(serve()), name="way out", daemon=True).start()
-    way_out.use(f"http://127.0.0.1:{ports.get()}")
+    return f"http://127.0.0.1:{ports.get()}"
+
+
+def place(env: Mapping[str, str]) -> str:
+    """The site's way out as the environment names it, host:port. Raises ValueError."""
+    found = env.get("DOMICILE_WAY_OUT", "")
+    if not re.fullmatch("[a-z0-9.-]{1,253}:[0-9]{1,5}", found):
+        raise ValueError("DOMICILE_WAY_OUT must be host:port")
+    return found

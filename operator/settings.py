@@ -45,6 +45,10 @@ class Settings(ScrapeSettings):
             " pods reach them is tried."
         ),
     ] = ()
+    way_out: Annotated[
+        str | None,
+        Field(description="The site's way out, host:port, where stores are reached through it (domicile.forwarding)."),
+    ] = None
     credentials_dir: Annotated[
         Path, Field(description="Folder of <site>.json store credentials; a missing file means workload identity.")
     ] = Path("/etc/domicile/credentials")

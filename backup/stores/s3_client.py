@@ -28,8 +28,8 @@ def endpoint(site: Site) -> str:
 
 
 def by_path(site: Site) -> bool:
-    """Whether requests name the bucket in the path, not in the host: lists of hosts then need no bucket's name."""
-    return site.stores.profile is Profile.COMPATIBLE or way_out.used()
+    """Whether requests name the bucket in the path, not in the host."""
+    return site.stores.profile is Profile.COMPATIBLE or way_out.by_path()
 
 
 def client(site: Site, account: Account, deadlines: Deadlines) -> Any:

@@ -5,29 +5,26 @@ What it is, and where it leads, is ``domicile.forwarding``'s.
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urlsplit
 
-from domicile.api.egress import HOST
+from domicile.api.egress import leads
 
 _url: str | None = None
+_by_path = False
 
 
-def use(url: str | None) -> None:
-    """Let clients that are made from now on go through this HTTP proxy; None: through none."""
-    global _url  # noqa: PLW0603 - a process has one
-    _url = url
+def use(url: str | None, *, by_path: bool = False) -> None:
+    """Let clients that are made from now on go through this HTTP proxy; None: through none.
+
+    ``by_path``: with the name of a bucket in the path and not in the host, for a list of hosts that knows no buckets.
+    """
+    global _url, _by_path
+    _url, _by_path = url, by_path
 
 
-def used() -> bool:
-    """Whether there is one."""
-    return _url is not None
-
-
-def leads(url: str) -> bool:
-    """Whether an endpoint is one that a site's way out could lead to: TLS at a full name."""
-    at = urlsplit(url)
-    return at.scheme == "https" and re.match(HOST, at.hostname or "") is not None
+def by_path() -> bool:
+    """As ``use`` was told."""
+    return _by_path
 
 
 def proxies(url: str | None = None) -> dict[str, str]:

@@ -14,7 +14,8 @@ _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)+(?=[a-z0-9-]*[a-z])(?!0x){_LABEL}", re.ASCII)
 OWN = "installation"
 """The account of the installation itself."""
-_ID = re.compile(f"[0-9a-f]{{32}}|{OWN}", re.ASCII)
+_STORE = "store"
+_ID = re.compile(f"({_STORE})?[0-9a-f]{{32}}|{OWN}", re.ASCII)
 # This pod and its node, several at once, and what clouds tell secrets by.
 _NEVER = tuple(
     ipaddress.ip_network(n)
@@ -55,7 +56,10 @@ class Destination:
 
 @dataclass(frozen=True)
 class Account:
-    """A tenant by its id, or OWN; its password's digest, and what it may reach. Raises ValueError for an odd id."""
+    """Who reaches what: a tenant's gateway by the tenant's id, its assistants (``of_assistants``), or OWN.
+
+    ``digest``: of the password. Raises ValueError for an odd id.
+    """
 
     id: str
     digest: str
@@ -64,6 +68,11 @@ class Account:
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
             raise ValueError("an account's id must be a tenant's, 32 hex digits")
+
+
+def of_assistants(tenant_id: str) -> str:
+    """Id of the account by which a tenant's assistants reach their store."""
+    return f"{_STORE}{tenant_id}"
 
 
 def digest(password: str) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
-from domicile.api.common import FIELD_MANAGER, GROUP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_NAME, LABEL_TENANT_ID
-from domicile.controllers.egress.accounts import OWN, Account, Destination, digest, render
+from domicile.api.common import FIELD_MANAGER, GROUP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_NAME
+from domicile.controllers.egress.accounts import OWN, Account, Destination, digest, of_assistants, render
 from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET
 from domicile.kube.apply import apply
 from domicile.kube.client import MERGE_PATCH, Kube, NotFoundError, object_path
@@ -64,9 +64,10 @@ class Egress:
 
     async def keep(self, tenant_ids: Collection[str]) -> None:
         """Forget all other tenants; writes the file where there is none. Raises what the API server refuses."""
+        kept = {OWN, *tenant_ids, *map(of_assistants, tenant_ids)}
         async with self._writing:
             known = await self._known()
-            await self._write({i: a for i, a in (known or {}).items() if i in {OWN, *tenant_ids}}, known)
+            await self._write({i: a for i, a in (known or {}).items() if i in kept}, known)
 
     async def _known(self) -> dict[str, Account] | None:
         """What is written, by id; None where nothing is, or nothing that can be read."""
@@ -93,8 +94,7 @@ class Egress:
         if known == account and len(password) >= _LEAST:
             return password
         password = secrets.token_urlsafe(32)
-        made = dict(labels) if account == OWN else {**labels, LABEL_TENANT_ID: account}
-        await apply(self._kube, _secret(namespace, secret, made, TENANT_KEY, f"{account}:{password}"))
+        await apply(self._kube, _secret(namespace, secret, labels, TENANT_KEY, f"{account}:{password}"))
         return password
 
 

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
+from domicile.api.egress import leads
 from domicile.api.zone import Cloud, Profile, Site
 from domicile.backup.kek import aws, gcp
-from domicile.backup.stores import accounts, aws_identity, endpoint, way_out
+from domicile.backup.stores import accounts, aws_identity, endpoint
 from domicile.controllers.egress.accounts import Destination
 from domicile.controllers.egress.destinations import HTTPS
 
@@ -33,7 +34,7 @@ def destinations(sites: Iterable[Site]) -> tuple[Destination, ...]:
 
 def _urls(site: Site) -> Iterator[str]:
     store = endpoint(site)
-    if way_out.leads(store):
+    if leads(store):
         yield store
     if site.stores.profile is Profile.CLOUD or site.key.aws_kms or site.key.gcp_kms:
         yield from _of_aws(site.region) if site.cloud is Cloud.AWS else _of_google(site.region)

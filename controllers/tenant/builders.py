@@ -16,7 +16,7 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import Assistant, Role
 from domicile.api.zone import Cloud, Site
 from domicile.controllers.pki import holders
-from domicile.controllers.tenant import access, by_name, consents, front_door, gateway, identity, issuance
+from domicile.controllers.tenant import access, by_name, consents, front_door, gateway, identity, issuance, way
 from domicile.controllers.tenant.access import STORE_SECRET
 from domicile.controllers.tenant.network import GUARD_PORT, GUARD_TLS_PORT, network_policies
 from domicile.controllers.tenant.parts import (
@@ -180,7 +180,7 @@ def _guard(view: TenantView) -> Object:
     if view.spec.access.sso is not None:
         env["DOMICILE_CLIENT"] = holders.door(view.name).id
         ports["https"] = GUARD_TLS_PORT
-    env |= consents.env(view)
+    env |= consents.env(view) | way.guard_env(view)
     memory = "128Mi" if view.spec.consent is None else consents.MEMORY
     # A sidecar in the sense of KEP-753: it starts before the assistant and stops after it.
     return {
@@ -199,6 +199,7 @@ def _guard(view: TenantView) -> Object:
         "volumeMounts": [
             {"name": "pods-tls", "mountPath": holders.MOUNT, "readOnly": True},
             *consents.mounts(view),
+            *way.mounts(view),
         ],
     }
 
@@ -219,6 +220,7 @@ def _assistant(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
     if view.has_store_secret:
         env["ASSISTANT_STORE_CREDENTIALS"] = f"{STORE_MOUNT}/{live_credentials.FILE}"
         mounts.append({"name": STORE_SECRET, "mountPath": STORE_MOUNT, "readOnly": True})
+    env |= way.assistant_env(view)
     if view.spec.access.sso is not None:
         env |= identity.ENV
         mounts.append(identity.MOUNT)
@@ -250,4 +252,4 @@ def _volumes(view: TenantView, assistant: Assistant) -> list[Object]:
         volumes.append({"name": STORE_SECRET, "secret": {"secretName": STORE_SECRET, "defaultMode": 0o440}})
     if view.spec.access.sso is not None:
         volumes.append(identity.volume(assistant))
-    return [*volumes, *consents.volumes(view, STORE_SECRET)]
+    return [*volumes, *consents.volumes(view, STORE_SECRET), *way.volumes(view)]

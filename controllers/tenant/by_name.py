@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from domicile.api.common import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_ZONE
 from domicile.api.zone import Cloud, Site
-from domicile.controllers.tenant.network import is_address, store_address
+from domicile.controllers.tenant import way
+from domicile.controllers.tenant.addresses import is_address, store_address
 from domicile.controllers.tenant.parts import ASSISTANTS, DOORS, Object, named
 from domicile.controllers.tenant.view import TenantView
 
@@ -28,7 +29,7 @@ def policies(view: TenantView) -> list[Object]:
     if view.by_name is None or view.zone is None:
         return []
     ways = (
-        ("allow-store-by-name", ASSISTANTS, _store(view.zone.own, view.live_bucket)),
+        ("allow-store-by-name", ASSISTANTS, None if way.led(view) else _store(view.zone.own, view.live_bucket)),
         ("allow-door-identity-by-name", DOORS, _identity(view)),
     )
     return [_policy(view, name, pods, *way) for name, pods, way in ways if way is not None]

@@ -6,15 +6,15 @@ addition to it would stay.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from domicile.api.common import FIELD_MANAGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_ZONE
-from domicile.api.zone import Cloud, Profile, Site
+from domicile.api.zone import Site
 from domicile.controllers.door.door import HTTPS_PORT
 from domicile.controllers.egress import destinations as egress
-from domicile.controllers.tenant import pool
+from domicile.controllers.tenant import pool, way
+from domicile.controllers.tenant.addresses import store_peers
 from domicile.controllers.tenant.parts import ASSISTANTS, DOORS, GATEWAYS, Object, named
 from domicile.controllers.tenant.view import TenantView
 
@@ -54,7 +54,7 @@ def _of_assistants(view: TenantView) -> list[Object]:
         opening("allow-dns", egress=_DNS),
         opening("allow-gateway", egress=_rules("to", gateway, GATEWAY_PORT)),
         opening("allow-lease", egress=_rules("to", [_ours(view, "lease-agent")], LEASE_PORT)),
-        opening("allow-store", egress=_store_rule(view.zone.own)),
+        opening("allow-store", egress=_store_rule(view, view.zone.own)),
     ]
 
 
@@ -108,41 +108,9 @@ def _identity_rule(view: TenantView) -> list[Object]:
     return _rules("to", [{"ipBlock": {"cidr": c}} for c in sorted(identity.cidrs)], port)
 
 
-def store_address(site: Site) -> tuple[str, int]:
-    """Host and TCP port of a site's store; a cloud's is the one of its region (docs/assistant-contract.md)."""
-    if site.stores.endpoint is not None:
-        url = urlsplit(site.stores.endpoint)
-        return url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
-    if site.cloud is Cloud.GCP:
-        return f"storage.{site.region}.rep.googleapis.com", 443
-    # The European Sovereign Cloud has a domain of its own.
-    return f"s3.{site.region}.{'amazonaws.eu' if site.region.startswith('eusc-') else 'amazonaws.com'}", 443
-
-
-def store_peers(site: Site) -> tuple[list[str], int]:
-    """CIDRs and TCP port of a site's store; no CIDRs where the zone doesn't name them."""
-    url = urlsplit(site.stores.endpoint or "https://")
-    port = url.port or (443 if url.scheme == "https" else 80)
-    cidrs = list(site.stores.endpoint_cidrs)
-    if not cidrs and site.stores.profile is Profile.COMPATIBLE and url.hostname and _is_ipv4(url.hostname):
-        cidrs = [f"{url.hostname}/32"]
-    return cidrs, port
-
-
-def is_address(host: str) -> bool:
-    """Whether a host is an address and no name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_ipv4(host: str) -> bool:
-    return is_address(host) and ":" not in host
-
-
-def _store_rule(site: Site) -> list[Object]:
+def _store_rule(view: TenantView, site: Site) -> list[Object]:
+    if way.led(view):
+        return _rules("to", [_ours(view, "egress")], egress.PORT)
     cidrs, port = store_peers(site)
     return _rules("to", [{"ipBlock": {"cidr": c}} for c in cidrs], port)
 

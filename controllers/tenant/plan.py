@@ -19,7 +19,7 @@ from domicile.controllers.pki import holders
 from domicile.controllers.pki.leaf import BUNDLE, CERTIFICATE, KEY, PAIR
 from domicile.controllers.realm.desired import realm_name
 from domicile.controllers.realm.state import RealmState
-from domicile.controllers.tenant import builders, front_door, gateway, identity, policies, pool, reach
+from domicile.controllers.tenant import builders, front_door, gateway, identity, policies, pool, reach, way
 from domicile.controllers.tenant.flows import Flow, flows
 from domicile.controllers.tenant.parts import labels_of, named
 from domicile.controllers.tenant.rules.verdict import Verdict
@@ -83,6 +83,9 @@ def _beside(view: TenantView) -> list[Object]:
     ]
     if pool.reached(view):
         proof = named("v1", "Secret", view.name, TENANT_SECRET, labels_of(view))
+        leaves.append(proof | {"type": "Opaque", "data": {TENANT_KEY: LATER}})
+    if way.led(view):
+        proof = named("v1", "Secret", view.name, way.SECRET, labels_of(view))
         leaves.append(proof | {"type": "Opaque", "data": {TENANT_KEY: LATER}})
     told = identity.config_map(view)
     tried = [reach.job(view, check, {}) for check in reach.checks(view)]

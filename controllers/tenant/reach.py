@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from domicile.api.common import LABEL_COMPONENT, LABEL_INSTANCE, LABEL_NAME
 from domicile.api.tenant import Role
 from domicile.controllers.egress import destinations as egress
-from domicile.controllers.tenant import by_name, front_door, gateway, pool
-from domicile.controllers.tenant.network import SESSIONS_PORT, network_policies, store_address
+from domicile.controllers.tenant import by_name, front_door, gateway, pool, way
+from domicile.controllers.tenant.addresses import store_address
+from domicile.controllers.tenant.network import SESSIONS_PORT, network_policies
 from domicile.controllers.tenant.parts import (
     ASSISTANTS,
     DOORS,
@@ -146,10 +147,11 @@ def _places(view: TenantView) -> Iterator[Place]:
     yield Place("metadata server", "169.254.169.254", 80)
     yield Place(LEASE, f"domicile-lease.{platform}", 443, frozenset({ASSISTANT}))
     yield Place(SESSIONS, f"domicile-sessions.{platform}", SESSIONS_PORT, frozenset({GATEWAY, DOOR}))
-    through = frozenset({GATEWAY}) if pool.reached(view) else frozenset[str]()
-    yield Place("way out", f"domicile-egress.{platform}", egress.PORT, through)
+    led = way.led(view)
+    through = {*([GATEWAY] if pool.reached(view) else []), *([ASSISTANT] if led else [])}
+    yield Place("way out", f"domicile-egress.{platform}", egress.PORT, frozenset(through))
     own = store_address(zone.own)
-    yield Place("store", *own, frozenset({ASSISTANT}))
+    yield Place("store", *own, frozenset(() if led else {ASSISTANT}))
     for site in zone.spec.sites:
         if (other := store_address(site)) != own:
             yield Place(f"store of {site.name}", *other)

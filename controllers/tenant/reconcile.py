@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from domicile.api.common import API_VERSION, FINALIZER, LABEL_COMPONENT, LABEL_TENANT
+from domicile.api.common import API_VERSION, FINALIZER, LABEL_COMPONENT, LABEL_TENANT, LABEL_TENANT_ID
 from domicile.api.conditions import Condition, ConditionType, merge
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantStatus
 from domicile.backup.errors import BackupError
 from domicile.backup.stores.base import StoreError
+from domicile.controllers.egress.accounts import of_assistants
 from domicile.controllers.egress.keeper import Egress
 from domicile.controllers.issuer.issuers import Issuers
 from domicile.controllers.issuer.state import IssuerState
@@ -37,6 +38,7 @@ from domicile.controllers.tenant import (
     policies,
     pool,
     status,
+    way,
 )
 from domicile.controllers.tenant.access import STORE_SECRET
 from domicile.controllers.tenant.checks import Checks
@@ -228,7 +230,10 @@ class TenantController:
         """What the tenant may reach is what its zone allows today, also while something else is wrong with it."""
         if view.tenant_id is None or view.namespace is not Ownership.OURS:
             return
-        await self._egress.see_to(view.name, view.tenant_id, pool.reached(view), labels_of(view))
+        labels = labels_of(view) | {LABEL_TENANT_ID: view.tenant_id}
+        await self._egress.see_to(view.name, view.tenant_id, pool.reached(view), labels)
+        account = of_assistants(view.tenant_id)
+        await self._egress.see_to(view.name, account, way.destinations(view), labels, way.SECRET)
 
     async def _certify(self, view: TenantView) -> str | None:
         """Give the pods the certificates that they show to each other; what keeps one from them, if anything."""
@@ -426,7 +431,8 @@ class TenantController:
     async def _leave(self, tenant: Object, known: AssistantTenantStatus, tenant_id: str) -> bool:
         """Whether nothing of the tenant is left but its data."""
         name = tenant["metadata"]["name"]
-        await self._egress.see_to(name, tenant_id, (), {})
+        for account in (tenant_id, of_assistants(tenant_id)):
+            await self._egress.see_to(name, account, (), {})
         zone = await self._zones.served(tenant["spec"]["zone"])
         if zone is None:
             return True

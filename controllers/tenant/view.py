@@ -43,6 +43,8 @@ class Platform:
     gateway_image: str
     outside: tuple[tuple[str, int], ...] = ()
     """Hosts and ports that no tenant's pods may reach, to try it."""
+    goes_out: bool = False
+    """Whether stores are reached through the site's way out."""
 
     @property
     def lease_url(self) -> str:

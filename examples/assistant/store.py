@@ -159,7 +159,6 @@ class S3Store:
                 retries={"total_max_attempts": 2, "mode": "standard"},
                 s3={"addressing_style": "path" if url.endpoint else "virtual"},
                 max_pool_connections=16,
-                proxies={},
             ),
             **identity,
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -14,6 +16,12 @@ _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = rf"^({_LABEL}\.)+[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?$"
 Host = Annotated[str, Field(pattern=HOST, max_length=253)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def leads(url: str) -> bool:
+    """Whether an endpoint is one that a site's way out could lead to: TLS at a full name."""
+    at = urlsplit(url)
+    return at.scheme == "https" and re.match(HOST, at.hostname or "") is not None
 
 
 class Contract(Model):

@@ -48,8 +48,9 @@ def _find_way_out() -> None:
     """Before the first client of a store is made. Imported by need, as the commands are."""
     if os.environ.get("DOMICILE_WAY_OUT"):
         from domicile import forwarding
+        from domicile.backup.stores import way_out
 
-        forwarding.start()
+        way_out.use(forwarding.start(os.environ), by_path=True)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -363,7 +363,9 @@ def test_stores_are_reached_through_the_way_out_where_they_have_tls_and_a_name(t
         assert {i["path"] for s in secrets.values() for i in s["items"]} == {"egress", "tls.crt", "tls.key", "ca.crt"}
     assert ("10.7.0.0/24", 9000) in opened("domicile-egress")
     assert not {c for c, _ in opened("domicile-egress")} & {"192.0.2.7/32"}
-    _, ours = only(objects, "NetworkPolicy", "domicile-egress")["spec"]["ingress"][0]["from"]
+    tenants, ours = only(objects, "NetworkPolicy", "domicile-egress")["spec"]["ingress"][0]["from"]
+    assert tenants["podSelector"]["matchExpressions"][0]["values"] == ["gateway", "assistant"]
+    assert tenants["namespaceSelector"]["matchExpressions"] == [{"key": "domicile.dev/tenant", "operator": "Exists"}]
     [component] = ours["podSelector"]["matchExpressions"]
     assert ours["podSelector"]["matchLabels"] == SELECTOR
     assert component["values"] == ["operator", "lease-agent", "replicator"]
@@ -425,7 +427,8 @@ def test_the_way_out_is_reached_by_gateways_alone_and_reaches_no_private_address
     assert "accounts" not in {m["name"] for m in tls["volumeMounts"]}
     policy = only(objects, "NetworkPolicy", "domicile-egress")["spec"]
     [peer] = policy["ingress"][0]["from"]
-    assert peer["podSelector"] == {"matchLabels": {"app.kubernetes.io/component": "gateway"}}
+    [whose] = peer["podSelector"]["matchExpressions"]
+    assert (whose["key"], whose["operator"], whose["values"]) == ("app.kubernetes.io/component", "In", ["gateway"])
     assert peer["namespaceSelector"]["matchExpressions"] == [{"key": "domicile.dev/tenant", "operator": "Exists"}]
     world, named = policy["egress"][1:]
     assert [p["port"] for p in world["ports"]] == [443, 8443]

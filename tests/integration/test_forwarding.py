@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -21,11 +22,15 @@ from domicile.backup.stores import Deadlines, open_bucket, way_out, wire
 from domicile.backup.stores.base import UnavailableError
 from domicile.controllers.egress.accounts import Destination
 from domicile.controllers.pki import holders
+from examples.assistant.settings import StoreUrl
+from examples.assistant.store import StoreError as AssistantStoreError
+from examples.assistant.store import open_store
 from tests.authorities import SERVER, write
 from tests.integration import egress_server
+from tests.integration.consents_estate import accepted, asking, browser
 from tests.integration.door_server import until
 from tests.integration.egress_server import ALICE, BOB, HERE, PASSWORDS, PORT, WayOut, own_network
-from tests.integration.stores_fixture import Server, StoreSites, make_site, serving, stopped
+from tests.integration.stores_fixture import Server, StoreSites, free_port, make_site, serving, stopped
 from tests.integration.test_takeover import CONTENT, Pair
 from tests.pods import mounted
 from tests.testbed.build import build
@@ -33,6 +38,7 @@ from tests.testbed.build import build
 S3, GCS, UNLISTED = "s3.example.com", "gcs.example.com", "other.example.com"
 S3_PORT, GCS_PORT = 9443, 9444
 TRUST = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+LISTED = (Destination(S3, S3_PORT), Destination(GCS, GCS_PORT))
 BIG = 20 << 20
 """Above what is one request."""
 
@@ -70,8 +76,7 @@ def _gcs(certificate: Path, key: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WayOut]:
-    listed = (Destination(S3, S3_PORT), Destination(GCS, GCS_PORT))
-    with own_network(), egress_server.way_out(tmp_path_factory.mktemp("egress"), alice=listed) as made:
+    with own_network(), egress_server.way_out(tmp_path_factory.mktemp("egress"), alice=LISTED) as made:
         for host in (S3, GCS, UNLISTED):
             made.names.put(host, HERE)
         yield made
@@ -88,7 +93,8 @@ def folder(way: WayOut, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         for name in TRUST:
             patch.setenv(name, str(roots))
         wire._tls.cache_clear()
-        forwarding.start(forwarding.Settings(way_out=f"localhost:{PORT}", way_out_dir=made))
+        settings = {"DOMICILE_WAY_OUT": f"localhost:{PORT}", "DOMICILE_WAY_OUT_DIR": str(made)}
+        way_out.use(forwarding.start(settings), by_path=True)
         yield made
         way_out.use(None)
         wire._tls.cache_clear()
@@ -170,6 +176,65 @@ def test_files_may_come_later_and_change(way: WayOut, folder: Path, sites: Store
     for name, content in held.items():
         (folder / name).write_bytes(content)
     ask()
+
+
+async def test_assistants_and_guards_reach_their_bucket_by_the_guards_loopback(
+    way: WayOut, sites: StoreSites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way.list(alice=LISTED, bob=(Destination(S3, S3_PORT),))
+    tls = mounted(tmp_path / "tls", holders.assistant("bank", "helpdesk"), way.authority)
+    account, port = tmp_path / "egress", free_port()
+    account.write_text(f"{BOB}:{PASSWORDS[BOB]}")
+    env = {"DOMICILE_WAY_OUT": f"localhost:{PORT}", "DOMICILE_WAY_OUT_ACCOUNT": str(account)}
+    env |= {"DOMICILE_WAY_OUT_PORT": str(port), "DOMICILE_TLS": str(tls)}
+    async with asking(tmp_path, f"https://{S3}:{S3_PORT}", **env) as (estate, kept):
+        assert not way.decisions(account=BOB)
+        async with browser() as web:
+            await accepted(web, estate.url)
+        assert kept.records()
+        await way.told(event="opened", account=BOB, host=S3)
+        seen = len(way.decisions(event="opened", account=BOB))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        ours = f"s3://{kept.bucket.name}?region=eu-central-1&endpoint=https://{S3}:{S3_PORT}"
+        token = tmp_path / "token.json"
+        token.write_text(json.dumps({"accessToken": "any", "expiresAt": "2099-01-01T00:00:00Z"}))
+        other = f"gs://any-bucket?region=europe-west3&endpoint=https://{GCS}:{GCS_PORT}"
+
+        def use() -> bytes:
+            store = open_store(StoreUrl.parse(ours), sites.credentials / "aws-frankfurt.json")
+            store.create("conversations/1.json", b"{}")
+            return store.read("conversations/1.json")
+
+        assert await asyncio.to_thread(use) == b"{}"
+        assert len(way.decisions(event="opened", account=BOB)) > seen
+        with pytest.raises(AssistantStoreError):
+            await asyncio.to_thread(lambda: open_store(StoreUrl.parse(other), token).read("x"))
+        await way.told(event="refused", account=BOB, host=GCS, reason="not-listed")
+
+
+def test_there_are_only_so_many_tunnels_at_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = forwarding.start({"DOMICILE_WAY_OUT": f"localhost:{PORT}", "DOMICILE_WAY_OUT_DIR": str(folder)})
+    port = int(place.rpartition(":")[2])
+    with ExitStack() as stack:
+        clients = [stack.enter_context(_connected(port)) for _ in range(forwarding._TUNNELS + 1)]
+        answers = [client.recv(100).split(b" ")[1] for client in clients]
+    assert sorted(answers) == [b"200"] * forwarding._TUNNELS + [b"503"]
+    assert "no more are opened" in caplog.text
+    # Closed ones make room.
+    until("room", lambda: _opens(port))
+
+
+@contextmanager
+def _connected(port: int) -> Iterator[socket.socket]:
+    """A client that has asked for a tunnel to a store."""
+    with closing(socket.create_connection(("127.0.0.1", port), 10)) as client:
+        client.sendall(f"CONNECT {S3}:{S3_PORT} HTTP/1.1\r\n\r\n".encode())
+        yield client
+
+
+def _opens(port: int) -> bool:
+    with _connected(port) as client:
+        return client.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(

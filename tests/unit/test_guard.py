@@ -254,6 +254,7 @@ def test_settings_have_defaults_and_name_the_wrong_variable() -> None:
     assert settings == (
         TENANT, "http://lease.system.svc:8080", "http://127.0.0.1:8081", "0.0.0.0", 8080, 2**25,
         Path("/etc/domicile/tls"), None, 8443, None, 8082, None, Path("/etc/domicile/store"),
+        None, Path("/etc/domicile/way-out/egress"), 8083,
     )  # fmt: skip
     for name, value in [
         ("DOMICILE_TENANT_ID", TENANT.upper()),
@@ -268,6 +269,9 @@ def test_settings_have_defaults_and_name_the_wrong_variable() -> None:
         ("DOMICILE_MODEL_URL", ""),
         ("DOMICILE_MODEL_URL", "gateway:443"),
         ("DOMICILE_MODEL_PORT", "65536"),
+        ("DOMICILE_WAY_OUT", "https://proxy:3129"),
+        ("DOMICILE_WAY_OUT", ""),
+        ("DOMICILE_WAY_OUT_PORT", "65536"),
     ]:
         with pytest.raises(ValueError, match=name):
             Settings.read(env | {name: value})

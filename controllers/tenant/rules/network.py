@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from domicile.api.conditions import ConditionType
-from domicile.controllers.tenant import by_name
-from domicile.controllers.tenant.network import store_peers
+from domicile.controllers.tenant import by_name, way
+from domicile.controllers.tenant.addresses import store_peers
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
 from domicile.controllers.tenant.view import TenantView
 
 
 def store_reachable_by_pods(view: TenantView) -> Verdict | None:
-    """Network policies open addresses, so the store's must be known."""
-    if view.zone is None or store_peers(view.zone.own)[0]:
+    """Network policies open addresses, so the store's must be known where pods reach it themselves."""
+    if view.zone is None or way.led(view) or store_peers(view.zone.own)[0]:
         return None
     if view.by_name is not None and by_name.store_named(view.zone.own):
         return None

@@ -1,0 +1,67 @@
+"""How a tenant's pods reach their live bucket where the installation goes through the site's way out. Pure.
+
+The guard has the way's certificate and an account of its own; the assistant beside it, and the guard's own records, use
+the guard's loopback. The list has the bucket's host: on AWS that of this bucket alone.
+"""
+
+from __future__ import annotations
+
+from domicile.api.egress import leads
+from domicile.api.zone import Cloud, Site
+from domicile.controllers.egress import destinations as egress
+from domicile.controllers.egress.accounts import Destination
+from domicile.controllers.tenant.addresses import store_address
+from domicile.controllers.tenant.parts import Object, of_secret
+from domicile.controllers.tenant.view import TenantView
+
+SECRET = "way-out"  # noqa: S105 - the name of a Secret
+PORT = 8083
+_MOUNT = "/etc/domicile/way-out"
+
+
+def led(view: TenantView) -> bool:
+    """Whether assistants reach their store through the way out."""
+    return view.platform.goes_out and view.zone is not None and _leads(view.zone.own)
+
+
+def destinations(view: TenantView) -> tuple[Destination, ...]:
+    """What they may reach there."""
+    if view.zone is None or view.live_bucket is None or not led(view):
+        return ()
+    site = view.zone.own
+    host, port = store_address(site)
+    # AWS's certificates hold for one label in front (S3 User Guide, virtual hosting of buckets).
+    if site.stores.endpoint is None and site.cloud is Cloud.AWS and "." not in view.live_bucket:
+        host = f"{view.live_bucket}.{host}"
+    try:
+        return (Destination(host, port, tuple(sorted(site.stores.endpoint_cidrs))),)
+    except ValueError:
+        # Networks where nothing may be: the account of the installation tells of them.
+        return ()
+
+
+def guard_env(view: TenantView) -> dict[str, str]:
+    """The guard's variables."""
+    if not led(view):
+        return {}
+    way = egress.url(view.platform.namespace).removeprefix("https://")
+    return {"DOMICILE_WAY_OUT": way, "DOMICILE_WAY_OUT_ACCOUNT": f"{_MOUNT}/egress", "DOMICILE_WAY_OUT_PORT": str(PORT)}
+
+
+def assistant_env(view: TenantView) -> dict[str, str]:
+    """The assistant's (docs/assistant-contract.md)."""
+    return {"HTTPS_PROXY": f"http://127.0.0.1:{PORT}", "NO_PROXY": "127.0.0.1,localhost"} if led(view) else {}
+
+
+def mounts(view: TenantView) -> list[Object]:
+    """What the guard, and nobody else, mounts."""
+    return [{"name": SECRET, "mountPath": _MOUNT, "readOnly": True}] if led(view) else []
+
+
+def volumes(view: TenantView) -> list[Object]:
+    """Their volume."""
+    return [of_secret(SECRET, SECRET, egress.TENANT_KEY)] if led(view) else []
+
+
+def _leads(site: Site) -> bool:
+    return site.stores.endpoint is None or leads(site.stores.endpoint)
