@@ -13,7 +13,8 @@ from domicile.api.common import (
     LABEL_NAME,
     LABEL_TENANT_ID,
 )
-from domicile.api.gateway import Caller, Endpoint, GatewayConfig, Limits, Privacy, Service
+from domicile.api.egress import AllowedDestination
+from domicile.api.gateway import Caller, Endpoint, GatewayConfig, Limits, Privacy, Service, service_key_file
 from domicile.api.privacy import PrivacyPolicy
 from domicile.api.providers import ModelProvider
 from domicile.api.tenant import Assistant
@@ -83,7 +84,7 @@ def config(view: TenantView) -> GatewayConfig:
         tenant_id=view.tenant_id or "",
         callers=sorted((_caller(view.name, a) for a in view.spec.assistants), key=lambda each: each.id),
         endpoints=[_endpoint(m.provider, model, m.share.weight) for m in pool.usable(view)],
-        services=[Service(host=d.host, until=d.contract.expires_on) for d in pool.services(view)],
+        services=[_told(d) for d in pool.services(view)],
         privacy=_privacy(view.spec.privacy),
         limits=Limits(requests_per_day=asked.requests_per_day, tokens_per_day=asked.tokens_per_day),
         egress=outwards,
@@ -113,6 +114,11 @@ def _endpoint(provider: ModelProvider, model: str, weight: int) -> Endpoint:
     )
 
 
+def _told(service: AllowedDestination) -> Service:
+    header = service.key.header if service.key else None
+    return Service(host=service.host, header=header, until=service.contract.expires_on)
+
+
 def _privacy(asked: PrivacyPolicy) -> Privacy:
     return Privacy(
         placeholders=asked.placeholders,
@@ -136,10 +142,15 @@ def _keyed(view: TenantView) -> list[str]:
     return [m.provider.name for m in pool.usable(view) if m.provider.key is not None]
 
 
+def _keyed_services(view: TenantView) -> list[str]:
+    return [d.host for d in pool.services(view) if d.key is not None]
+
+
 def secret(view: TenantView, vault_key: bytes, password: str) -> Object:
     """What only the gateway knows; of this site and this tenant only."""
     data = {VAULT_KEY: vault_key, _ACCOUNT["user"]: VAULT_USER.encode(), _ACCOUNT["password"]: password.encode()}
     data |= {_key_of(name): (view.model_keys.get(name) or "").encode() for name in _keyed(view)}
+    data |= {service_key_file(host): (view.service_keys.get(host) or "").encode() for host in _keyed_services(view)}
     labels = labels_of(view) | {LABEL_TENANT_ID: view.tenant_id or ""}
     return named("v1", "Secret", view.name, NAME, labels) | {
         "type": "Opaque",
@@ -199,7 +210,9 @@ def _container(view: TenantView) -> Object:
 
 
 def _volumes(view: TenantView) -> list[Object]:
-    proofs = [_projected(NAME, {name: _key_of(name) for name in _keyed(view)}), *_subjects(view)]
+    keys = {name: _key_of(name) for name in _keyed(view)}
+    keys |= {f: f for f in map(service_key_file, _keyed_services(view))}
+    proofs = [_projected(NAME, keys), *_subjects(view)]
     if pool.reached(view):
         proofs.append(_projected(egress.TENANT_SECRET, {"egress": egress.TENANT_KEY}))
     config = {"name": NAME, "items": [{"key": _FILE, "path": _FILE}], "defaultMode": 0o444}

@@ -134,6 +134,7 @@ class Gatherer:
             door=await self._door_secrets(view),
             vault_key=await self._vault_key(view),
             model_keys=model_keys.read(self._models, served.spec.model_providers),
+            service_keys=model_keys.of_services(self._models, served.spec.allowed_destinations),
             certificate=_certificate(view, own),
             issuance=await self._issuance(view),
             provider_secrets=_provider_secrets(view, own),

@@ -129,6 +129,7 @@ def _assumed(
         vault_key=LATER.encode(),
         vault_password=LATER,
         model_keys=dict.fromkeys((p.name for p in zone.spec.model_providers), LATER) if zone else {},
+        service_keys=dict.fromkeys((d.host for d in zone.spec.allowed_destinations), LATER) if zone else {},
         issuer=_issuer(sso.external) if sso and sso.external else None,
         realm=_realm(name, zone) if sso and not sso.external else None,
     )

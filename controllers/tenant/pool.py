@@ -54,7 +54,16 @@ def reached(view: TenantView) -> tuple[Destination, ...]:
 
 
 def services(view: TenantView) -> tuple[AllowedDestination, ...]:
-    """Hosts that are no model provider's, and may be asked now."""
+    """Hosts that are no model provider's, and can be asked now."""
+    return tuple(d for d in _services(view) if d not in unkeyed(view))
+
+
+def unkeyed(view: TenantView) -> list[AllowedDestination]:
+    """Those that could be, had the operator their key."""
+    return [d for d in _services(view) if d.key is not None and not view.service_keys.get(d.host)]
+
+
+def _services(view: TenantView) -> tuple[AllowedDestination, ...]:
     return egress.services(view.spec, view.zone.spec, view.now.date()) if view.zone else ()
 
 

@@ -197,6 +197,7 @@ class TenantView:
     realm: RealmState | None = None
     issuer: IssuerState | None = None
     model_keys: Mapping[str, str | None] = field(default_factory=dict)
+    service_keys: Mapping[str, str | None] = field(default_factory=dict)
     vault_key: bytes | None = None
     vault_password: str | None = None
     runs: Mapping[str, Run] = field(default_factory=dict)

@@ -85,13 +85,16 @@ def found(config: GatewayConfig, path: str, today: date) -> tuple[Endpoint, str]
             "A service's path has up to 16 segments of letters, digits and any of . _ ~ : -, and nothing is encoded.",
         )
     host = address[1]
-    if not any(each.host == host and today < each.until for each in config.services):
+    service = next((each for each in config.services if each.host == host and today < each.until), None)
+    if service is None:
         raise RefusedError(404, "service_not_found", "The tenant may reach no such service now (docs/egress.md).")
     endpoint = Endpoint(
         name=host.replace(".", "-")[:63].strip("-"),
         kind=ProviderKind.COMPATIBLE,
         base_url=f"https://{host}",
         models={},
+        keyed=service.header is not None,
+        header=service.header,
         through_egress=True,
     )
     return endpoint, address[2]

@@ -100,8 +100,8 @@ class Upstream:
         data = _slices(content)
         del content
         if endpoint.keyed:
-            key = KINDS[endpoint.kind]
-            headers[key.header] = key.prefix + await self._key(endpoint, config)
+            key, kind_of = await self._key(endpoint, config), KINDS[endpoint.kind]
+            headers[endpoint.header or kind_of.header] = key if endpoint.header else kind_of.prefix + key
         way = self._way(endpoint, config.egress)
         # Only what comes before the answer: the answer has a clock of its own.
         timeout = aiohttp.ClientTimeout(
@@ -133,7 +133,7 @@ class Upstream:
 
     async def _key(self, endpoint: Endpoint, config: GatewayConfig) -> str:
         """What an endpoint is shown: its key, or a token for it. Raises Elsewhere."""
-        secret, url, limits = self._secret(endpoint.name), endpoint.token_url, config.limits
+        secret, url, limits = self._secret(endpoint.key_file), endpoint.token_url, config.limits
         if url is None:
             return secret
         # Tokens are somebody else's than the provider's.

@@ -7,9 +7,9 @@ from datetime import date
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from domicile.api.common import LIST_SET, Model, cel, list_map, validations
+from domicile.api.common import LIST_SET, DnsLabel, Model, cel, list_map, validations
 
 _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 # The last label begins with a letter: no spelling of an address passes for a name.
@@ -36,8 +36,31 @@ class Contract(Model):
     expires_on: Annotated[date, Field(description="First day on which it no longer counts (YYYY-MM-DD).")]
 
 
+class ServiceKey(Model):
+    """By what tenants' gateways prove themselves to a service."""
+
+    name: Annotated[DnsLabel, Field(description="<name>.key in the operator's Secret of model keys.")]
+    header: Annotated[
+        str,
+        Field(
+            description="Header of requests that holds it: Authorization, or one whose name ends in Key or Token. The"
+            " whole value is what the Secret has, such as `Bearer abc`.",
+            # None of these says how a request is sent.
+            pattern="^([Aa]uthorization|[A-Za-z][A-Za-z0-9-]{0,57}([Kk]ey|[Tt]oken))$",
+            max_length=64,
+        ),
+    ] = "Authorization"
+
+
 class AllowedDestination(Model):
     """A host outside the sites that tenants of the zone may ask for."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel("!has(self.key) || self.port == 443", "key is for a service, whose port is 443"),
+            cel("!has(self.key) || size(self.host) <= 200", "the host of a service with a key is too long"),
+        )
+    )
 
     host: Annotated[Host, Field(description="Its exact name; there are no wildcards and no addresses.")]
     port: Annotated[Port, Field(description="Its TCP port.")]
@@ -57,6 +80,9 @@ class AllowedDestination(Model):
         ),
     ] = []
     contract: Annotated[Contract, Field(description="On what ground data may go there.")]
+    key: Annotated[
+        ServiceKey | None, Field(description="For a service that wants one; only gateways ever have it.")
+    ] = None
 
 
 class AdditionalEgress(Model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -65,8 +66,13 @@ class Caller(Model):
     """What it may be asked in mode structured."""
 
 
+def service_key_file(host: str) -> str:
+    """Name of the file of a service's key."""
+    return f"{host}.service"
+
+
 class Endpoint(Model):
-    """One provider of the tenant's pool. Its key, if it has one, is the file ``<name>`` of the mounted Secret."""
+    """One provider of the tenant's pool. Its key, if it has one, is the file ``key_file`` of the mounted Secret."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
     kind: ProviderKind
@@ -84,6 +90,13 @@ class Endpoint(Model):
     """Authorities (PEM) that vouch for it, and no others; none: the system's."""
     until: date | None = None
     """First day (UTC) on which it is not asked any more, whoever is there to change this file."""
+    header: str | None = None
+    """Of the key, which is its whole value; None: as its kind has it."""
+
+    @property
+    def key_file(self) -> str:
+        """Name of its key's file; a service's has a dot, and no provider's name does."""
+        return self.name if self.header is None else service_key_file(urlsplit(self.base_url).hostname or "")
 
     @model_validator(mode="after")
     def _sealed(self) -> Self:
@@ -100,6 +113,8 @@ class Service(Model):
     """A host outside the site that is no model provider's, asked by JSON on port 443."""
 
     host: Host
+    header: str | None = None
+    """Of its key, the file ``service_key_file`` of the mounted Secret; None: it is shown none."""
     until: date
     """First day (UTC) on which it is not asked any more."""
 

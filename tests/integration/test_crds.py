@@ -209,6 +209,11 @@ ZONE_REFUSALS = [
         )
     ),
     ("spec/allowedDestinations", [{**_REACHED, "port": 0}], "greater than or equal to 1"),
+    *(
+        ("spec/allowedDestinations", [{**_REACHED, "key": {"name": "acme", "header": header}}], "header")
+        for header in ("Host", "content-length", "Proxy-Authorization", "X: y", "Transfer-Encoding", "X-Forwarded-For")
+    ),
+    ("spec/allowedDestinations", [{**_REACHED, "port": 8443, "key": {"name": "acme"}}], "whose port is 443"),
     ("spec/allowedDestinations", [{**_REACHED, "cidrs": ["10.9.0.1/24"]}], "give networks such as"),
     ("spec/allowedDestinations", [{**_REACHED, "cidrs": ["0.0.0.0/0"]}], "no larger than a /8"),
     ("spec/allowedDestinations", [_REACHED, _REACHED], "Duplicate value"),

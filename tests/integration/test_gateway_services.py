@@ -124,6 +124,33 @@ async def test_a_service_gets_placeholders_and_its_answer_values(house: Estate, 
     assert line["found"]["IBAN"] >= 1
 
 
+async def _taken(house: Estate, **config: Any) -> None:
+    house.told.clear()
+    house.write(**config)
+    await house.until_told("a new config is taken")
+
+
+async def test_a_service_is_shown_its_own_key(house: Estate, way: Way) -> None:
+    service = {"host": SERVICE, "until": "2099-01-01", "header": "X-Api-Key"}
+    file = house.folder / "keys" / f"{SERVICE}.service"
+    try:
+        await _taken(house, **way.config | {"services": [service]})
+        status, answer = await house.post(f"{ROUTE}/v1/x", {"text": "hello"})
+        assert (status, answer["error"]["code"]) == (502, "provider_misconfigured")
+        assert not house.provider.seen
+        file.write_text("of the service\n")
+        status, answer = await house.post(f"{ROUTE}/v1/x", {"text": "hello"}, **{"X-Api-Key": "of the assistant"})
+        assert status == 200, answer
+        assert house.provider.seen[-1].headers["X-Api-Key"] == "of the service"
+        assert "Authorization" not in house.provider.seen[-1].headers
+        assert SECRET.encode() not in house.provider.received
+    finally:
+        file.unlink(missing_ok=True)
+        await _taken(house, **way.config)
+    assert (await house.post(f"{ROUTE}/v1/x", {"text": "hello"}))[0] == 200
+    assert "X-Api-Key" not in house.provider.seen[-1].headers
+
+
 PATHS = (
     "", "/", "/v1/", "//v1", "/v1//x", "/.", "/..", "/v1/..", "/v1/../x", "/v1/./x", "/%2e%2e/x", "/v1%2fx", "/v1;x",
     "/v1/a;b", "/v1?x=1", "/v1#x", "/v1\\x", "/v1/\u00e4", "/@x", "/v1/x:y@z/%0d%0aX:1", "/a b", "/" + "a/" * 16 + "a",
@@ -244,9 +271,7 @@ async def test_budgets_and_conversations_are_those_of_questions(house: Estate, w
     """The store of both is away here: what needs it is not sent."""
     status, answer = await house.post(f"{ROUTE}/v1", {"a": ASKED}, **{"Domicile-Conversation": "c1"})
     assert (status, answer["error"]["code"]) == (503, "store_unavailable")
-    house.told.clear()
-    house.write(**way.config | {"limits": {"requestsPerDay": 1}})
-    await house.until_told("a new config is taken")
+    await _taken(house, **way.config | {"limits": {"requestsPerDay": 1}})
     status, answer = await house.post(f"{ROUTE}/v1", {"a": "a"})
     assert (status, answer["error"]["code"]) == (503, "store_unavailable")
     assert way.tunnels == []
@@ -259,9 +284,7 @@ async def test_a_contract_that_ended_and_mode_structured_stop_it(house: Estate, 
         ({"services": []}, 404, "service_not_found"),
         ({"callers": structured}, 422, "intent_unknown"),
     ):
-        house.told.clear()
-        house.write(**way.config | changes)
-        await house.until_told("a new config is taken")
+        await _taken(house, **way.config | changes)
         got, answer = await house.post(f"{ROUTE}/v1", {"a": "a"})
         assert (got, answer["error"]["code"]) == (status, code)
         assert way.tunnels == []

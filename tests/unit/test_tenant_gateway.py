@@ -103,6 +103,50 @@ def test_a_service_that_the_zone_allows_is_told_with_its_last_day() -> None:
     assert told(replace(seen, now=NOW.replace(year=2027, month=1, day=1))).services == []
 
 
+def served_with_key(**changes: Any) -> TenantView:
+    """The same, with a service that wants a key."""
+    word = {"processor": "Acme Ltd", "place": "Ireland", "statement": "The contract of the 3rd of May."}
+    word |= {"attestedOn": "2026-01-01", "expiresOn": "2027-01-01"}
+    listed = {"host": "api.acme.example", "port": 443}
+    keyed = {**listed, "contract": word, "key": {"name": "acme", "header": "X-Api-Key"}}
+    asked = {"additionalEgress": [{**listed, "contract": "Acme Ltd"}]}
+    served = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec(allowedDestinations=[keyed]))
+    return view(tenant_spec(network=asked), zone=served, **changes)
+
+
+def test_a_services_key_is_the_gateways_alone() -> None:
+    seen = served_with_key(service_keys={"api.acme.example": KEY})
+    [service] = told(seen).services
+    assert (service.host, service.header) == ("api.acme.example", "X-Api-Key")
+    objects = builders.build(seen)
+    [secret] = [o for o in objects if o["kind"] == "Secret" and o["metadata"]["name"] == "gateway"]
+    assert base64.b64decode(secret["data"]["api.acme.example.service"]).decode() == KEY
+    pod = named(objects, "Deployment")["spec"]["template"]["spec"]
+    [volume] = [v for v in pod["volumes"] if v["name"] == "providers"]
+    assert "api.acme.example.service" in mounted(volume)["gateway"]
+    assert KEY not in repr([o for o in objects if o["kind"] != "Secret"])
+    assert approved(seen)[0] == "True"
+
+
+def test_without_its_key_a_service_is_not_asked_and_a_person_is_told() -> None:
+    seen = served_with_key(service_keys={"api.acme.example": None})
+    assert told(seen).services == []
+    status, reason, message = approved(seen)
+    assert (status, reason) == ("False", "ServiceKeyMissing")
+    assert "acme.key" in message
+    assert "api.acme.example" in message
+
+
+def test_keys_of_services_are_read_as_they_are(tmp_path: Path) -> None:
+    zone = served_with_key().zone
+    assert zone
+    listed = zone.spec.allowed_destinations
+    assert model_keys.of_services(tmp_path, listed) == {"api.acme.example": None}
+    for content, found in (("Bearer abc\n", "Bearer abc"), ("", None), ("a\nX-Evil: b", None)):
+        (tmp_path / "acme.key").write_text(content)
+        assert model_keys.of_services(tmp_path, listed) == {"api.acme.example": found}
+
+
 VERTEX = {"name": "vertex", "type": "gemini", "key": "vertex", "tokenUrl": "https://sts.example/v1/token"}
 POOL = "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/site/providers/cluster"
 

@@ -21,6 +21,18 @@ def providers_approved(view: TenantView) -> Verdict | None:
     return None
 
 
+def services_keyed(view: TenantView) -> Verdict | None:
+    """A service that wants a key is asked with it or not at all."""
+    for service in pool.unkeyed(view):
+        name = service.key.name if service.key else ""
+        return no(
+            ConditionType.MODEL_APPROVED,
+            "ServiceKeyMissing",
+            f"The operator's Secret of model keys lacks {name}.key, by which {service.host} is asked: add it.",
+        )
+    return None
+
+
 def privacy_understood(view: TenantView) -> Verdict | None:
     """A gateway takes no rules that it can't follow: it goes on by those before, or doesn't start."""
     asked = view.spec.privacy
@@ -72,4 +84,11 @@ def model_fine(_: TenantView) -> Verdict:
     return Verdict(ConditionType.MODEL_APPROVED, "True", "Approved", "Every provider of the pool may be asked.")
 
 
-RULES: tuple[Rule, ...] = (privacy_understood, intents_understood, providers_approved, contracts_lasting, model_fine)
+RULES: tuple[Rule, ...] = (
+    privacy_understood,
+    intents_understood,
+    providers_approved,
+    services_keyed,
+    contracts_lasting,
+    model_fine,
+)
