@@ -66,7 +66,10 @@ class ZoneController:
         zone = await self._kube.read(API_VERSION, "ResidencyZone", name)
         self._zones.forget()
         labels = {LABEL_MANAGED_BY: FIELD_MANAGER}
-        await apply(self._kube, config_map(await self._zones.site_file(), self._namespace, labels))
+        site_file = await self._zones.site_file()
+        await apply(self._kube, config_map(site_file, self._namespace, labels))
+        sites = [s for z in site_file.zones for s in z.spec.sites] if self._goes_out else []
+        await self._egress.see_to_own(own.destinations(sites))
         if zone is None:
             return None
         spec = ResidencyZoneSpec.model_validate(zone["spec"])
@@ -91,8 +94,6 @@ class ZoneController:
                 await self._egress.keep(await self._tenant_ids())
             if self._goes_out:
                 await self._certify(holders.outwards(self._namespace))
-                sites = [s for z in (await self._zones.site_file()).zones for s in z.spec.sites]
-                await self._egress.see_to_own(own.destinations(sites))
             await self._mirrors.follow(served)
         return self._resync
 

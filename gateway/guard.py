@@ -45,6 +45,8 @@ _TENANT = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _RESERVED = "/domicile"
 _AUTHORITIES = "ca.crt"
 _GRACE_SECONDS = 10.0
+# To the store. Its memory has room for these, and an assistant's client for half of them.
+_TUNNELS = 32
 
 
 class Settings(NamedTuple):
@@ -219,6 +221,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     settings.way_out,
                     Credentials(settings.tls, _AUTHORITIES, connects=True),
                     settings.way_out_account,
+                    _TUNNELS,
                 )
                 await stack.enter_async_context(await way.listen(settings.way_out_port))
                 log.info("connections to the store are taken on port %d", settings.way_out_port)

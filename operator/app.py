@@ -84,7 +84,7 @@ def build_controllers(kube: Kube, settings: Settings, wake: Callable[[str, str],
         settings.door_image,
         settings.gateway_image,
         settings.outside,
-        goes_out=settings.way_out is not None,
+        goes_out=bool(settings.way_out),
     )
     return Controllers(
         kube,

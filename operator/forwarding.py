@@ -13,6 +13,7 @@ import logging
 import queue
 import re
 import threading
+import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
@@ -26,11 +27,13 @@ log = logging.getLogger(__name__)
 ACCOUNT = "egress"
 """Name of the account's file: ``<account>:<password>`` (RFC 7617)."""
 _CONNECT = re.compile(rb"CONNECT ([a-z0-9.-]{1,253}:[0-9]{1,5}) HTTP/1\.[01]\r\n")
+_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
 _SECONDS = 10
-# What waits in memory of one tunnel is a few of these.
 _CHUNK = 1 << 16
+# A tunnel takes 1.4 MiB at worst, most of it for its TLS.
 _TUNNELS = 128
 _PAGE_BYTES = 200
+_QUIET_SECONDS = 60.0
 
 
 class RefusedError(Exception):
@@ -40,15 +43,19 @@ class RefusedError(Exception):
 class Forwarder:
     """Leads tunnels to one way out."""
 
-    def __init__(self, to: str, credentials: Credentials, account: Path) -> None:
-        """``to`` is host:port; ``account`` is the file, which like the others may come and change at any time."""
+    def __init__(self, to: str, credentials: Credentials, account: Path, most: int = _TUNNELS) -> None:
+        """``to`` is host:port; ``account`` is the file, which like the others may come and change at any time.
+
+        ``most``: tunnels at once.
+        """
         self._host, _, port = to.rpartition(":")
         self._port = int(port)
         self._credentials = credentials
         self._account = account
-        self._open_tunnels = 0
-        # Only changes are told: whoever asks here asks again.
-        self._said = ""
+        self._most = most
+        self.clients = 0
+        """Connections of which something is left."""
+        self._told: dict[str, float] = {}
 
     async def listen(self, port: int = 0) -> asyncio.Server:
         """Take connections on the loopback; 0 picks a free port. Raises OSError where it is taken."""
@@ -56,38 +63,40 @@ class Forwarder:
 
     async def tunnel(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One connection of a client, to its end."""
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            try:
-                async with asyncio.timeout(_SECONDS):
-                    target = _CONNECT.match(await reader.readuntil(b"\r\n\r\n"))
-                if target is None:
-                    _refuse(writer, "405 Method Not Allowed")
-                elif self._open_tunnels >= _TUNNELS:
-                    _refuse(writer, "503 Service Unavailable")
-                    self._tell(f"{_TUNNELS} tunnels are open, and no more are opened")
-                else:
-                    self._open_tunnels += 1
-                    try:
-                        await self._lead(target[1].decode(), reader, writer)
-                    finally:
-                        self._open_tunnels -= 1
-                await writer.drain()
-            finally:
-                writer.close()
+        self.clients += 1
+        try:
+            with suppress(OSError, TimeoutError, *_CUT):
+                await self._serve(reader, writer)
+        finally:
+            # It counts until nothing of it is left.
+            await _closed(writer)
+            self.clients -= 1
 
-    async def _lead(self, target: str, reader: StreamReader, writer: StreamWriter) -> None:
+    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        if self.clients > self._most:
+            self._tell(f"{self._most} tunnels are open, and no more are opened")
+            _refuse(writer, "503 Service Unavailable")
+            return
+        async with asyncio.timeout(_SECONDS):
+            target = _CONNECT.match(await reader.readuntil(b"\r\n\r\n"))
+        if target is None:
+            _refuse(writer, "405 Method Not Allowed")
+        else:
+            await self._lead(target[1], reader, writer)
+
+    async def _lead(self, target: bytes, reader: StreamReader, writer: StreamWriter) -> None:
         try:
             async with asyncio.timeout(_SECONDS):
                 onward_reader, onward = await self._open(target)
         except RefusedError as error:
-            self._tell(f"the way out does not lead to {target}: {error}")
+            # Where to is in the log of the way out: a name may be anything that an assistant has to say.
+            self._tell(f"the way out does not lead to what was asked for: {error}")
             _refuse(writer, "403 Forbidden")
             return
-        except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+        except (OSError, TimeoutError, *_CUT) as error:
             self._tell(f"the way out at {self._host}:{self._port} can't be used ({type(error).__name__}: {error})")
             _refuse(writer, "502 Bad Gateway")
             return
-        self._said = ""
         try:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await _both(_passed(reader, onward), _passed(onward_reader, writer))
@@ -95,8 +104,8 @@ class Forwarder:
             # What lies behind has a TLS of its own, which knows whether it was cut off.
             onward.transport.abort()
 
-    async def _open(self, target: str) -> tuple[StreamReader, StreamWriter]:
-        """A tunnel to ``target``. Raises RefusedError, OSError, IncompleteReadError."""
+    async def _open(self, target: bytes) -> tuple[StreamReader, StreamWriter]:
+        """A tunnel to ``target``. Raises RefusedError, OSError, and what ``_CUT`` has."""
         context = self._credentials.context()
         if context is None:
             raise FileNotFoundError("it has no certificate yet")
@@ -105,11 +114,12 @@ class Forwarder:
             self._host, self._port, ssl=context, server_hostname=self._host, limit=_CHUNK
         )
         try:
-            host = target.encode()
-            lines = (b"CONNECT %b HTTP/1.1" % host, b"Host: %b" % host, b"Proxy-Authorization: Basic %b" % proof)
+            lines = (b"CONNECT %b HTTP/1.1" % target, b"Host: %b" % target, b"Proxy-Authorization: Basic %b" % proof)
             writer.write(b"\r\n".join((*lines, b"", b"")))
-            status = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1]
-            if status != b"200":
+            status = _STATUS.match(await reader.readuntil(b"\r\n\r\n"))
+            if status is None:
+                raise ConnectionError("what answers is no proxy")
+            if status[1] != b"200":
                 raise RefusedError((await reader.read(_PAGE_BYTES)).decode("ascii", "replace").strip())
         except BaseException:
             writer.transport.abort()
@@ -117,9 +127,15 @@ class Forwarder:
         return reader, writer
 
     def _tell(self, message: str) -> None:
-        if message != self._said:
-            self._said = message
+        """The same once a minute only."""
+        now = time.monotonic()
+        self._told = {told: at for told, at in self._told.items() if now - at < _QUIET_SECONDS}
+        if message not in self._told:
+            self._told[message] = now
             log.warning("%s", message)
+
+
+_CUT = (asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 
 def _refuse(writer: StreamWriter, status: str) -> None:
@@ -143,22 +159,39 @@ async def _both(*ways: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def _closed(writer: StreamWriter) -> None:
+    """Close it; who doesn't read what is left for them has some seconds."""
+    writer.close()
+    try:
+        async with asyncio.timeout(_SECONDS):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
+
+
 def start(env: Mapping[str, str]) -> str:
     """Lead to ``DOMICILE_WAY_OUT`` for as long as this process runs, in a thread of its own; returns a proxy's URL.
 
-    Certificate and account lie in the folder ``DOMICILE_WAY_OUT_DIR``. Raises ValueError for wrong settings.
+    Certificate and account lie in the folder ``DOMICILE_WAY_OUT_DIR``. Raises ValueError for wrong settings, OSError.
     """
     to, folder = place(env), Path(env.get("DOMICILE_WAY_OUT_DIR", "/etc/domicile/way-out"))
     forwarder = Forwarder(to, Credentials(folder, "ca.crt", connects=True), folder / ACCOUNT)
-    ports: queue.SimpleQueue[int] = queue.SimpleQueue()
+    ports: queue.SimpleQueue[int | OSError] = queue.SimpleQueue()
 
     async def serve() -> None:
-        async with await forwarder.listen() as server:
-            ports.put(server.sockets[0].getsockname()[1])
-            await server.serve_forever()
+        try:
+            server = await forwarder.listen()
+        except OSError as error:
+            ports.put(error)
+            return
+        ports.put(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
 
     threading.Thread(target=lambda: asyncio.run(serve()), name="way out", daemon=True).start()
-    return f"http://127.0.0.1:{ports.get()}"
+    port = ports.get()
+    if isinstance(port, OSError):
+        raise port
+    return f"http://127.0.0.1:{port}"
 
 
 def place(env: Mapping[str, str]) -> str:

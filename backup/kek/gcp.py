@@ -48,8 +48,8 @@ def session(account: Account | None, deadlines: Deadlines) -> AuthorizedSession:
     if account.get("type") == "external_account":
         credentials = google_identity.Federated(account, _SCOPES)
     else:
-        made = service_account.Credentials.from_service_account_info(account, scopes=_SCOPES)
-        credentials = made.with_always_use_jwt_access(True)
+        known = service_account.Credentials.from_service_account_info(account, scopes=_SCOPES)
+        credentials = known.with_always_use_jwt_access(True)
     renew = google_identity.asking(deadlines)
     made = AuthorizedSession(credentials, refresh_timeout=deadlines.read, auth_request=renew)
     made.proxies.update(way_out.proxies())

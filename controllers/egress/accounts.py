@@ -58,7 +58,7 @@ class Destination:
 class Account:
     """Who reaches what: a tenant's gateway by the tenant's id, its assistants (``of_assistants``), or OWN.
 
-    ``digest``: of the password. Raises ValueError for an odd id.
+    ``digest``: of the password. Raises ValueError for an odd id, or a destination that is there twice.
     """
 
     id: str
@@ -67,7 +67,10 @@ class Account:
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
-            raise ValueError("an account's id must be a tenant's, 32 hex digits")
+            raise ValueError(f"an account's id must be a tenant's, 32 hex digits, {_STORE} and one, or {OWN}")
+        places = [(d.host, d.port) for d in self.destinations]
+        if len(set(places)) < len(places):
+            raise ValueError("an account has a destination twice, with other networks")
 
 
 def of_assistants(tenant_id: str) -> str:

@@ -19,24 +19,29 @@ log = logging.getLogger(__name__)
 def destinations(sites: Iterable[Site]) -> tuple[Destination, ...]:
     """Regional endpoints of these sites, with TLS and a full name; others are reached directly.
 
-    Where a site names networks of its endpoint (endpointCidrs), its keys and STS must lie in them, too.
+    A store lies in the networks that its sites name (endpointCidrs), if any does; keys and STS have public addresses.
     """
-    found = set()
+    networks: dict[tuple[str, int], set[str]] = {}
     for site in sites:
-        networks = tuple(sorted(site.stores.endpoint_cidrs))
-        for at in map(urlsplit, _urls(site)):
-            try:
-                found.add(Destination(at.hostname or "", at.port or HTTPS, networks))
-            except ValueError as error:
-                log.error("the way out does not lead to %s of site %s: %s", at.hostname, site.name, error)  # noqa: TRY400
-    return tuple(sorted(found))
+        for url in _urls(site):
+            at = urlsplit(url)
+            found = networks.setdefault((at.hostname or "", at.port or HTTPS), set())
+            if url == endpoint(site):
+                found.update(site.stores.endpoint_cidrs)
+    made = []
+    for (host, port), named in sorted(networks.items()):
+        try:
+            made.append(Destination(host, port, tuple(sorted(named))))
+        except ValueError as error:
+            log.error("the way out does not lead to %s: %s", host, error)  # noqa: TRY400
+    return tuple(made)
 
 
 def _urls(site: Site) -> Iterator[str]:
-    store = endpoint(site)
-    if leads(store):
+    if leads(store := endpoint(site)):
         yield store
-    if site.stores.profile is Profile.CLOUD or site.key.aws_kms or site.key.gcp_kms:
+    keys = (site.key, *site.key.previous)
+    if site.stores.profile is Profile.CLOUD or any(k.aws_kms or k.gcp_kms for k in keys):
         yield from _of_aws(site.region) if site.cloud is Cloud.AWS else _of_google(site.region)
 
 

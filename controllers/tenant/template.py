@@ -24,14 +24,15 @@ _FORBIDDEN = (
     "serviceAccount",
 )
 _RESERVED = "guard"
+_SHARED = "tmp"
 
 
 def merge_template(defaults: Object, users: Object, ours: Object, region: str) -> Object:
     """``ours`` over ``users`` over ``defaults``, pinned to ``region``.
 
     The result is a PodTemplateSpec. Only labels, annotations and ``spec`` of the user's template count;
-    fields that could leave the region or the confinement, the operator's own Secrets, and tokens of the cluster's are
-    dropped: a cloud that trusts the cluster would take the pod for somebody.
+    fields that could leave the region or the confinement, the operator's own Secrets and volumes, and tokens of the
+    cluster's are dropped: a cloud that trusts the cluster would take the pod for somebody.
     """
     wanted = {
         "metadata": {k: v for k, v in (users.get("metadata") or {}).items() if v and k in {"labels", "annotations"}},
@@ -39,10 +40,15 @@ def merge_template(defaults: Object, users: Object, ours: Object, region: str) -
             k: _without_proofs(v) for k, v in (users.get("spec") or {}).items() if v is not None and k not in _FORBIDDEN
         },
     }
+    # What the guard proves itself by is in volumes of the pod; a user's container would read it by naming them.
+    sealed = {v["name"] for v in ours["spec"].get("volumes", ())} - {_SHARED}
     for containers in ("containers", "initContainers"):
         # A merged guard would run the user's command or environment under the guard's name.
         if containers in wanted["spec"]:
             wanted["spec"][containers] = [c for c in wanted["spec"][containers] if c.get("name") != _RESERVED]
+            for container in wanted["spec"][containers]:
+                if isinstance(mounts := container.get("volumeMounts"), list):
+                    container["volumeMounts"] = [m for m in mounts if not _names(m, sealed)]
     merged: Object = _merge(_merge(defaults, wanted), ours)
     _pin(merged["spec"], region)
     return merged
@@ -55,6 +61,10 @@ def _without_proofs(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_proofs(v) for v in value if not _proves(v)]
     return value
+
+
+def _names(mount: Any, volumes: set[str]) -> bool:
+    return isinstance(mount, dict) and mount.get("name") in volumes
 
 
 def _proves(entry: Any) -> bool:

@@ -33,11 +33,18 @@ def destinations(view: TenantView) -> tuple[Destination, ...]:
     # AWS's certificates hold for one label in front (S3 User Guide, virtual hosting of buckets).
     if site.stores.endpoint is None and site.cloud is Cloud.AWS and "." not in view.live_bucket:
         host = f"{view.live_bucket}.{host}"
+    return () if fault(site) else (Destination(host, port, tuple(sorted(site.stores.endpoint_cidrs))),)
+
+
+def fault(site: Site) -> str | None:
+    """Why the way out leads to no store of the site's; None where it does, or need not."""
+    if not _leads(site):
+        return None
     try:
-        return (Destination(host, port, tuple(sorted(site.stores.endpoint_cidrs))),)
-    except ValueError:
-        # Networks where nothing may be: the account of the installation tells of them.
-        return ()
+        Destination(*store_address(site), tuple(sorted(site.stores.endpoint_cidrs)))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def guard_env(view: TenantView) -> dict[str, str]:

@@ -102,7 +102,8 @@ def _plans(files: _Files, site: str | None) -> dict[str, Plan]:
 def _platform(site: str) -> Platform:
     known = Settings(sites=(site,))
     images = (known.door_image, known.gateway_image)
-    return Platform(known.namespace, known.image, known.image_pull_policy, known.sites, *images)
+    goes_out = bool(known.way_out)
+    return Platform(known.namespace, known.image, known.image_pull_policy, known.sites, *images, goes_out=goes_out)
 
 
 def _told(plans: Mapping[str, Plan]) -> Iterator[str]:

@@ -232,6 +232,18 @@ def test_a_template_gets_no_secret_by_which_our_pods_prove_themselves(name: str)
     assert [c.get("env") for c in spec["containers"][1:]] == [[{"name": "Y", "value": "y"}]]
 
 
+@pytest.mark.parametrize("containers", ["containers", "initContainers"])
+@pytest.mark.parametrize("name", ["assistant", "more"])
+def test_a_template_mounts_nothing_that_the_guard_proves_itself_by(containers: str, name: str) -> None:
+    mounts = [{"name": n, "mountPath": f"/mnt/{n}"} for n in ("pods-tls", "mine", "tmp")]
+    container = {"name": name, "image": "registry.example/more:1", "volumeMounts": mounts}
+    template = {"spec": {containers: [container], "volumes": [{"name": "mine", "emptyDir": {}}]}}
+    spec = with_template(template)["spec"]
+    [made] = [c for c in spec[containers] if c["name"] == name]
+    found = {m["mountPath"] for m in made["volumeMounts"] if m["mountPath"].startswith("/mnt/")}
+    assert found == {"/mnt/mine", "/mnt/tmp"}
+
+
 def test_a_template_gets_no_token_that_a_cloud_would_take() -> None:
     source = {"serviceAccountToken": {"path": "token", "audience": "sts.amazonaws.com"}}
     sources = [source, {"configMap": {"name": "mine"}}]

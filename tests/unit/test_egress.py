@@ -14,7 +14,7 @@ import pytest
 from domicile.api.zone import Site
 from domicile.backup.stores import way_out
 from domicile.controllers.egress import own
-from domicile.controllers.egress.accounts import Account, Destination, digest, render
+from domicile.controllers.egress.accounts import OWN, Account, Destination, digest, render
 from domicile.controllers.egress.destinations import destinations, services
 from domicile.gateway.egress import helper, squid_conf, tls
 from domicile.gateway.egress.accounts import PUBLIC, UnknownError, again, decide, parse
@@ -70,8 +70,32 @@ def test_the_installation_reaches_regional_endpoints_of_its_sites() -> None:
         *(f"{s}{place}.googleapis.com" for s in ("sts", "iamcredentials") for place in ("", ".europe-west3.rep")),
     }
     assert {(d.port, d.cidrs) for d in found} == {(443, ())}
-    private = own.destinations([_site(endpointCidrs=["10.20.0.0/26"])])
-    assert {d.cidrs for d in private} == {("10.20.0.0/26",)}
+
+
+def test_networks_of_a_store_are_the_stores_alone_and_no_host_is_there_twice() -> None:
+    """Services of a cloud are shared by sites with networks of their own."""
+    google = {"name": "gcp-frankfurt", "cloud": "gcp", "region": "europe-west3"}
+    wire = _site(accountId=None, endpointCidrs=["10.1.0.0/16"]).to_wire() | google
+    paris = google | {"name": "gcp-paris", "region": "europe-west9"}
+    other = _site(accountId=None, endpointCidrs=["10.2.0.0/16"]).to_wire() | paris
+    same = _site(accountId=None, endpointCidrs=["10.3.0.0/16"]).to_wire() | google
+    found = own.destinations([Site.model_validate(w) for w in (wire, other, same)])
+    assert {d.host: d.cidrs for d in found if d.cidrs} == {
+        "storage.europe-west3.rep.googleapis.com": ("10.1.0.0/16", "10.3.0.0/16"),
+        "storage.europe-west9.rep.googleapis.com": ("10.2.0.0/16",),
+    }
+    book = parse(render([Account(OWN, digest("ours"), found)]).encode())
+    assert decide(book, basic(OWN, "ours"), "sts.googleapis.com", "443").reason == "allowed"
+    with pytest.raises(ValueError, match="twice"):
+        Account(OWN, digest("ours"), (Destination("a.example"), Destination("a.example", 443, ("10.1.0.0/16",))))
+
+
+def test_a_key_that_was_is_reached_until_the_rewrap() -> None:
+    arn = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+    wire = _site(profile="compatible", endpoint="http://10.0.0.5:9000", accountId=None).to_wire()
+    key = {"name": "k", "previous": [{"awsKms": {"arn": arn}}]}
+    found = own.destinations([Site.model_validate(wire | {"key": key})])
+    assert {d.host.partition(".")[0] for d in found} == {"kms", "sts"}
 
 
 @pytest.mark.parametrize(
@@ -97,9 +121,10 @@ def test_what_has_no_tls_or_no_full_name_is_reached_directly(endpoint: str, foun
     assert way_out.place(endpoint) is None
 
 
-def test_networks_where_nothing_may_be_close_a_site_and_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    assert own.destinations([_site(endpointCidrs=["169.254.0.0/16"])]) == ()
-    assert "the way out does not lead to s3.eu-central-1.amazonaws.com of site aws-frankfurt" in caplog.text
+def test_networks_where_nothing_may_be_close_a_store_and_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    found = own.destinations([_site(endpointCidrs=["169.254.0.0/16"])])
+    assert {d.host.partition(".")[0] for d in found} == {"kms", "sts"}
+    assert "the way out does not lead to s3.eu-central-1.amazonaws.com" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,13 @@ def test_its_addresses_need_not_be_known() -> None:
     assert [v.status for v in judged] == ["True"]
 
 
+def test_networks_where_nothing_may_be_are_told() -> None:
+    judged = policies.judge(seen(NAMED | {"endpointCidrs": ["169.254.0.0/16"]}))
+    [verdict] = [v for v in judged if v.type is ConditionType.NETWORK_ISOLATED]
+    assert (verdict.status, verdict.reason) == ("False", "StoreAddressRefused")
+    assert "169.254.0.0/16" in verdict.message
+
+
 def test_a_plan_shows_it() -> None:
     view = seen(NAMED)
     assert view.zone

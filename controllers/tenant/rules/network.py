@@ -11,7 +11,17 @@ from domicile.controllers.tenant.view import TenantView
 
 def store_reachable_by_pods(view: TenantView) -> Verdict | None:
     """Network policies open addresses, so the store's must be known where pods reach it themselves."""
-    if view.zone is None or way.led(view) or store_peers(view.zone.own)[0]:
+    if view.zone is None:
+        return None
+    if way.led(view):
+        if (why := way.fault(view.zone.own)) is None:
+            return None
+        return no(
+            ConditionType.NETWORK_ISOLATED,
+            "StoreAddressRefused",
+            f"The way out does not lead to the store of site {view.zone.site}: {why}. Correct its endpointCidrs.",
+        )
+    if store_peers(view.zone.own)[0]:
         return None
     if view.by_name is not None and by_name.store_named(view.zone.own):
         return None
