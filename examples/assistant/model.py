@@ -35,7 +35,17 @@ class Model:
     def __init__(self, http: aiohttp.ClientSession, base_url: str, model: str) -> None:
         self._http = http
         self._url = f"{base_url}/chat/completions"
+        self._declared = f"{base_url}/domicile/intents"
         self._model = model
+
+    async def questions(self) -> list[str]:
+        """The phrases that people may ask in mode structured, with {slots}. Raises ModelError."""
+        with _upstream_errors():
+            async with self._http.get(self._declared, timeout=TIMEOUT, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise ModelError(f"the model service answered {response.status}")
+                declared = (await response.json())["data"]
+                return [str(phrase) for intent in declared for phrase in intent["phrases"]]
 
     @asynccontextmanager
     async def ask(

@@ -237,6 +237,12 @@ async def _once(piece: str) -> AsyncIterator[str]:
     yield piece
 
 
+async def questions(request: web.Request) -> web.StreamResponse:
+    """GET /api/questions: {"questions"}, the phrases that may be asked; none where anything may."""
+    declared = await request.app[MODEL].questions() if request.app[SETTINGS].structured else []
+    return web.json_response({"questions": declared})
+
+
 async def chat(request: web.Request) -> web.StreamResponse:
     """POST /api/chat {message, stream?, history?}: an answer that names its sources, as JSON or as server-sent events.
 
@@ -353,7 +359,7 @@ def make_app(settings: Settings) -> web.Application:
     """The application. Opens no connection before the first request. Raises SettingsError."""
     app = web.Application(middlewares=[_answer_errors], client_max_size=MAX_BODY_BYTES)
     app[SETTINGS] = settings
-    app[STORE] = open_store(settings.store, settings.credentials)
+    app[STORE] = open_store(settings.store, settings.credentials, settings.authorities)
     app[ANONYMISER] = Anonymiser(settings.base_url)
     app[KNOWLEDGE] = Knowledge(app[STORE], anonymise=app[ANONYMISER].remove if settings.knowledge_anonymised else None)
     app.cleanup_ctx.append(_resources)
@@ -362,6 +368,7 @@ def make_app(settings: Settings) -> web.Application:
             web.get("/", page.handler(settings.name)),
             web.post("/api/sessions", start_session),
             web.post("/api/consent", decide),
+            web.get("/api/questions", questions),
             web.post("/api/chat", chat),
             web.get("/api/conversation", show),
             web.delete("/api/conversation", forget),

@@ -7,6 +7,7 @@ the errors below; their messages name no object.
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,25 +64,34 @@ class Store(Protocol):
         """Delete an object; a missing one is no error."""
 
 
-def open_store(url: StoreUrl, credentials: Path | None) -> Store:
+def open_store(url: StoreUrl, credentials: Path | None, authorities: str | None = None) -> Store:
     """The bucket of ``url``. Raises SettingsError where the credentials file is missing or malformed.
 
     ``credentials``: a JSON file, which may change: {"accessKeyId", "secretAccessKey"} for S3, a service-account key for
     GCS, or short-lived ones (docs/assistant-contract.md). Without one the pod's own identity is used, or none on a
-    plain-http GCS endpoint, which must never see a token.
+    plain-http GCS endpoint, which must never see a token. ``authorities``: PEM, in place of the system's.
     """
-    return _opened(url, None) if credentials is None else RenewedStore(url, credentials)
+    roots = None if authorities is None else _in_memory(authorities)
+    return _opened(url, None, roots) if credentials is None else RenewedStore(url, credentials, roots)
 
 
-def _opened(url: StoreUrl, key: dict[str, Any] | None) -> Store:
-    return S3Store(url, key) if url.scheme == "s3" else GcsStore(url, key)
+def _opened(url: StoreUrl, key: dict[str, Any] | None, roots: str | None) -> Store:
+    return S3Store(url, key, roots) if url.scheme == "s3" else GcsStore(url, key, roots)
+
+
+def _in_memory(text: str) -> str:
+    """Path of a file that is nowhere but in memory (memfd_create(2)): the clients take nothing else."""
+    descriptor = os.memfd_create("authorities", os.MFD_CLOEXEC)
+    os.write(descriptor, text.encode())
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 class RenewedStore:
     """The bucket by what the credentials file says now; Kubernetes swaps the file while we run."""
 
-    def __init__(self, url: StoreUrl, credentials: Path) -> None:
+    def __init__(self, url: StoreUrl, credentials: Path, roots: str | None) -> None:
         self._url = url
+        self._roots = roots
         self._path = credentials
         self._lock = threading.Lock()
         self._content = b""
@@ -96,7 +106,7 @@ class RenewedStore:
                     key = json.loads(content)
                     if not isinstance(key, dict):
                         raise ValueError("not an object")
-                    self._content, self._store = content, _opened(self._url, key)
+                    self._content, self._store = content, _opened(self._url, key, self._roots)
                 return self._store
         except (OSError, ValueError) as error:
             raise SettingsError(
@@ -137,7 +147,7 @@ def _settle(store: Store, name: str, data: bytes, error: StoreError) -> None:
 class S3Store:
     """S3 by boto3 (https://docs.aws.amazon.com/AmazonS3/latest/API/); conditional writes by ``If-None-Match: *``."""
 
-    def __init__(self, url: StoreUrl, key: dict[str, Any] | None) -> None:
+    def __init__(self, url: StoreUrl, key: dict[str, Any] | None, roots: str | None) -> None:
         boto3: Any = import_module("boto3")
         config: Any = import_module("botocore.config")
 
@@ -153,6 +163,7 @@ class S3Store:
             "s3",
             region_name=url.region or "us-east-1" if url.endpoint else url.region,
             endpoint_url=url.endpoint,
+            verify=roots,
             config=config.Config(
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,
@@ -226,7 +237,7 @@ def _google_identity(key: dict[str, Any]) -> Any:
 class GcsStore:
     """Google Cloud Storage (https://cloud.google.com/storage/docs/json_api); conditional writes by generation 0."""
 
-    def __init__(self, url: StoreUrl, key: dict[str, Any] | None) -> None:
+    def __init__(self, url: StoreUrl, key: dict[str, Any] | None, roots: str | None) -> None:
         auth: Any = import_module("google.auth.credentials")
         storage: Any = import_module("google.cloud.storage")
         retry: Any = import_module("google.cloud.storage.retry")
@@ -241,6 +252,8 @@ class GcsStore:
         options = {"api_endpoint": endpoint} if endpoint else None
         # No call here is of a project; a name given keeps the client from asking for one.
         self._client = storage.Client(project="none", credentials=identity, client_options=options)
+        if roots is not None:
+            self._client._http.verify = roots
         self._bucket = self._client.bucket(url.bucket)
         self._limits = {
             "timeout": (CONNECT_SECONDS, READ_SECONDS),

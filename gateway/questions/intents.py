@@ -34,6 +34,7 @@ class Intents:
         """Raises ValueError saying which can't be followed."""
         if (wrong := problem(intents)) is not None:
             raise ValueError(f"intents: {wrong}")
+        self.declared = tuple(intents)
         self._phrases = [_phrase(phrase, intent.slots) for intent in intents for phrase in intent.phrases]
 
     def instance(self, text: str) -> str | None:

@@ -46,6 +46,7 @@ class Gateway:
             ("POST", "/v1/domicile/anonymise"): self._anonymise,
             ("POST", "/v1/domicile/restore"): self._restore,
             ("POST", f"/v1{services.PATTERN}"): desk.serve,
+            ("GET", "/v1/domicile/intents"): self._intents,
             ("GET", _MODELS): self._models,
             ("GET", f"{_MODELS}/{{id}}"): self._model,
         }
@@ -99,6 +100,11 @@ class Gateway:
         inner = path.removeprefix("/v1")
         intents = phase.callers[who]
         return await answer(Call(request, inner, body, conversation, phase, intents, share, record, began, headers))
+
+    async def _intents(self, call: Call) -> web.Response:
+        """What people may ask the assistant that asks; of one in mode free nothing is declared."""
+        declared = call.intents.declared if call.intents else ()
+        return _json(call, {"object": "list", "data": [each.to_wire() for each in declared]})
 
     async def _models(self, call: Call) -> web.Response:
         return _json(call, {"object": "list", "data": [_model(each) for each in _ids(call)]})

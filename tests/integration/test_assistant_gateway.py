@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from pathlib import Path
 
+from tests.browser import browser
 from tests.integration.assistant_gateway import house
 from tests.integration.assistant_process import user_of
 from tests.integration.gateway_estate import ASSISTANT, TENANT
@@ -31,6 +32,40 @@ async def test_in_mode_structured_it_answers_declared_questions_and_sends_no_his
                 assert refused["error"]["code"] == "question_unknown"
                 await user.ask("How long may I return goods?", 422, stream=True)
         assert len(seen) == 2
+
+
+APPOINTMENT = {
+    "name": "appointment",
+    "phrases": ["When is my appointment on {day}?"],
+    "slots": [{"name": "day", "type": "date"}],
+}
+
+
+async def test_the_page_offers_what_may_be_asked(tmp_path: Path) -> None:
+    callers = [{"id": ASSISTANT.id, "mode": "structured", "intents": [INTENT, APPOINTMENT]}]
+    async with house(tmp_path, callers=callers) as made:
+        with made.assistant(ASSISTANT_MODE="structured") as process:
+            chosen, answer = await asyncio.to_thread(_choose, process.url)
+        with made.assistant(ASSISTANT_MODE="free") as process:
+            async with user_of(process) as user:
+                assert await user.call("GET", "/api/questions") == {"questions": []}
+    assert "30 days" in answer
+    # What is to be filled in is what the next key replaces.
+    assert chosen == ("When is my appointment on {day}?", "{day}")
+
+
+def _choose(url: str) -> tuple[tuple[str, str], str]:
+    """Text and selection of the box after a choice, and the answer to another one."""
+    with browser({}) as page:
+        page.goto(url.replace("127.0.0.1", "localhost"))
+        page.get_by_role("button", name=INTENT["phrases"][0]).click()
+        page.click("#send")
+        page.locator("#log", has_text="30 days").wait_for()
+        answer = page.inner_text("#log")
+        page.get_by_role("button", name=APPOINTMENT["phrases"][0]).click()
+        box = page.input_value("#message")
+        start, end = (page.evaluate(f"document.getElementById('message').selection{end}") for end in ("Start", "End"))
+        return (box, box[start:end]), answer
 
 
 NAME = "My name is Zelimir. My order number is DE02120300000000202051."

@@ -305,6 +305,8 @@ async def test_in_mode_structured_nothing_but_declared_questions_reaches_a_provi
             assert (status, answer["error"]["code"]) == (422, "intent_unknown")
             assert "rika" not in json.dumps(answer)
             assert (await house.line())["code"] == "intent_unknown"
+        declared = await house.http.get(f"{house.url}/domicile/intents")
+        assert (declared.status_code, declared.json()) == (200, {"object": "list", "data": [INTENT]})
         assert house.provider.seen == []
         said = {"role": "user", "content": "  WHEN is my\u00a0appointment on 2099-05-03\uff1f"}
         made = await house.client.chat.completions.create(model="small", messages=[asked[0], said])
@@ -323,6 +325,7 @@ async def test_in_mode_structured_nothing_but_declared_questions_reaches_a_provi
         house.write(callers=[{"id": ASSISTANT.id, "mode": "free"}])
         await house.until_told("a new config is taken")
         assert (await house.post("/chat/completions", body))[0] == 200
+        assert (await house.http.get(f"{house.url}/domicile/intents")).json()["data"] == []
         # Whose intents can't be followed is not as free as before.
         house.told.clear()
         house.write(callers=[{"id": ASSISTANT.id, "mode": "structured", "intents": [wrong]}])

@@ -65,6 +65,7 @@ def test_these_are_all_routes() -> None:
         ("POST", "/v1/domicile/anonymise"),
         ("POST", "/v1/domicile/restore"),
         ("POST", "/v1/domicile/services/{host}/{path}"),
+        ("GET", "/v1/domicile/intents"),
         ("GET", "/v1/models"),
         ("GET", "/v1/models/{id}"),
     }
