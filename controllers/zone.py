@@ -68,6 +68,8 @@ class ZoneController:
         labels = {LABEL_MANAGED_BY: FIELD_MANAGER}
         site_file = await self._zones.site_file()
         await apply(self._kube, config_map(site_file, self._namespace, labels))
+        if self._goes_out:
+            await self._certify(holders.outwards(self._namespace))
         sites = [s for z in site_file.zones for s in z.spec.sites] if self._goes_out else []
         await self._egress.see_to_own(own.destinations(sites))
         if zone is None:
@@ -92,8 +94,6 @@ class ZoneController:
             if spec.leads_outside or self._goes_out:
                 await self._certify(holders.egress(self._namespace))
                 await self._egress.keep(await self._tenant_ids())
-            if self._goes_out:
-                await self._certify(holders.outwards(self._namespace))
             await self._mirrors.follow(served)
         return self._resync
 

@@ -52,7 +52,7 @@ def session(account: Account | None, deadlines: Deadlines) -> AuthorizedSession:
         credentials = known.with_always_use_jwt_access(True)
     renew = google_identity.asking(deadlines)
     made = AuthorizedSession(credentials, refresh_timeout=deadlines.read, auth_request=renew)
-    made.proxies.update(way_out.proxies())
+    way_out.equip(made)
     return made
 
 

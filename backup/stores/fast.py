@@ -50,9 +50,9 @@ def crc32c(data: bytes) -> str:
 class _Objects:
     """What both clouds have in common."""
 
-    def __init__(self, where: str, url: str, deadlines: Deadlines) -> None:
+    def __init__(self, where: str, url: str, deadlines: Deadlines, roots: str | None) -> None:
         self._where = where
-        self._wire = Wire(url, deadlines)
+        self._wire = Wire(url, deadlines, roots)
 
     def _suits(self, name: str) -> bool:
         return self._wire.direct and not _DOTS.search(name)
@@ -98,8 +98,17 @@ def query_of(arguments: Mapping[str, str]) -> str:
 class S3Objects(_Objects):
     """Objects of one bucket of an S3 store; ``keys`` are botocore's credentials, which renew themselves."""
 
-    def __init__(self, where: str, url: str, region: str, keys: Any, owner: str | None, deadlines: Deadlines) -> None:
-        super().__init__(where, url, deadlines)
+    def __init__(
+        self,
+        where: str,
+        url: str,
+        region: str,
+        keys: Any,
+        owner: str | None,
+        deadlines: Deadlines,
+        roots: str | None = None,
+    ) -> None:
+        super().__init__(where, url, deadlines, roots)
         self._path = urlsplit(url).path
         self._region = region
         self._keys = keys
@@ -222,9 +231,15 @@ class GcsObjects(_Objects):
     """Objects of one bucket of Cloud Storage; ``token`` gives a valid one, or None: anonymous."""
 
     def __init__(
-        self, where: str, url: str, bucket: str, token: Callable[[], str | None], deadlines: Deadlines
+        self,
+        where: str,
+        url: str,
+        bucket: str,
+        token: Callable[[], str | None],
+        deadlines: Deadlines,
+        roots: str | None = None,
     ) -> None:
-        super().__init__(where, url, deadlines)
+        super().__init__(where, url, deadlines, roots)
         self._bucket = bucket
         self._token = token
 

@@ -24,7 +24,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.oauth2 import service_account
 
 from domicile.api.zone import Site
-from domicile.backup.stores import accounts, fast, google_identity, listing, way_out
+from domicile.backup.stores import accounts, authorities, fast, google_identity, listing, way_out
 from domicile.backup.stores.accounts import Account
 from domicile.backup.stores.base import (
     AlreadyExistsError,
@@ -68,7 +68,7 @@ def client(site: Site, account: Account | None, deadlines: Deadlines) -> Any:
     renew = google_identity.asking(deadlines)
     session = AuthorizedSession(credentials, refresh_timeout=deadlines.read, auth_request=renew)
     session.max_redirects = 0
-    session.proxies.update(way_out.proxies(endpoint(site)))
+    way_out.equip(session, endpoint(site), authorities.file(site))
     # The URL at which an upload goes on is what the store says, and the token would go with it.
     session.adapters.clear()
     home = endpoint(site).rstrip("/") + "/"
@@ -156,7 +156,8 @@ class GcsBucket:
             if isinstance(keys, AnonymousCredentials)
             else fast.Tokens(keys, self._gcs._http._auth_request)
         )
-        return fast.GcsObjects(self._where, endpoint(self._site), self._name, token, self._deadlines)
+        roots = self._site.store_ca_bundle
+        return fast.GcsObjects(self._where, endpoint(self._site), self._name, token, self._deadlines, roots)
 
     def create(self, name: str, data: bytes) -> None:
         """Write an object that must not exist (ifGenerationMatch=0). Raises AlreadyExistsError, UnavailableError."""

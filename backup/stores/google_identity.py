@@ -66,7 +66,7 @@ class Given(Credentials):
 def asking(deadlines: Deadlines) -> Any:
     """What sends google-auth's requests for tokens: short deadlines, no retries of its own, no redirects."""
     session = requests.Session()
-    session.proxies.update(way_out.proxies())
+    way_out.equip(session)
     return partial(Request(session), timeout=deadlines.read, allow_redirects=False)
 
 

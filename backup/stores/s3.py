@@ -145,7 +145,8 @@ class S3Bucket:
     @cached_property
     def _fast(self) -> fast.S3Objects:
         keys, of = self._s3._request_signer._credentials, self._site.stores.account_id
-        return fast.S3Objects(self._where, self._url, self._site.region, keys, of, self._deadlines)
+        roots = self._site.store_ca_bundle
+        return fast.S3Objects(self._where, self._url, self._site.region, keys, of, self._deadlines, roots)
 
     def create(self, name: str, data: bytes) -> None:
         """Write an object that must not exist (If-None-Match: *). Raises AlreadyExistsError, UnavailableError."""

@@ -12,7 +12,7 @@ import boto3
 from botocore.config import Config
 
 from domicile.api.zone import Cloud, Profile, Site
-from domicile.backup.stores import aws_identity, way_out
+from domicile.backup.stores import authorities, aws_identity, way_out
 from domicile.backup.stores.accounts import Account
 from domicile.backup.stores.base import DeniedError
 from domicile.backup.stores.deadlines import Deadlines
@@ -39,6 +39,7 @@ def client(site: Site, account: Account, deadlines: Deadlines) -> Any:
     made = boto3.session.Session(region_name=site.region, botocore_session=core).client(
         "s3",
         endpoint_url=url,
+        verify=authorities.file(site),
         config=Config(
             signature_version="s3v4",
             max_pool_connections=32,

@@ -5,6 +5,7 @@ What it is, and where it leads, is ``domicile.forwarding``'s.
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 from domicile.api.egress import leads
@@ -33,6 +34,15 @@ def proxies(url: str | None = None) -> dict[str, str]:
     ``url`` None: an endpoint of a cloud's, whatever its name.
     """
     return {"https": _url} if _url is not None and (url is None or leads(url)) else {}
+
+
+def equip(session: Any, url: str | None = None, roots: str | None = None) -> None:
+    """Let a session of requests go through it to an endpoint, as ``proxies``; ``roots``: file of its authorities."""
+    session.proxies.update(proxies(url))
+    if session.proxies or roots:
+        # The environment's proxies and authorities would win over the session's.
+        session.trust_env = False
+        session.verify = roots or True
 
 
 def place(url: str) -> str | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from functools import cache
 from http.client import HTTPConnection, HTTPSConnection
 from io import BufferedReader, RawIOBase
 from math import inf
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from domicile.backup.stores import way_out
+from domicile.backup.stores import authorities, way_out
 from domicile.backup.stores.deadlines import Deadlines
 
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?\r\n")
@@ -75,9 +74,9 @@ class _Source(RawIOBase):
 
 
 class _Connection:
-    def __init__(self, host: str, deadlines: Deadlines, *, tls: bool, proxy: str | None) -> None:
+    def __init__(self, host: str, deadlines: Deadlines, tls: ssl.SSLContext | None, proxy: str | None) -> None:
         made = (
-            HTTPSConnection(proxy or host, timeout=deadlines.connect, context=_tls())
+            HTTPSConnection(proxy or host, timeout=deadlines.connect, context=tls)
             if tls
             else HTTPConnection(host, timeout=deadlines.connect)
         )
@@ -199,16 +198,17 @@ class _Connection:
 class Wire:
     """Requests to the host of a URL, through the process' way out if it has one. Thread-safe.
 
-    ``direct`` is False where the environment names another proxy for it.
+    ``direct`` is False where the environment names another proxy for it. ``roots``: authorities (PEM) in place of the
+    system's.
     """
 
-    def __init__(self, url: str, deadlines: Deadlines) -> None:
+    def __init__(self, url: str, deadlines: Deadlines, roots: str | None = None) -> None:
         at = urlsplit(url)
         self.host = at.netloc
         self._proxy = way_out.place(url)
         foreign = {at.scheme, "all"} & getproxies().keys() and not proxy_bypass(at.hostname or "")
         self.direct = self._proxy is not None or not foreign
-        self._tls = at.scheme == "https"
+        self._tls = authorities.context(roots) if at.scheme == "https" else None
         self._deadlines = deadlines
         self._idle: list[_Connection] = []
 
@@ -229,9 +229,7 @@ class Wire:
                 return self._exchanged(kept, head, body, most)
             except ConnectionError:
                 pass  # Servers close what was idle for long.
-        return self._exchanged(
-            _Connection(self.host, self._deadlines, tls=self._tls, proxy=self._proxy), head, body, most
-        )
+        return self._exchanged(_Connection(self.host, self._deadlines, self._tls, self._proxy), head, body, most)
 
     def _taken(self) -> _Connection | None:
         while True:
@@ -253,8 +251,3 @@ class Wire:
                 self._idle.append(connection)
             else:
                 connection.close()
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()

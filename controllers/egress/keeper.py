@@ -24,8 +24,9 @@ FILE = "accounts.json"
 OWN_SECRET = "domicile-way-out"  # noqa: S105 - the name of a Secret
 """Of the operator's namespace: what the installation itself proves itself by."""
 ANNOTATION = f"egress.{GROUP}/accounts"
-"""Of the way out's pods: the digest of the accounts that they are to have."""
-_PODS = f"{LABEL_NAME}=domicile,{LABEL_COMPONENT}=egress"
+"""Of pods: the digest of the accounts that they are to have, or of the account that they are to use."""
+_WAY_OUT = "egress"
+_CLIENTS = "operator,lease-agent"
 _LABELS = {LABEL_MANAGED_BY: FIELD_MANAGER, LABEL_COMPONENT: "egress"}
 _LEAST = 32
 _STAMP_DIGITS = 16
@@ -78,12 +79,13 @@ class Egress:
         if wanted != known:
             text = render(wanted.values())
             await apply(self._kube, _secret(self._namespace, SECRET, _LABELS, FILE, text))
-            await self._hurry(digest(text)[:_STAMP_DIGITS])
+            await self._hurry(_WAY_OUT, text)
 
-    async def _hurry(self, stamp: str) -> None:
+    async def _hurry(self, components: str, content: str) -> None:
         """A kubelet looks at what a pod mounts each minute or so, and at once where the pod's annotations change."""
-        change = {"metadata": {"annotations": {ANNOTATION: stamp}}}
-        for pod in await self._kube.list("v1", "Pod", self._namespace, labels=_PODS):
+        change = {"metadata": {"annotations": {ANNOTATION: digest(content)[:_STAMP_DIGITS]}}}
+        labels = f"{LABEL_NAME}=domicile,{LABEL_COMPONENT} in ({components})"
+        for pod in await self._kube.list("v1", "Pod", self._namespace, labels=labels):
             with suppress(NotFoundError):
                 await self._kube.request("PATCH", object_path(pod), change, content_type=MERGE_PATCH)
 
@@ -95,6 +97,9 @@ class Egress:
             return password
         password = secrets.token_urlsafe(32)
         await apply(self._kube, _secret(namespace, secret, labels, TENANT_KEY, f"{account}:{password}"))
+        if account == OWN:
+            # They run already, and reach no store before they have it.
+            await self._hurry(_CLIENTS, password)
         return password
 
 

@@ -221,6 +221,8 @@ def _assistant(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
         env["ASSISTANT_STORE_CREDENTIALS"] = f"{STORE_MOUNT}/{live_credentials.FILE}"
         mounts.append({"name": STORE_SECRET, "mountPath": STORE_MOUNT, "readOnly": True})
     env |= way.assistant_env(view)
+    if zone.own.store_ca_bundle is not None:
+        env["ASSISTANT_STORE_AUTHORITIES"] = zone.own.store_ca_bundle
     if view.spec.access.sso is not None:
         env |= identity.ENV
         mounts.append(identity.MOUNT)

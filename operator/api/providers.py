@@ -8,10 +8,9 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from domicile.api.common import LIST_SET, PORT, DnsLabel, Model, cel, validations
+from domicile.api.common import CERTIFICATES, LIST_SET, PORT, DnsLabel, Model, cel, validations
 from domicile.api.gateway import ProviderKind
 
-_CERTIFICATE = r"-----BEGIN CERTIFICATE-----\r?\n[A-Za-z0-9+/=\r\n]+-----END CERTIFICATE-----[ \r\n]*"
 RegionOfProvider = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
 
@@ -169,7 +168,7 @@ class ModelProvider(Model):
         Field(
             description="Certificates (PEM, nothing else) of the authorities that vouch for it, in place of the"
             " system's.",
-            pattern=rf"^({_CERTIFICATE})+$",
+            pattern=CERTIFICATES,
             max_length=32768,
         ),
     ] = None

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from domicile.api.common import (
+    CERTIFICATES,
     IMMUTABLE,
     LIST_ATOMIC,
     LIST_SET,
@@ -270,6 +271,10 @@ class Site(Model):
                 "a KMS key must lie in the site's own cloud and region",
             ),
             cel(
+                "!has(self.storeCaBundle) || (has(self.stores.endpoint) && self.stores.endpoint.startsWith('https:'))",
+                "storeCaBundle is for a store whose endpoint begins with https",
+            ),
+            cel(
                 "!has(self.liveIdentity) || (self.stores.profile == 'cloud' && (self.cloud == 'aws'"
                 " ? self.liveIdentity.startsWith('arn:') && self.liveIdentity.split(':')[4] == self.stores.accountId"
                 " : !self.liveIdentity.startsWith('arn:')))",
@@ -290,6 +295,15 @@ class Site(Model):
         ),
     ]
     stores: Annotated[Stores, Field(description="The site's object store.", json_schema_extra=validations(IMMUTABLE))]
+    store_ca_bundle: Annotated[
+        str | None,
+        Field(
+            description="Certificates (PEM, nothing else) of the authorities that vouch for a compatible store with an"
+            " https endpoint, in place of the system's.",
+            pattern=CERTIFICATES,
+            max_length=32768,
+        ),
+    ] = None
     key: Annotated[SiteKey, Field(description="Key-encryption key of the site.")]
     live_identity: Annotated[
         str | None,

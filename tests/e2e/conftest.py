@@ -74,13 +74,15 @@ def estate(testbed: Testbed, identity: Identity, world: World) -> Estate:
     people = create_zone(testbed, "people", (FIRST,), pool=4, suffix="-people", identity=identity.server)
     # Its tenants ask models outside.
     open_zone = create_zone(testbed, "open", pool=20 if KEEP else 3, suffix="-open", **outside(world))
-    estate = Estate(testbed, eu, strict, people, open_zone)
+    # Its stores have TLS and names, and are reached through the way out.
+    sealed = create_zone(testbed, "sealed", pool=20 if KEEP else 2, suffix="-sealed", sealed=True)
+    estate = Estate(testbed, eu, strict, people, open_zone, sealed)
     if KEEP:
         # Pods of the last session may run an older image of the same name.
         for site in testbed.sites.values():
             site.kubectl("delete", "deploy", "--all", "-n", NAMESPACE, "--ignore-not-found")
     # TEST-NET-2 (RFC 5737).
-    estate.install(replicas=2, egress={"enabled": True}, reachCheck={"outside": ["198.51.100.7:443"]})
+    estate.install(replicas=2, egress={"enabled": True, "stores": True}, reachCheck={"outside": ["198.51.100.7:443"]})
     return estate
 
 

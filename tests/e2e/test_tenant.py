@@ -379,7 +379,7 @@ def _env(job: Object) -> list[Object]:
 
 OWN, SYSTEM = ("assistant", "gateway"), ("operator", "lease-agent", "sessions", "egress")
 # Of everything that listens: guard or health, assistant, model, TLS of gateways and metrics, leases, sessions, way out.
-PORTS = (8080, 8081, 8082, 8443, LEASE_PORT, SESSIONS_PORT, 3129)
+PORTS = (8080, 8081, 8082, 8443, LEASE_PORT, SESSIONS_PORT, EGRESS_PORT)
 CHAIN = {
     *(
         pair
@@ -391,6 +391,8 @@ CHAIN = {
         )
     ),
     ("operator", "lease-agent", LEASE_PORT),
+    ("operator", "egress", EGRESS_PORT),
+    ("lease-agent", "egress", EGRESS_PORT),
     ("client", "own assistant", 8080),
     ("client", "neighbour's assistant", 8080),
 }
@@ -450,15 +452,16 @@ def test_each_policy_of_the_whole_is_needed(
 ) -> None:
     server = matrix.Pod("API server", "", "", "", site.cluster.control_plane.address)
 
+    ports = {LEASE_PORT, SESSIONS_PORT, GATEWAY_PORT, API_PORT}
+
     def found() -> set[tuple[str, str, int]]:
-        ports = {LEASE_PORT, SESSIONS_PORT, GATEWAY_PORT, API_PORT}
         admitted = {(who, server.kind, API_PORT) for who in ("operator", "client")}
         return matrix.tried(site, everybody, [*everybody, server], ports) - admitted
 
     site.kubectl("patch", "assistanttenant", names[0], "--type=merge", "-p", '{"spec": {"suspend": true}}')
     estate.wait_condition(site, names[0], "Reconciling", "True", 30, "Suspended")
     before = found()
-    assert before == {flow for flow in CHAIN if flow[2] != 8080}
+    assert before == {flow for flow in CHAIN if flow[2] in ports}
     lease = {flow for flow in before if flow[1] == "lease-agent"}
     changes = {
         (NAMESPACE, "domicile-lease"): lambda seen: not lease & seen,

@@ -62,9 +62,9 @@ class Kept:
 
 
 @contextmanager
-def live_bucket(folder: Path, url: str, consent: dict[str, Any] = CONSENT) -> Iterator[Kept]:
+def live_bucket(folder: Path, url: str, consent: dict[str, Any] = CONSENT, roots: str | None = None) -> Iterator[Kept]:
     """A new live bucket at a store, asked for consents by this."""
-    site = make_site("aws-frankfurt", "aws", "eu-central-1", url)
+    site = make_site("aws-frankfurt", "aws", "eu-central-1", url).model_copy(update={"store_ca_bundle": roots})
     (folder / "store").mkdir()
     access = {"accessKeyId": "test", "secretAccessKey": "test-secret"}
     (folder / "store/aws-frankfurt.json").write_text(json.dumps(access))
@@ -79,9 +79,9 @@ def live_bucket(folder: Path, url: str, consent: dict[str, Any] = CONSENT) -> It
 
 
 @contextlib.asynccontextmanager
-async def asking(folder: Path, url: str, **env: str) -> AsyncIterator[tuple[Estate, Kept]]:
-    """An open guard and its bucket."""
-    with live_bucket(folder, url) as kept:
+async def asking(folder: Path, url: str, roots: str | None = None, **env: str) -> AsyncIterator[tuple[Estate, Kept]]:
+    """An open guard and its bucket; ``roots``: authorities of the store (PEM)."""
+    with live_bucket(folder, url, roots=roots) as kept:
         async with running(**kept.env, **env) as estate:
             await estate.open(30)
             yield estate, kept

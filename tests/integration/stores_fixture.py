@@ -140,6 +140,11 @@ def make_site(name: str, cloud: str, region: str, endpoint: str | None, **stores
     )
 
 
+def trusting(site: Site, authorities: bytes) -> Site:
+    """The site, with these authorities (PEM) for its store."""
+    return site.model_copy(update={"store_ca_bundle": authorities.decode()})
+
+
 @dataclass(frozen=True)
 class StoreSites:
     """Two sites with a running store each, and the directory of their credentials."""

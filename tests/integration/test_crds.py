@@ -194,6 +194,14 @@ _REACHED = {"host": "api.acme.example", "port": 443, "contract": _WORD}
 _REACH = "spec/network"
 _ASKED = {"host": "api.acme.example", "port": 443, "contract": "Acme Ltd"}
 
+
+def _sealed(**stores: Any) -> Object:
+    """A site whose store is compatible, with TLS by an authority of its own."""
+    made = site("one")
+    compatible = {"profile": "compatible", "endpoint": "https://s3.example"}
+    return made | {"stores": made["stores"] | compatible | stores, "storeCaBundle": _ROOT}
+
+
 ZONE_REFUSALS = [
     *(
         ("spec/allowedDestinations", [{**_REACHED, "host": host}], "spec.allowedDestinations[0].host")
@@ -317,6 +325,9 @@ ZONE_REFUSALS = [
     ("spec/modelProviders", [_contracted() | {"caBundle": ""}], "caBundle"),
     ("spec/modelProviders", [{**_PROVIDER, "service": _SERVICE, "caBundle": _ROOT}], "for a provider with baseUrl"),
     ("spec/modelRegions", ["Europe"], "spec.modelRegions[0]"),
+    ("spec/sites/0/storeCaBundle", _ROOT, "whose endpoint begins with https"),
+    ("spec/sites/0", _sealed(endpoint="http://s3.example"), "whose endpoint begins with https"),
+    ("spec/sites/0", _sealed() | {"storeCaBundle": f"{_ROOT}{_PRIVATE}"}, "storeCaBundle"),
     ("spec/sites/1/stores/accountId", DELETED, "stores.accountId is required with cloud aws and profile cloud"),
     ("spec/sites/1/stores/accountId", "12345678901", "accountId"),
     ("spec/sites/1/liveIdentity", "arn:aws:iam::999999999999:role/live", "liveIdentity is a role of stores.accountId"),
@@ -585,6 +596,15 @@ def test_a_provider_with_all_that_was_agreed_is_accepted(apiserver: ApiServer) -
         ],
         "modelRegions": ["germanywestcentral"],
     }
+    apiserver.apply(made)
+
+
+def test_authorities_of_a_store_may_change(apiserver: ApiServer) -> None:
+    made = change(zone(), "spec/sites/0", _sealed())
+    apiserver.apply(made)
+    made["spec"]["sites"][0]["storeCaBundle"] = _ROOT + _ROOT
+    apiserver.apply(made)
+    del made["spec"]["sites"][0]["storeCaBundle"]
     apiserver.apply(made)
 
 

@@ -101,6 +101,12 @@ async def test_pods_of_the_way_out_look_at_a_new_list_at_once(world: World) -> N
     await world.egress.see_to(one, ONE, (), {})
     assert stamp("egress") not in {None, first}
     assert stamp("operator") is None
+    # Who uses the account of the installation runs already, and waits for it.
+    await world.egress.see_to_own(API)
+    used = stamp("operator")
+    assert used
+    await world.egress.see_to_own((*API, Destination("more.example")))
+    assert stamp("operator") == used
 
 
 async def test_another_operator_goes_on_with_the_same_passwords(world: World) -> None:

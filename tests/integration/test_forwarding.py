@@ -19,7 +19,7 @@ import pytest
 
 from domicile import forwarding
 from domicile.api.sites import SiteFile
-from domicile.backup.stores import Deadlines, open_bucket, way_out, wire
+from domicile.backup.stores import Deadlines, open_bucket, way_out
 from domicile.backup.stores.base import UnavailableError
 from domicile.controllers.egress.accounts import Destination
 from domicile.controllers.pki import holders
@@ -32,14 +32,13 @@ from tests.integration import egress_server
 from tests.integration.consents_estate import accepted, asking, browser
 from tests.integration.door_server import until
 from tests.integration.egress_server import ALICE, BOB, HERE, PASSWORDS, PORT, WayOut, own_network
-from tests.integration.stores_fixture import Server, StoreSites, free_port, make_site, serving, stopped
+from tests.integration.stores_fixture import Server, StoreSites, free_port, make_site, serving, stopped, trusting
 from tests.integration.test_takeover import CONTENT, Pair
 from tests.pods import mounted
 from tests.testbed.build import build
 
 S3, GCS, UNLISTED = "s3.example.com", "gcs.example.com", "other.example.com"
 S3_PORT, GCS_PORT = 9443, 9444
-TRUST = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 LISTED = (Destination(S3, S3_PORT), Destination(GCS, GCS_PORT))
 BIG = 20 << 20
 """Above what is one request."""
@@ -89,22 +88,15 @@ def folder(way: WayOut, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     """The pod's files of the way out; this process' calls of clouds go through it, and through it alone."""
     made = mounted(tmp_path_factory.mktemp("mount") / "way-out", holders.outwards("domicile-system"), way.authority)
     (made / forwarding.ACCOUNT).write_text(f"{ALICE}:{PASSWORDS[ALICE]}")
-    roots = made / "roots.pem"
-    roots.write_bytes(way.web.pem)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in TRUST:
-            patch.setenv(name, str(roots))
-        wire._tls.cache_clear()
-        settings = {"DOMICILE_WAY_OUT": f"localhost:{PORT}", "DOMICILE_WAY_OUT_DIR": str(made)}
-        way_out.use(forwarding.start(settings), by_path=True)
-        yield made
-        way_out.use(None)
-        wire._tls.cache_clear()
+    settings = {"DOMICILE_WAY_OUT": f"localhost:{PORT}", "DOMICILE_WAY_OUT_DIR": str(made)}
+    way_out.use(forwarding.start(settings), by_path=True)
+    yield made
+    way_out.use(None)
 
 
 @pytest.fixture(scope="module")
 def sites(way: WayOut, folder: Path) -> Iterator[StoreSites]:
-    """As everywhere, but with TLS and names."""
+    """As everywhere, but with TLS and names, and an authority that no system knows."""
     with ExitStack() as stack:
         pair = write(folder, "store", way.web.issue("store", use=SERVER, hosts=(S3, GCS)))
         s3, gcs = stack.enter_context(_s3(*pair)), stack.enter_context(_gcs(*pair))
@@ -113,8 +105,8 @@ def sites(way: WayOut, folder: Path) -> Iterator[StoreSites]:
         account = {"accessKeyId": "test", "secretAccessKey": "test-secret"}
         (credentials / "aws-frankfurt.json").write_text(json.dumps(account))
         yield StoreSites(
-            make_site("aws-frankfurt", "aws", "eu-central-1", f"https://{S3}:{S3_PORT}"),
-            make_site("gcp-frankfurt", "gcp", "europe-west3", f"https://{GCS}:{GCS_PORT}"),
+            trusting(make_site("aws-frankfurt", "aws", "eu-central-1", f"https://{S3}:{S3_PORT}"), way.web.pem),
+            trusting(make_site("gcp-frankfurt", "gcp", "europe-west3", f"https://{GCS}:{GCS_PORT}"), way.web.pem),
             credentials,
             s3,
             gcs,
@@ -191,7 +183,7 @@ async def test_assistants_and_guards_reach_their_bucket_by_the_guards_loopback(
     account.write_text(f"{BOB}:{PASSWORDS[BOB]}")
     env = {"DOMICILE_WAY_OUT": f"localhost:{PORT}", "DOMICILE_WAY_OUT_ACCOUNT": str(account)}
     env |= {"DOMICILE_WAY_OUT_PORT": str(port), "DOMICILE_TLS": str(tls)}
-    async with asking(tmp_path, f"https://{S3}:{S3_PORT}", **env) as (estate, kept):
+    async with asking(tmp_path, f"https://{S3}:{S3_PORT}", way.web.pem.decode(), **env) as (estate, kept):
         assert not way.decisions(account=BOB)
         async with browser() as web:
             await accepted(web, estate.url)
@@ -205,7 +197,8 @@ async def test_assistants_and_guards_reach_their_bucket_by_the_guards_loopback(
         other = f"gs://any-bucket?region=europe-west3&endpoint=https://{GCS}:{GCS_PORT}"
 
         def use() -> bytes:
-            store = open_store(StoreUrl.parse(ours), sites.credentials / "aws-frankfurt.json")
+            roots = way.web.pem.decode()
+            store = open_store(StoreUrl.parse(ours), sites.credentials / "aws-frankfurt.json", roots)
             store.create("conversations/1.json", b"{}")
             return store.read("conversations/1.json")
 
@@ -348,7 +341,6 @@ def test_the_command_uses_it(way: WayOut, folder: Path, sites: StoreSites, tmp_p
 
 
 def _replicate(file: Path, pair: Pair, sites: StoreSites, **environment: str) -> subprocess.CompletedProcess[str]:
-    trust = {name: os.environ[name] for name in TRUST}
     command = [
         str(Path(sys.executable).with_name("domicile")),
         "replicate",
@@ -359,5 +351,5 @@ def _replicate(file: Path, pair: Pair, sites: StoreSites, **environment: str) ->
     ]
     command += ["--credentials", str(sites.credentials), "--keys", str(pair.keys)]
     return subprocess.run(
-        command, env={"PATH": os.environ["PATH"], **trust, **environment}, capture_output=True, text=True, check=False
+        command, env={"PATH": os.environ["PATH"], **environment}, capture_output=True, text=True, check=False
     )

@@ -60,6 +60,7 @@ class Pair:
         names = {role: f"{site.cloud}-to-{role}-{self.number}" for role in ("replica", "keys", "control")}
         live = f"{site.cloud}-to-live-{self.number}"
         made = make_site(site.name, site.cloud, site.region, site.stores.endpoint, **names, live={"pool": [live]})
+        made = made.model_copy(update={"store_ca_bundle": site.store_ca_bundle})
         for bucket in (*names.values(), live):
             open_bucket(made, bucket, self.credentials).create_bucket()
         return made

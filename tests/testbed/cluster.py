@@ -141,14 +141,17 @@ class Cluster:
         return {"client", "model-provider"} <= set(self.images.built)
 
     def _install(self) -> None:
-        dns = self.network.plan.service(self.spec, 10)
+        plan = self.network.plan
+        dns = plan.service(self.spec, 10)
+        stores = [f"{plan.store(site)} {plan.store_host(site)}" for site in plan.topology.sites]
         manifests = [
             (_MANIFESTS / "calico.yaml").read_text(),
             (_MANIFESTS / "coredns.yaml")
             .read_text()
             .replace("@DNS@", dns)
             .replace("@WORLD@", WORLD)
-            .replace("@API@", self.network.plan.api(self.spec)),
+            .replace("@API@", self.network.plan.api(self.spec))
+            .replace("@STORES@", "\n        ".join(stores)),
         ]
         if self._with_workloads:
             text = (_MANIFESTS / "workloads.yaml").read_text()

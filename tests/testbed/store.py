@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
+import ssl
+import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -14,8 +17,11 @@ from typing import Any
 from tests.testbed import cgroups
 from tests.testbed.build import build
 from tests.testbed.network import Network
+from tests.testbed.pki import Authority
 from tests.testbed.process import Process, run
-from tests.testbed.topology import STORE_PORT, SiteSpec
+from tests.testbed.topology import SEALED_PORT, STORE_PORT, SiteSpec
+
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -111,12 +117,57 @@ class Store:
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         return [line for line in lines if " HTTP/1.1" in line] if self.site.is_gcs else lines
 
+    @property
+    def host(self) -> str:
+        """Its name in the clusters' DNS."""
+        return self.network.plan.store_host(self.site)
+
+    @property
+    def sealed_endpoint(self) -> str:
+        """Its URL by name, with TLS."""
+        return f"https://{self.host}:{SEALED_PORT}"
+
+    @property
+    def _authority(self) -> Authority:
+        return Authority(self.folder / "tls")
+
+    @property
+    def authority(self) -> str:
+        """PEM of who vouches for its name, which no system knows."""
+        return self._authority.certificate.read_text()
+
+    @cached_property
+    def _front(self) -> Process:
+        certificate, key = self._authority.issue("server", "store", hosts=(self.host,))
+        listen, target = f"{self.address}:{SEALED_PORT}", f"{self.address}:{STORE_PORT}"
+        return Process(
+            f"TLS of the store of {self.site.name}",
+            f"{self.group}/store-{self.site.name}-tls",
+            self.logs / f"store-{self.site.name}-tls.log",
+            [sys.executable, "-m", "tests.testbed.front", listen, target, str(certificate), str(key)],
+            self.network.enter(self.space),
+            {"PYTHONPATH": str(_ROOT)},
+        )
+
     def up(self) -> None:
         """Start it and return once it answers."""
         if not self.process.alive():
             self.network.attach(self.space, self.address)
         self.process.start()
         self.process.wait(self._answers, f"answer of the store of {self.site.name}", 20)
+        self._front.start()
+        self._front.wait(self._sealed, f"TLS of the store of {self.site.name}", 20)
+
+    def _sealed(self) -> bool:
+        trusted = ssl.create_default_context(cadata=self.authority)
+        try:
+            with (
+                socket.create_connection((self.address, SEALED_PORT), 2) as way,
+                trusted.wrap_socket(way, server_hostname=self.host),
+            ):
+                return True
+        except OSError:
+            return False
 
     def _answers(self) -> bool:
         try:
@@ -131,9 +182,11 @@ class Store:
 
     def kill(self) -> None:
         """SIGKILL it and take it off the network; its disk stays."""
-        self.process.kill()
+        for process in (self._front, self.process):
+            process.kill()
         self.network.detach(self.space, self.address)
-        cgroups.remove(self.process.group)
+        for process in (self._front, self.process):
+            cgroups.remove(process.group)
 
     def s3(self, credentials: dict[str, str] | None = None) -> Any:
         """A boto3 client, as root or with ``{"accessKeyId", "secretAccessKey"}``."""

@@ -13,6 +13,8 @@ from typing import Any
 MAX_CLUSTERS = 15
 MAX_NODES = 14
 STORE_PORT = 9000
+SEALED_PORT = 9443
+"""Of the same store, with TLS."""
 WORLD = "192.175.48.242"
 """A public address that ends in each instance's network, of AS112 (RFC 7534): nobody's service, and a sink beyond."""
 API_PORT = 6443
@@ -198,6 +200,10 @@ class Plan:
     def endpoint(self, site: SiteSpec) -> str:
         """URL of a site's store."""
         return f"http://{self.store(site)}:{STORE_PORT}"
+
+    def store_host(self, site: SiteSpec) -> str:
+        """Name of a site's store in the clusters' DNS."""
+        return f"{site.name}.store.example"
 
     def addresses(self, name: str) -> list[str]:
         """Prefixes of a site or cluster, of ``store:SITE`` or of ``host``. Raises KeyError."""

@@ -94,11 +94,13 @@ def create_zone(
     on_partition: OnPartition = OnPartition.SERVE,
     suffix: str = "",
     identity: KeycloakServer | None = None,
+    sealed: bool = False,
     **more: Any,
 ) -> Zone:
     """Prepare the stores of one or two running sites for a zone, or find them prepared.
 
-    Zones of the same sites need a ``suffix`` each: it keeps their buckets and keys apart. ``more``: of its spec.
+    Zones of the same sites need a ``suffix`` each: it keeps their buckets and keys apart. ``sealed``: its stores have
+    TLS and names. ``more``: of its spec.
     """
     members = [testbed.site(s) for s in sites]
     folder = testbed.state / "zones" / name
@@ -121,7 +123,7 @@ def create_zone(
     spec = ResidencyZoneSpec(
         jurisdiction=jurisdiction,
         allowed_regions=_regions(members),
-        sites=[_site(s, names[s.name], suffix) for s in members],
+        sites=[_site(s, names[s.name], suffix, sealed=sealed) for s in members],
         lease_seconds=lease_seconds,
         on_partition=on_partition,
         **{"model_providers": [MODEL_PROVIDER], **more},
@@ -147,10 +149,11 @@ def _regions(members: list[Site]) -> list[AllowedRegions]:
     return [AllowedRegions(cloud=Cloud(c), regions=sorted(set(r))) for c, r in clouds.items()]
 
 
-def _site(site: Site, names: Buckets, suffix: str) -> ZoneSite:
+def _site(site: Site, names: Buckets, suffix: str, *, sealed: bool) -> ZoneSite:
     stores = Stores(
         profile=Profile.COMPATIBLE,
-        endpoint=site.store.endpoint,
+        endpoint=site.store.sealed_endpoint if sealed else site.store.endpoint,
+        endpoint_cidrs=[f"{site.store.address}/32"] if sealed else [],
         replica=names.replica,
         keys=names.keys,
         control=names.control,
@@ -158,7 +161,12 @@ def _site(site: Site, names: Buckets, suffix: str) -> ZoneSite:
     )
     cloud = Cloud(site.spec.cloud)
     return ZoneSite(
-        name=site.name, cloud=cloud, region=site.spec.region, stores=stores, key=SiteKey(name=f"{site.name}{suffix}")
+        name=site.name,
+        cloud=cloud,
+        region=site.spec.region,
+        stores=stores,
+        store_ca_bundle=site.store.authority if sealed else None,
+        key=SiteKey(name=f"{site.name}{suffix}"),
     )
 
 
