@@ -317,27 +317,30 @@ def test_metrics_are_open_to_listed_networks_only_on_a_port_of_their_own() -> No
     assert not [p for o in services for p in o["spec"]["ports"] if p["port"] == 8443], "no address inside the cluster"
 
 
-def test_store_endpoints_of_the_zones_are_opened_on_their_port_only(tmp_path: Path) -> None:
+def _stores(folder: Path, second: Object) -> tuple[str, ...]:
+    """Values of a zone with compatible stores: one by its address, in the clear, and this one."""
     values = yaml.safe_load((CHART / "values-eu.yaml").read_text())
-    first, second = (s["stores"] for s in values["zones"]["eu"]["sites"])
-    first |= {"profile": "compatible", "endpoint": "http://192.0.2.7:4443", "endpointCidrs": []}
-    second |= {"profile": "compatible", "endpoint": "https://store.example", "endpointCidrs": ["198.51.100.0/24"]}
-    file = tmp_path / "values.yaml"
+    stores = [site["stores"] for site in values["zones"]["eu"]["sites"]]
+    for store, changes in zip(
+        stores, ({"endpoint": "http://192.0.2.7:4443", "endpointCidrs": []}, second), strict=True
+    ):
+        store |= {"profile": "compatible", **changes}
+    file = folder / "values.yaml"
     file.write_text(yaml.safe_dump(values))
-    objects = render(f"--values={file}", "--set=sites={gcp-frankfurt}", API_SERVER)
+    return f"--values={file}", "--set=sites={gcp-frankfurt}", API_SERVER
+
+
+def test_store_endpoints_of_the_zones_are_opened_on_their_port_only(tmp_path: Path) -> None:
+    named = {"endpoint": "https://store.example", "endpointCidrs": ["198.51.100.0/24"]}
+    objects = render(*_stores(tmp_path, named))
     egress = only(objects, "NetworkPolicy", "domicile-lease")["spec"]["egress"]
     opened = {(t["ipBlock"]["cidr"], p["port"]) for e in egress for t in e["to"] if "ipBlock" in t for p in e["ports"]}
     assert opened == {("192.0.2.7/32", 4443), ("198.51.100.0/24", 443)}
 
 
 def test_stores_are_reached_through_the_way_out_where_they_have_tls_and_a_name(tmp_path: Path) -> None:
-    values = yaml.safe_load((CHART / "values-eu.yaml").read_text())
-    first, second = (s["stores"] for s in values["zones"]["eu"]["sites"])
-    first |= {"profile": "compatible", "endpoint": "http://192.0.2.7:4443", "endpointCidrs": []}
-    second |= {"profile": "compatible", "endpoint": "https://s3.example:9000", "endpointCidrs": ["10.7.0.0/24"]}
-    file = tmp_path / "values.yaml"
-    file.write_text(yaml.safe_dump(values))
-    objects = render(f"--values={file}", "--set=sites={gcp-frankfurt}", API_SERVER, *EGRESS, *STORES)
+    values = _stores(tmp_path, {"endpoint": "https://s3.example:9000", "endpointCidrs": ["10.7.0.0/24"]})
+    objects = render(*values, *EGRESS, *STORES)
 
     def opened(name: str) -> set[tuple[str, int]]:
         egress = only(objects, "NetworkPolicy", name)["spec"]["egress"]
@@ -370,7 +373,7 @@ def test_stores_are_reached_through_the_way_out_where_they_have_tls_and_a_name(t
     assert ours["podSelector"]["matchLabels"] == SELECTOR
     assert component["values"] == ["operator", "lease-agent", "replicator"]
     assert "namespaceSelector" not in ours
-    without = helm(f"--values={file}", "--set=sites={gcp-frankfurt}", API_SERVER, *EGRESS).stdout
+    without = helm(*values, *EGRESS).stdout
     assert "WAY_OUT" not in without
     assert "way-out" not in without
 
