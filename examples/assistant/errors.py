@@ -12,7 +12,7 @@ from .access import ForbiddenError
 from .anonymiser import AnonymiserError, RefusedTextError
 from .conversation import OtherPersonError
 from .identity import IdentityError
-from .model import ModelError, ModelTimeoutError, UnknownQuestionError
+from .model import ForbiddenQuestionError, ModelError, ModelTimeoutError, UnknownQuestionError
 from .store import StoreError
 from .trust import TrustError
 
@@ -88,6 +88,12 @@ def _of_what_is_needed(error: Exception) -> ApiError | None:
                 422,
                 "question_unknown",
                 "This assistant answers set questions only, and this is none of them. Ask one of them, word for word.",
+            )
+        case ForbiddenQuestionError():
+            return ApiError(
+                422,
+                "question_forbidden",
+                "This holds what may not be asked here, such as data about health or cards. Leave it out.",
             )
         case ModelTimeoutError():
             _LOG.warning("%s", error)

@@ -29,6 +29,13 @@ class UnknownQuestionError(ModelError):
     """Mode structured: the question is none of those that may be asked."""
 
 
+class ForbiddenQuestionError(ModelError):
+    """What the model was to be given holds something that nobody may ask."""
+
+
+_REFUSALS = {"intent_unknown": UnknownQuestionError, "forbidden_content": ForbiddenQuestionError}
+
+
 class Model:
     """One model at an OpenAI-compatible base URL."""
 
@@ -62,8 +69,8 @@ class Model:
                 self._url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False
             )
         async with response:
-            if response.status == 422 and await _code(response) == "intent_unknown":
-                raise UnknownQuestionError("the question is none of those that may be asked")
+            if response.status == 422 and (refusal := _REFUSALS.get(await _code(response))):
+                raise refusal("the gateway refuses the question")
             if response.status != 200:
                 raise ModelError(f"the model service answered {response.status}")
             yield _pieces(response)

@@ -150,3 +150,14 @@ async def test_a_turn_that_nobody_could_look_at_is_not_recorded(tmp_path: Path) 
                 forbidden = await user.ask("Migräne?", 422)
                 assert forbidden["error"]["code"] == "not_recorded"
                 assert made.live.names() == before
+
+
+async def test_people_are_told_what_they_may_not_ask(tmp_path: Path) -> None:
+    async with house(tmp_path, privacy={"refuse": ["DIAGNOSIS"]}) as made:
+        with made.assistant() as process:
+            async with user_of(process) as user:
+                refused = await user.ask("How long can I return goods with a Migräne?", 422)
+                assert refused["error"]["code"] == "question_forbidden"
+                assert "Migr" not in refused["error"]["message"]
+                assert "30 days" in (await user.ask("How long can I return goods?"))["answer"]
+    assert not [each for each in made.gateway.provider.seen if "Migr" in repr(each.body)]
