@@ -10,6 +10,7 @@ from typing import Any
 from domicile.api.common import API_VERSION, FIELD_MANAGER, LABEL_MANAGED_BY
 from domicile.api.conditions import Condition, ConditionType, merge
 from domicile.api.zone import ResidencyZoneSpec, ResidencyZoneStatus
+from domicile.controllers.authorities import readable
 from domicile.controllers.egress import own
 from domicile.controllers.egress.keeper import Egress
 from domicile.controllers.mirrors import MirrorController
@@ -117,7 +118,12 @@ class ZoneController:
 
 def _judge(spec: ResidencyZoneSpec, site: str | None, sites: tuple[str, ...], generation: int) -> Condition:
     here = [s.name for s in spec.sites if s.name in sites]
-    if site is not None:
+    broken = [s.name for s in spec.sites if s.store_ca_bundle is not None and not readable(s.store_ca_bundle)]
+    if broken:
+        status, reason = "False", "StoreAuthoritiesUnreadable"
+        told = f"The storeCaBundle of {' and '.join(broken)} holds something that is no certificate"
+        message = f"{told}: no store of theirs is asked. Put whole certificates of authorities there, as PEM."
+    elif site is not None:
         status, reason, message = "True", "Served", f"This cluster is the zone's site {site}."
     elif here:
         status, reason = "False", "SitesShareACluster"

@@ -73,13 +73,14 @@ class Forwarder:
             self.clients -= 1
 
     async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        if self.clients > self._most:
-            self._tell(f"{self._most} tunnels are open, and no more are opened")
-            _refuse(writer, "503 Service Unavailable")
-            return
+        room = self.clients <= self._most
+        # Read in any case: who has said something that nobody reads gets no answer, but a reset.
         async with asyncio.timeout(_SECONDS):
             target = _CONNECT.match(await reader.readuntil(b"\r\n\r\n"))
-        if target is None:
+        if not room:
+            self._tell(f"{self._most} tunnels are open, and no more are opened")
+            _refuse(writer, "503 Service Unavailable")
+        elif target is None:
             _refuse(writer, "405 Method Not Allowed")
         else:
             await self._lead(target[1], reader, writer)
@@ -179,15 +180,17 @@ def start(env: Mapping[str, str]) -> str:
     ports: queue.SimpleQueue[int | OSError] = queue.SimpleQueue()
 
     async def serve() -> None:
-        try:
-            server = await forwarder.listen()
-        except OSError as error:
-            ports.put(error)
-            return
+        server = await forwarder.listen()
         ports.put(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
-    threading.Thread(target=lambda: asyncio.run(serve()), name="way out", daemon=True).start()
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except OSError as error:
+            ports.put(error)
+
+    threading.Thread(target=run, name="way out", daemon=True).start()
     port = ports.get()
     if isinstance(port, OSError):
         raise port

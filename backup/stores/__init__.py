@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
 from functools import cache, partial
@@ -11,7 +12,7 @@ from typing import Any
 from google.auth.exceptions import GoogleAuthError
 
 from domicile.api.zone import Cloud, Profile, Site
-from domicile.backup.stores import accounts, gcs, gcs_config, s3, s3_client
+from domicile.backup.stores import accounts, authorities, gcs, gcs_config, s3, s3_client
 from domicile.backup.stores.accounts import Account, MalformedError
 from domicile.backup.stores.base import Bucket, DeniedError
 from domicile.backup.stores.deadlines import Deadlines
@@ -64,9 +65,12 @@ def _opened(site: Site, account: Account | None, deadlines: Deadlines) -> tuple[
     if account is None and (site.cloud is not Cloud.GCP or site.stores.profile is Profile.CLOUD):
         raise DeniedError(f"site {site.name}: {site.name}.json is missing from the credentials directory")
     try:
+        authorities.context(site.store_ca_bundle)
         if site.cloud is Cloud.GCP:
             return gcs.client(site, account, deadlines), lambda: None
         return s3_client.client(site, account or {}, deadlines), cache(partial(_kms, site, account, deadlines))
+    except ssl.SSLError:
+        raise DeniedError(f"site {site.name}: its storeCaBundle holds something that is no certificate") from None
     except (ValueError, KeyError, GoogleAuthError):
         # The library's text may quote the secret.
         raise DeniedError(f"site {site.name}: {_not_of(site)}") from None

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from requests.utils import get_environ_proxies
+
 from domicile.api.egress import leads
 
 _url: str | None = None
@@ -38,9 +40,10 @@ def proxies(url: str | None = None) -> dict[str, str]:
 
 def equip(session: Any, url: str | None = None, roots: str | None = None) -> None:
     """Let a session of requests go through it to an endpoint, as ``proxies``; ``roots``: file of its authorities."""
-    session.proxies.update(proxies(url))
-    if session.proxies or roots:
-        # The environment's proxies and authorities would win over the session's.
+    led = proxies(url)
+    if led or roots:
+        session.proxies.update(led or get_environ_proxies(url or ""))
+        # The environment's authorities, and its proxies, would win over the session's.
         session.trust_env = False
         session.verify = roots or True
 

@@ -37,6 +37,8 @@ _SENT_BYTES = 1 << 18
 # Far above any object that is read whole; a length is what the server says.
 MAX_BODY = 80 << 20
 _KEPT = 32
+# A process' proxy leads so many at once, and each bucket has its own.
+_KEPT_LED = 4
 # Bytes a second.
 _SLOWEST = 1 << 14
 
@@ -210,6 +212,7 @@ class Wire:
         self.direct = self._proxy is not None or not foreign
         self._tls = authorities.context(roots) if at.scheme == "https" else None
         self._deadlines = deadlines
+        self._most_idle = _KEPT if self._proxy is None else _KEPT_LED
         self._idle: list[_Connection] = []
 
     def ask(
@@ -247,7 +250,7 @@ class Wire:
             answer, again = connection.exchange(head, body, most)
             return answer
         finally:
-            if again and len(self._idle) < _KEPT:
+            if again and len(self._idle) < self._most_idle:
                 self._idle.append(connection)
             else:
                 connection.close()

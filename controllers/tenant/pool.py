@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
-from cryptography import x509
-
 from domicile.api import google
 from domicile.api.egress import AllowedDestination
 from domicile.api.providers import Contract, ModelProvider
 from domicile.api.tenant import ProviderShare
+from domicile.controllers.authorities import readable
 from domicile.controllers.egress import destinations as egress
 from domicile.controllers.egress.accounts import Destination
 from domicile.controllers.tenant.view import TenantView
@@ -110,7 +109,7 @@ def _faults(view: TenantView, provider: ModelProvider) -> Iterator[Fault]:
                 f"The contract with {name} lacks what spec.compliance asks for ({', '.join(unmet)}): it is not asked."
                 " Take it out of spec.model.providers, or agree on it.",
             )
-    if provider.ca_bundle is not None and not _certificates(provider.ca_bundle):
+    if provider.ca_bundle is not None and not readable(provider.ca_bundle):
         yield Fault(
             "AuthoritiesUnreadable",
             f"The caBundle of {name} in zone {view.spec.zone} holds something that is no certificate: it is not asked."
@@ -135,10 +134,3 @@ def _key_faults(provider: ModelProvider, held: str) -> Iterator[Fault]:
                 f"{provider.key}.key of the operator's Secret of model keys is no key of Google's ({error}), and"
                 f" {provider.name} has a tokenUrl: correct one of them.",
             )
-
-
-def _certificates(bundle: str) -> bool:
-    try:
-        return bool(x509.load_pem_x509_certificates(bundle.encode()))
-    except ValueError:
-        return False

@@ -90,10 +90,12 @@ def _of_what_is_needed(error: Exception) -> ApiError | None:
                 "This assistant answers set questions only, and this is none of them. Ask one of them, word for word.",
             )
         case ForbiddenQuestionError():
+            _LOG.warning("a question, what was said before, or knowledge found for it holds what nobody may ask")
             return ApiError(
                 422,
                 "question_forbidden",
-                "This holds what may not be asked here, such as data about health or cards. Leave it out.",
+                "Your question, what was said before, or a passage found for it holds what may not be asked here, such"
+                " as data about health or cards. Ask without it, or begin anew.",
             )
         case ModelTimeoutError():
             _LOG.warning("%s", error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import aiohttp
 
@@ -45,14 +46,17 @@ class Model:
         self._declared = f"{base_url}/domicile/intents"
         self._model = model
 
-    async def questions(self) -> list[str]:
-        """The phrases that people may ask in mode structured, with {slots}. Raises ModelError."""
+    async def questions(self) -> list[dict[str, Any]]:
+        """The phrases that people may ask in mode structured: text with {slots}, and what may stand in each.
+
+        Raises ModelError.
+        """
         with _upstream_errors():
             async with self._http.get(self._declared, timeout=TIMEOUT, allow_redirects=False) as response:
                 if response.status != 200:
                     raise ModelError(f"the model service answered {response.status}")
                 declared = (await response.json())["data"]
-                return [str(phrase) for intent in declared for phrase in intent["phrases"]]
+                return [_offered(phrase, each.get("slots", [])) for each in declared for phrase in each["phrases"]]
 
     @asynccontextmanager
     async def ask(
@@ -74,6 +78,23 @@ class Model:
             if response.status != 200:
                 raise ModelError(f"the model service answered {response.status}")
             yield _pieces(response)
+
+
+def _offered(phrase: str, slots: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"text": phrase, "slots": {s["name"]: _filler(s) for s in slots if f"{{{s['name']}}}" in phrase}}
+
+
+def _filler(slot: dict[str, Any]) -> str:
+    """What may stand in a slot, for people."""
+    match slot["type"]:
+        case "choice":
+            return " / ".join(slot["values"])
+        case "number":
+            return f"{slot['minimum']} – {slot['maximum']}"  # noqa: RUF001 - a range
+        case "date":
+            return "2026-05-03"
+        case _:
+            return str(slot["regex"])
 
 
 async def _code(response: aiohttp.ClientResponse) -> str:

@@ -82,7 +82,7 @@ class Settings:
             structured=mode == "structured",
             store_anonymised=_switch(env, "ASSISTANT_STORE_ANONYMISED"),
             knowledge_anonymised=_switch(env, "ASSISTANT_KNOWLEDGE_ANONYMISED"),
-            authorities=env.get("ASSISTANT_STORE_AUTHORITIES"),
+            authorities=env.get("ASSISTANT_STORE_AUTHORITIES") or None,
             credentials=Path(credentials) if credentials else None,
             identity=None if identity is None else Path(identity),
             host=env.get("ASSISTANT_HOST") or "0.0.0.0",  # noqa: S104 - only the guard's port is admitted

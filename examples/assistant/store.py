@@ -253,7 +253,11 @@ class GcsStore:
         # No call here is of a project; a name given keeps the client from asking for one.
         self._client = storage.Client(project="none", credentials=identity, client_options=options)
         if roots is not None:
-            self._client._http.verify = roots
+            utils: Any = import_module("requests.utils")
+            session = self._client._http
+            session.proxies.update(utils.get_environ_proxies(endpoint or ""))
+            # The environment's authorities would win over these.
+            session.trust_env, session.verify = False, roots
         self._bucket = self._client.bucket(url.bucket)
         self._limits = {
             "timeout": (CONNECT_SECONDS, READ_SECONDS),

@@ -178,7 +178,7 @@ class Upstream:
         except (OSError, UnicodeDecodeError):
             secret = ""
         if not secret or not secret.isprintable():
-            raise _misconfigured("The key of the provider is missing.")
+            raise _misconfigured("A key by which the gateway asks is missing.")
         return secret
 
 

@@ -131,7 +131,7 @@ class Stores(Model):
         Field(
             description="URL of a compatible store. With profile cloud the regional endpoint is derived from the"
             " region.",
-            pattern=r"^https?://[a-z0-9.-]+(:[0-9]+)?$",
+            pattern=rf"^https?://[a-z0-9.-]+{PORT}$",
             max_length=253,
         ),
     ] = None

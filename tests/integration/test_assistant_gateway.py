@@ -39,16 +39,30 @@ APPOINTMENT = {
     "phrases": ["When is my appointment on {day}?"],
     "slots": [{"name": "day", "type": "date"}],
 }
+OF = {
+    "name": "points",
+    "phrases": ["How many points has {member} in {part} since {year}?"],
+    "slots": [
+        {"name": "member", "type": "code", "regex": "M-[0-9]{6}"},
+        {"name": "part", "type": "choice", "values": ["sales", "service"]},
+        {"name": "year", "type": "number", "minimum": 2020, "maximum": 2030},
+    ],
+}
 
 
 async def test_the_page_offers_what_may_be_asked(tmp_path: Path) -> None:
-    callers = [{"id": ASSISTANT.id, "mode": "structured", "intents": [INTENT, APPOINTMENT]}]
+    callers = [{"id": ASSISTANT.id, "mode": "structured", "intents": [INTENT, APPOINTMENT, OF]}]
     async with house(tmp_path, callers=callers) as made:
         with made.assistant(ASSISTANT_MODE="structured") as process:
             chosen, answer = await asyncio.to_thread(_choose, process.url)
+            async with user_of(process) as user:
+                [_, _, points] = (await user.call("GET", "/api/questions"))["questions"]
         with made.assistant(ASSISTANT_MODE="free") as process:
             async with user_of(process) as user:
                 assert await user.call("GET", "/api/questions") == {"questions": []}
+    assert points["text"] == OF["phrases"][0]
+    assert points["slots"].keys() == {"member", "part", "year"}
+    assert points["slots"]["part"] == "sales / service"
     assert "30 days" in answer
     # What is to be filled in is what the next key replaces.
     assert chosen == ("When is my appointment on {day}?", "{day}")
@@ -59,6 +73,7 @@ def _choose(url: str) -> tuple[tuple[str, str], str]:
     with browser({}) as page:
         page.goto(url.replace("127.0.0.1", "localhost"))
         page.get_by_role("button", name=INTENT["phrases"][0]).click()
+        assert "{part}: sales / service" in page.inner_text("#questions")
         page.click("#send")
         page.locator("#log", has_text="30 days").wait_for()
         answer = page.inner_text("#log")

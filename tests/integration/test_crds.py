@@ -282,6 +282,8 @@ ZONE_REFUSALS = [
     (f"{_STORES}/profile", "compatible", "endpoint is required with profile compatible"),
     (f"{_STORES}/endpoint", "https://s3.example.org", "derived from the region with profile cloud"),
     (f"{_STORES}/endpoint", "ftp://s3.example.org", "spec.sites[0].stores.endpoint"),
+    ("spec/sites/0", _sealed(endpoint="https://s3.example:99999"), "spec.sites[0].stores.endpoint"),
+    ("spec/sites/0", _sealed(endpoint="https://s3.example:0"), "spec.sites[0].stores.endpoint"),
     (f"{_STORES}/keys", "one-r", "must be three different buckets"),
     (f"{_STORES}/control", "one-k", "must be three different buckets"),
     (f"{_STORES}/control", "one-r", "must be three different buckets"),

@@ -205,6 +205,17 @@ async def test_the_way_to_stores_is_there_before_they_are_asked(world: World) ->
         assert world.apiserver.get("secret", name, "-n", "domicile-system")["data"].keys() >= keys
 
 
+async def test_authorities_of_a_store_that_are_none_are_told(world: World) -> None:
+    broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    stores = world.gcp.stores.model_copy(update={"endpoint": "https://gcs.example.com"})
+    world.apply_zone(world.gcp.model_copy(update={"stores": stores, "store_ca_bundle": broken}), world.aws)
+    with suppress(StoreError):
+        await world.operator().reconcile("ResidencyZone", world.zone_name)
+    [ready] = world.apiserver.get("residencyzone", world.zone_name)["status"]["conditions"]
+    assert (ready["status"], ready["reason"]) == ("False", "StoreAuthoritiesUnreadable")
+    assert "gcp-frankfurt" in ready["message"]
+
+
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("keys")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from domicile.api.zone import Site
 from domicile.backup.stores import way_out
@@ -70,6 +71,28 @@ def test_the_installation_reaches_regional_endpoints_of_its_sites() -> None:
         *(f"{s}{place}.googleapis.com" for s in ("sts", "iamcredentials") for place in ("", ".europe-west3.rep")),
     }
     assert {(d.port, d.cidrs) for d in found} == {(443, ())}
+
+
+def test_an_environment_leads_no_session_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://elsewhere.example:3128")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/elsewhere.pem")
+    url = "https://s3.acme.example"
+
+    def equipped(roots: str | None) -> Any:
+        session = requests.Session()
+        way_out.equip(session, url, roots)
+        return session.merge_environment_settings(url, {}, False, None, None)
+
+    assert equipped(None)["verify"] == "/elsewhere.pem"
+    # Without a way out the environment's proxy is as good as before.
+    own = equipped("/own.pem")
+    assert (own["verify"], own["proxies"]["https"]) == ("/own.pem", "http://elsewhere.example:3128")
+    way_out.use("http://127.0.0.1:3128")
+    try:
+        led = equipped(None)
+    finally:
+        way_out.use(None)
+    assert (led["verify"], led["proxies"]["https"]) == (True, "http://127.0.0.1:3128")
 
 
 def test_networks_of_a_store_are_the_stores_alone_and_no_host_is_there_twice() -> None:

@@ -96,6 +96,14 @@ def test_malformed_credentials_are_refused_without_being_quoted(site: object, co
     assert refused.value.__suppress_context__
 
 
+def test_authorities_that_are_none_are_named(credentials: Path) -> None:
+    broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    for site in (NEAR, make_site("gcp-frankfurt", "gcp", "europe-west3", "https://gcs.example.com")):
+        spoiled = site.model_copy(update={"store_ca_bundle": broken})
+        with pytest.raises(DeniedError, match="its storeCaBundle holds something that is no certificate"):
+            open_bucket(spoiled, "b-one", credentials)
+
+
 def test_a_compatible_s3_store_needs_a_credentials_file(tmp_path: Path) -> None:
     with pytest.raises(DeniedError, match=r"near\.json is missing"):
         open_bucket(NEAR, "bucket", tmp_path)
