@@ -310,14 +310,17 @@ class DoorServer:
         return events(self.out + self.err, event)
 
     def configure(self, door: Door) -> None:
-        """Mount another config, and wait until nobody serves by the one before."""
-        before = len(self.events("reloaded"))
+        """Mount another config, and wait until nobody serves by the one before: its workers still do for a moment."""
         _, _, *workers = family(self.process.pid)
+        self.reload(door)
+        until("the end of those before", lambda: not {*workers} & {*family(self.process.pid)})
+
+    def reload(self, door: Door) -> None:
+        """Mount another config, and wait until it is taken. Who serves goes on by the one before."""
+        before = len(self.events("reloaded"))
         self.door = door
         self.volumes["config"].put({"httpd.conf": render(door)})
         until("the reload", lambda: len(self.events("reloaded")) > before)
-        # They take connections for a moment still.
-        until("the end of those before", lambda: not {*workers} & {*family(self.process.pid)})
 
     def healthy(self) -> bool:
         return healthy(self.door.health_port)

@@ -71,7 +71,7 @@ def test_twelve_reloads_under_load_drop_nothing(site: Site) -> None:
         pieces = streamed.iter_raw()
         assert next(pieces) == b"first"
         for number in range(12):
-            site.configure(limits=replace(MANY, parallel=150 + number))
+            site.door.reload(replace(site.door.door, limits=replace(MANY, parallel=150 + number)))
         before = len(load.answers)
         until("requests after the last reload", lambda: len(load.answers) > before + 10)
         site.assistant.go_on.set()
