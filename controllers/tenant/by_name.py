@@ -32,7 +32,7 @@ def policies(view: TenantView) -> list[Object]:
         ("allow-store-by-name", ASSISTANTS, None if way.led(view) else _store(view.zone.own, view.live_bucket)),
         ("allow-door-identity-by-name", DOORS, _identity(view)),
     )
-    return [_policy(view, name, pods, *way) for name, pods, way in ways if way is not None]
+    return [_policy(view, name, pods, *hosts) for name, pods, hosts in ways if hosts is not None]
 
 
 def store_named(site: Site) -> bool:

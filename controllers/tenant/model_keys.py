@@ -16,8 +16,7 @@ def read(folder: Path, providers: list[ModelProvider]) -> dict[str, str | None]:
 
 def of_services(folder: Path, listed: list[AllowedDestination]) -> dict[str, str | None]:
     """The same by host, for services that want a key."""
-    found = {d.host: _text(folder / f"{d.key.name}.key") for d in listed if d.key is not None}
-    return {host: text if text and text.isprintable() else None for host, text in found.items()}
+    return {d.host: _printable(_text(folder / f"{d.key.name}.key")) for d in listed if d.key is not None}
 
 
 def _key(file: Path, provider: ModelProvider) -> str | None:
@@ -25,6 +24,10 @@ def _key(file: Path, provider: ModelProvider) -> str | None:
     if text is not None and provider.token_url is not None:
         # What is no JSON stays as it is, and is told as that.
         text = google.compact(text) or text
+    return _printable(text)
+
+
+def _printable(text: str | None) -> str | None:
     return text if text and text.isprintable() else None
 
 

@@ -81,12 +81,12 @@ def _beside(view: TenantView) -> list[Object]:
         | {"type": "kubernetes.io/tls", "data": dict.fromkeys((CERTIFICATE, KEY, BUNDLE, PAIR), LATER)}
         for workload in workloads
     ]
-    if pool.reached(view):
-        proof = named("v1", "Secret", view.name, TENANT_SECRET, labels_of(view))
-        leaves.append(proof | {"type": "Opaque", "data": {TENANT_KEY: LATER}})
-    if way.led(view):
-        proof = named("v1", "Secret", view.name, way.SECRET, labels_of(view))
-        leaves.append(proof | {"type": "Opaque", "data": {TENANT_KEY: LATER}})
+    proofs = {TENANT_SECRET: bool(pool.reached(view)), way.SECRET: way.led(view)}
+    leaves += [
+        named("v1", "Secret", view.name, secret, labels_of(view)) | {"type": "Opaque", "data": {TENANT_KEY: LATER}}
+        for secret, is_there in proofs.items()
+        if is_there
+    ]
     told = identity.config_map(view)
     tried = [reach.job(view, check, {}) for check in reach.checks(view)]
     return [*leaves, *([told] if told is not None else []), *tried]

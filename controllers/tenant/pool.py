@@ -54,12 +54,16 @@ def reached(view: TenantView) -> tuple[Destination, ...]:
 
 def services(view: TenantView) -> tuple[AllowedDestination, ...]:
     """Hosts that are no model provider's, and can be asked now."""
-    return tuple(d for d in _services(view) if d not in unkeyed(view))
+    return tuple(d for d in _services(view) if not _lacks_key(view, d))
 
 
 def unkeyed(view: TenantView) -> list[AllowedDestination]:
     """Those that could be, had the operator their key."""
-    return [d for d in _services(view) if d.key is not None and not view.service_keys.get(d.host)]
+    return [d for d in _services(view) if _lacks_key(view, d)]
+
+
+def _lacks_key(view: TenantView, service: AllowedDestination) -> bool:
+    return service.key is not None and not view.service_keys.get(service.host)
 
 
 def _services(view: TenantView) -> tuple[AllowedDestination, ...]:
