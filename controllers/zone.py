@@ -48,7 +48,7 @@ class ZoneController:
         *,
         goes_out: bool,
     ) -> None:
-        """``wake`` asks for a reconcile of a tenant; ``goes_out``: stores are reached through the site's way out."""
+        """``wake`` asks for a reconcile of a tenant; ``goes_out``: the installation goes through the site's way out."""
         self._kube = kube
         self._zones = zones
         self._sessions = sessions
@@ -71,8 +71,8 @@ class ZoneController:
         await apply(self._kube, config_map(site_file, self._namespace, labels))
         if self._goes_out:
             await self._certify(holders.outwards(self._namespace))
-        sites = [s for z in site_file.zones for s in z.spec.sites] if self._goes_out else []
-        await self._egress.see_to_own(own.destinations(sites))
+        zones = [z.spec for z in site_file.zones] if self._goes_out else []
+        await self._egress.see_to_own(own.destinations(zones))
         if zone is None:
             return None
         spec = ResidencyZoneSpec.model_validate(zone["spec"])

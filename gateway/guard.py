@@ -74,12 +74,8 @@ class Settings(NamedTuple):
     """The file of notice and consents; None where the tenant has none."""
     store: Path
     """Folder of the credentials of the store that keeps the consents."""
-    way_out: str | None
-    """The site's way out, host:port, by which pods reach their store; None where they reach it directly."""
-    way_out_account: Path
-    """File of the account by which they do."""
-    way_out_port: int
-    """On loopback, for their connections to it."""
+    way_out: forwarding.Settings | None
+    """By which they reach their store; None where they reach it directly."""
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Settings:
@@ -104,9 +100,7 @@ class Settings(NamedTuple):
             model_port=_number(env, "DOMICILE_MODEL_PORT", 8082, 65535),
             consents=Path(env["DOMICILE_CONSENTS"]) if "DOMICILE_CONSENTS" in env else None,
             store=Path(env.get("DOMICILE_STORE", "/etc/domicile/store")),
-            way_out=forwarding.place(env) if "DOMICILE_WAY_OUT" in env else None,
-            way_out_account=Path(env.get("DOMICILE_WAY_OUT_ACCOUNT", "/etc/domicile/way-out/egress")),
-            way_out_port=_number(env, "DOMICILE_WAY_OUT_PORT", 8083, 65535),
+            way_out=forwarding.Settings.read(env),
         )
 
 
@@ -192,7 +186,7 @@ def _consents(settings: Settings, holder: Holder, keeper: Keeper) -> Consents | 
     from domicile.gateway.consents.person import Asker
 
     if settings.way_out is not None:
-        way_out.use(f"http://127.0.0.1:{settings.way_out_port}")
+        way_out.use(f"http://127.0.0.1:{settings.way_out.port}")
     asker = Asker(settings.tenant_id, identified=settings.client is not None)
     return server.make(settings.consents, settings.store, asker, holder, keeper)
 
@@ -217,14 +211,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     try:
         async with contextlib.AsyncExitStack() as stack:
             if settings.way_out is not None:
-                way = forwarding.Forwarder(
-                    settings.way_out,
-                    Credentials(settings.tls, _AUTHORITIES, connects=True),
-                    settings.way_out_account,
-                    _TUNNELS,
-                )
-                await stack.enter_async_context(await way.listen(settings.way_out_port))
-                log.info("connections to the store are taken on port %d", settings.way_out_port)
+                files = Credentials(settings.tls, _AUTHORITIES, connects=True)
+                way = settings.way_out.forwarder(files, _TUNNELS)
+                await stack.enter_async_context(await way.listen(settings.way_out.port))
+                log.info("connections to the store are taken on port %d", settings.way_out.port)
             runner = await stack.enter_async_context(
                 served(guard.page if settings.client else guard.handle, _GRACE_SECONDS)
             )

@@ -1,34 +1,34 @@
-"""The way from a front door to the site's session store: stunnel, plain at the door's end and TLS at the store's.
+"""The ways out of a front door's pod that mod_auth_openidc 2.4.12 has no means for, each from the pod's loopback.
 
     python3 -m domicile.gateway.tunnel
 
-mod_auth_openidc 2.4.12 knows no TLS to redis. The tunnel listens on the loopback only, shows the door's certificate,
-and verifies the store's and its name. See ``domicile.gateway.supervisor``; ``/healthz`` says whether stunnel passes on
-what it gets. Whether the store answers is logged and no matter of health: without it open paths still work.
+To the site's session store, for it knows no TLS to redis: stunnel shows the door's certificate, and verifies the
+store's and its name. See ``domicile.gateway.supervisor``; ``/healthz`` says whether stunnel passes on what it gets.
+Whether the store answers is logged and no matter of health: without it open paths still work. And, where
+``DOMICILE_WAY_OUT`` names it, to the site's way out (``domicile.forwarding``), for who logs people in.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import queue
 import random
 import re
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from domicile import forwarding
+from domicile.credentials import Credentials
 from domicile.gateway import probe
-from domicile.gateway.mounts import BrokenError, check_bundle, check_pair
-from domicile.gateway.supervisor import Server, say, supervise
+from domicile.gateway.stunnel import Stunnel
+from domicile.gateway.supervisor import say, supervise
 
-_STUNNEL = "/usr/bin/stunnel4"
 # Of a handshake or a connection that the store doesn't answer; the door itself waits for 2 s.
 _TIMEOUT_SECONDS = 2
 _PATIENCE_SECONDS = 2 * _TIMEOUT_SECONDS + 1
@@ -36,12 +36,8 @@ _CHECK_SECONDS = 2.0
 _LONGEST_SECONDS = 30.0
 # Connections that are open stay so when certificates end; only a new one shows it.
 _OPEN_SECONDS = 600.0
-_QUIET_SECONDS = 60.0
-_LINE = re.compile(r"\S+ \S+ LOG(?P<level>[0-7])\[[^]]*\]: (?P<text>.*)", re.ASCII)
-_LEVELS = ("emergency", "alert", "critical", "error", "warning")
-_WARNING = 4
-_RELOADS = {"Configuration successful": True, "Configuration failed": False}
-_RELOAD_SECONDS = 5
+# A login makes one, for some hundred milliseconds.
+_TUNNELS = 32
 
 
 class Settings(NamedTuple):
@@ -54,6 +50,7 @@ class Settings(NamedTuple):
     port: int
     """The door's end, on the loopback."""
     health_port: int
+    way_out: forwarding.Settings | None
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Settings:
@@ -62,7 +59,8 @@ class Settings(NamedTuple):
         if not re.fullmatch("[a-z0-9.-]{1,253}:[0-9]{1,5}", store, re.ASCII):
             raise ValueError("DOMICILE_SESSION_STORE must be the session store's host:port")
         ports = (probe.read_port(env, "DOMICILE_PORT", 6379), probe.read_port(env, "DOMICILE_HEALTH_PORT", probe.PORT))
-        return cls(store, Path(env.get("DOMICILE_MOUNTS", "/etc/domicile")), *ports)
+        mounts = Path(env.get("DOMICILE_MOUNTS", "/etc/domicile"))
+        return cls(store, mounts, *ports, forwarding.Settings.read(env))
 
 
 def config(settings: Settings, folder: Path) -> str:
@@ -88,64 +86,6 @@ def config(settings: Settings, folder: Path) -> str:
         f"TIMEOUTbusy = {_TIMEOUT_SECONDS}",
     )
     return "\n".join(lines) + "\n"
-
-
-class Stunnel(Server):
-    """stunnel with the pod's certificate."""
-
-    name = "stunnel"
-    runtime = Path("/tmp/tunnel")  # noqa: S108 - the pod's own scratch volume
-    needed = ("tls/tls.crt", "tls/tls.key", "tls/ca.crt")
-
-    def __init__(self, mounts: Path, config: Callable[[Path], str]) -> None:
-        """``config``: its config, by the folder of the certificates."""
-        self.mounts = mounts
-        self._config = config
-        self._logged: dict[str, float] = {}
-        self._reloads: queue.SimpleQueue[bool] = queue.SimpleQueue()
-
-    def test(self, folder: Path) -> None:
-        """As Server's."""
-        check_pair(folder / "tls")
-        check_bundle(folder, "tls/ca.crt")
-
-    def command(self, current: Path) -> tuple[str | Path, ...]:
-        """As Server's."""
-        # It follows links to its config at the start only; those to certificates anew at each reload.
-        file = self.runtime / "stunnel.conf"
-        file.write_text(self._config(current / "tls"))
-        return (_STUNNEL, file)
-
-    def reload(self, process: subprocess.Popen[bytes], current: Path) -> None:  # noqa: ARG002 - as Server's
-        """Connections that are open stay, new ones use the new certificates."""
-        self._reloads = queue.SimpleQueue()
-        process.send_signal(signal.SIGHUP)
-        try:
-            good = self._reloads.get(timeout=_RELOAD_SECONDS)
-        except queue.Empty:
-            raise BrokenError(f"stunnel has not said within {_RELOAD_SECONDS} s what it thinks of it") from None
-        if not good:
-            raise BrokenError("stunnel refuses it, and says above why")
-
-    def end(self, process: subprocess.Popen[bytes]) -> None:
-        """At once: as a sidecar it is told to end when the door has ended."""
-        process.terminate()
-
-    def kept(self, line: str) -> dict[str, str] | None:
-        """Warnings and worse, the same once a minute only: a store that is away is told of at every request otherwise.
-
-        They speak of certificates and of the store's address, never of what passes through.
-        """
-        found = _LINE.fullmatch(line)
-        text, level = (found["text"], int(found["level"])) if found else (line, _WARNING)
-        if text in _RELOADS:
-            self._reloads.put(_RELOADS[text])
-        now = time.monotonic()
-        self._logged = {t: at for t, at in self._logged.items() if now - at < _QUIET_SECONDS}
-        if level > _WARNING or text in self._logged:
-            return None
-        self._logged[text] = now
-        return {"level": _LEVELS[level], "message": text}
 
 
 class Health:
@@ -227,6 +167,13 @@ class Look:
             self._way = None
 
 
+class _Told(logging.Handler):
+    """What modules of the operator's say, in the form of the others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(sys.stderr, event="way-out", level=record.levelname.lower(), message=record.getMessage())
+
+
 def main() -> int:
     """Serve until SIGTERM; returns the exit code: stunnel's, 1 where it can't start, 2 for wrong settings."""
     try:
@@ -234,6 +181,10 @@ def main() -> int:
     except ValueError as error:
         say(sys.stderr, event="refused", message=str(error))
         return 2
+    if settings.way_out is not None:
+        logging.getLogger().addHandler(_Told(logging.WARNING))
+        credentials = Credentials(settings.mounts / "tls", "ca.crt", connects=True)
+        forwarding.serve(settings.way_out.forwarder(credentials, _TUNNELS), settings.way_out.port)
     health = Health(settings.port)
     probe.serve(settings.health_port, health.good)
     health.start()

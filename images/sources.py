@@ -116,8 +116,10 @@ def _supervisors(*names: str) -> dict[str, Path | bytes]:
 
 
 def door_sources() -> dict[str, Path | bytes]:
-    """The supervisors of front door and gate, and of the tunnel to the session store, which need nothing but Python."""
-    return _supervisors("door", "error_log", "gate", "httpd", "tunnel")
+    """The supervisors of front door and gate, and the door's ways out of its pod, which need nothing but Python."""
+    modules = ("credentials", "forwarding", "api/__init__", "api/spiffe")
+    shared = compiled({f"{SITE}/domicile/{name}.py": ROOT / "operator" / f"{name}.py" for name in modules})
+    return {**_supervisors("door", "error_log", "gate", "httpd", "stunnel", "tunnel"), **shared}
 
 
 def sessions_sources() -> dict[str, Path | bytes]:
@@ -133,4 +135,4 @@ def database_sources() -> dict[str, Path | bytes]:
 def egress_sources() -> dict[str, Path | bytes]:
     """The supervisors of squid and of the stunnel before it, and squid's helper."""
     modules = compiled(dict(_package(ROOT / "gateway" / "egress", f"{SITE}/domicile/gateway/egress", deep=False)))
-    return {**_supervisors("tunnel"), **modules}
+    return {**_supervisors("stunnel"), **modules}

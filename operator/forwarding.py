@@ -18,7 +18,7 @@ from asyncio import StreamReader, StreamWriter
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from domicile.credentials import Credentials
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 ACCOUNT = "egress"
 """Name of the account's file: ``<account>:<password>`` (RFC 7617)."""
-_CONNECT = re.compile(rb"CONNECT ([a-z0-9.-]{1,253}:[0-9]{1,5}) HTTP/1\.[01]\r\n")
+_CONNECT = re.compile(rb"CONNECT ([A-Za-z0-9.-]{1,253}:[0-9]{1,5}) HTTP/1\.[01]\r\n")
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
 _SECONDS = 10
 _CHUNK = 1 << 16
@@ -83,7 +83,7 @@ class Forwarder:
         elif target is None:
             _refuse(writer, "405 Method Not Allowed")
         else:
-            await self._lead(target[1], reader, writer)
+            await self._lead(target[1].lower(), reader, writer)
 
     async def _lead(self, target: bytes, reader: StreamReader, writer: StreamWriter) -> None:
         try:
@@ -171,30 +171,35 @@ async def _closed(writer: StreamWriter) -> None:
 
 
 def start(env: Mapping[str, str]) -> str:
-    """Lead to ``DOMICILE_WAY_OUT`` for as long as this process runs, in a thread of its own; returns a proxy's URL.
+    """Lead to ``DOMICILE_WAY_OUT`` as ``serve``; returns a proxy's URL.
 
     Certificate and account lie in the folder ``DOMICILE_WAY_OUT_DIR``. Raises ValueError for wrong settings, OSError.
     """
     to, folder = place(env), Path(env.get("DOMICILE_WAY_OUT_DIR", "/etc/domicile/way-out"))
     forwarder = Forwarder(to, Credentials(folder, "ca.crt", connects=True), folder / ACCOUNT)
+    return f"http://127.0.0.1:{serve(forwarder)}"
+
+
+def serve(forwarder: Forwarder, port: int = 0) -> int:
+    """Take connections as ``Forwarder.listen`` for as long as this process runs, in a thread of its own; the port."""
     ports: queue.SimpleQueue[int | OSError] = queue.SimpleQueue()
 
-    async def serve() -> None:
-        server = await forwarder.listen()
+    async def listen() -> None:
+        server = await forwarder.listen(port)
         ports.put(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
     def run() -> None:
         try:
-            asyncio.run(serve())
+            asyncio.run(listen())
         except OSError as error:
             ports.put(error)
 
     threading.Thread(target=run, name="way out", daemon=True).start()
-    port = ports.get()
-    if isinstance(port, OSError):
-        raise port
-    return f"http://127.0.0.1:{port}"
+    taken = ports.get()
+    if isinstance(taken, OSError):
+        raise taken
+    return taken
 
 
 def place(env: Mapping[str, str]) -> str:
@@ -203,3 +208,28 @@ def place(env: Mapping[str, str]) -> str:
     if not re.fullmatch("[a-z0-9.-]{1,253}:[0-9]{1,5}", found):
         raise ValueError("DOMICILE_WAY_OUT must be host:port")
     return found
+
+
+class Settings(NamedTuple):
+    """Of who leads others of its pod to the way out: environment variables with the prefix DOMICILE_WAY_OUT."""
+
+    to: str
+    """The site's way out, host:port."""
+    account: Path
+    """As Forwarder's."""
+    port: int
+    """On the loopback."""
+
+    @classmethod
+    def read(cls, env: Mapping[str, str]) -> Settings | None:
+        """None where there is no way out. Raises ValueError saying which variable is wrong."""
+        if "DOMICILE_WAY_OUT" not in env:
+            return None
+        port = env.get("DOMICILE_WAY_OUT_PORT", "8083")
+        if not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) >= 2**16:
+            raise ValueError("DOMICILE_WAY_OUT_PORT must be a number from 0 to 65535")
+        return cls(place(env), Path(env.get("DOMICILE_WAY_OUT_ACCOUNT", "/etc/domicile/way-out/egress")), int(port))
+
+    def forwarder(self, credentials: Credentials, most: int) -> Forwarder:
+        """What leads there, ``most`` tunnels at once."""
+        return Forwarder(self.to, credentials, self.account, most)

@@ -47,7 +47,7 @@ class Settings(ScrapeSettings):
     ] = ()
     way_out: Annotated[
         str | None,
-        Field(description="The site's way out, host:port, where stores are reached through it (domicile.forwarding)."),
+        Field(description="The site's way out, host:port, where the installation uses it (domicile.forwarding)."),
     ] = None
     credentials_dir: Annotated[
         Path, Field(description="Folder of <site>.json store credentials; a missing file means workload identity.")

@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
 
-from domicile.api.zone import IdentityServer
 from tests.testbed.build import build
 from tests.testbed.process import TestbedError, run
 from tests.testbed.testbed import Site, Testbed
@@ -196,10 +194,7 @@ class Estate(Watch):
             "zones": {z.name: z.spec.to_wire() for z in self.zones.values()},
             "image": {"pullPolicy": "Never"},
             "metrics": self._metrics(site),
-            "networkPolicy": {
-                "apiServer": {"cidrs": [f"{address}/32"], "ports": [int(port)]},
-                "identity": [_way_to(z.spec.identity) for z in logins.values() if z.spec.identity],
-            },
+            "networkPolicy": {"apiServer": {"cidrs": [f"{address}/32"], "ports": [int(port)]}},
             **values,
         }
         run(
@@ -251,11 +246,6 @@ class Estate(Watch):
         found = json.loads(site.kubectl("get", "pods", "-n", namespace, "-l", chosen, "-o", "json"))
         items: list[Object] = found["items"]
         return items
-
-
-def _way_to(identity: IdentityServer) -> Object:
-    peers = [{"ipBlock": {"cidr": c}} for c in identity.cidrs]
-    return {"to": peers, "ports": [{"port": urlsplit(identity.url).port, "protocol": "TCP"}]}
 
 
 def tenant(name: str, zone: str = "eu", **spec: Any) -> Object:

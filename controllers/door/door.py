@@ -100,7 +100,8 @@ class Edge:
 
 @dataclass(frozen=True)
 class Door:
-    """One tenant's front door. ``host`` is what browsers see, with a port unless it is 443.
+    """One tenant's front door. ``host`` is what browsers see, with a port unless it is 443. ``proxy`` (host:port) leads
+    to where ``endpoints`` are called; None: nothing does.
 
     ``algorithm`` signs ID tokens (RFC 7518, section 3.1). ``renewed``: tokens are renewed for as long as the session
     lasts; otherwise it ends with its ID token, and for the next one the issuer is asked for a login no older than
@@ -112,6 +113,7 @@ class Door:
     endpoints: Endpoints
     assistants: tuple[Assistant, ...]
     redis: str
+    proxy: str | None = None
     idle_seconds: int = 1800
     max_seconds: int = 28800
     claims: Claims = Claims()

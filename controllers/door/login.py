@@ -31,6 +31,7 @@ def provider(door: Door) -> list[str]:
         *_logout(ends),
         "OIDCCABundlePath trust/ca.crt",
         "OIDCSSLValidateServer On",
+        *([f"OIDCOutgoingProxy {quoted(address(door.proxy, 'proxy'), 'proxy')}"] if door.proxy else []),
         f"OIDCClientID {quoted(door.client_id, 'client_id')}",
         "Include secrets/secrets.conf",
         f'OIDCScope "{" ".join(("openid", *(word(scope, "a scope") for scope in door.scopes)))}"',

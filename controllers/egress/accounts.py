@@ -14,8 +14,8 @@ _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)+(?=[a-z0-9-]*[a-z])(?!0x){_LABEL}", re.ASCII)
 OWN = "installation"
 """The account of the installation itself."""
-_STORE = "store"
-_ID = re.compile(f"({_STORE})?[0-9a-f]{{32}}|{OWN}", re.ASCII)
+_STORE, _DOOR = "store", "door"
+_ID = re.compile(f"({_STORE}|{_DOOR})?[0-9a-f]{{32}}|{OWN}", re.ASCII)
 # This pod and its node, several at once, and what clouds tell secrets by.
 _NEVER = tuple(
     ipaddress.ip_network(n)
@@ -56,7 +56,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class Account:
-    """Who reaches what: a tenant's gateway by the tenant's id, its assistants (``of_assistants``), or OWN.
+    """Who reaches what: a tenant's gateway by the tenant's id, its assistants and doors (``of_tenant``), or OWN.
 
     ``digest``: of the password. Raises ValueError for an odd id, or a destination that is there twice.
     """
@@ -67,7 +67,9 @@ class Account:
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
-            raise ValueError(f"an account's id must be a tenant's, 32 hex digits, {_STORE} and one, or {OWN}")
+            raise ValueError(
+                f"an account's id must be a tenant's, 32 hex digits, {_STORE} or {_DOOR} and one, or {OWN}"
+            )
         places = [(d.host, d.port) for d in self.destinations]
         if len(set(places)) < len(places):
             raise ValueError("an account has a destination twice, with other networks")
@@ -76,6 +78,16 @@ class Account:
 def of_assistants(tenant_id: str) -> str:
     """Id of the account by which a tenant's assistants reach their store."""
     return f"{_STORE}{tenant_id}"
+
+
+def of_doors(tenant_id: str) -> str:
+    """Id of the account by which a tenant's front doors reach who logs people in."""
+    return f"{_DOOR}{tenant_id}"
+
+
+def of_tenant(tenant_id: str) -> tuple[str, str, str]:
+    """All ids of a tenant's."""
+    return tenant_id, of_assistants(tenant_id), of_doors(tenant_id)
 
 
 def digest(password: str) -> str:

@@ -8,10 +8,11 @@ import json
 import secrets
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from domicile.api.common import FIELD_MANAGER, GROUP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_NAME
-from domicile.controllers.egress.accounts import OWN, Account, Destination, digest, of_assistants, render
+from domicile.controllers.egress.accounts import OWN, Account, Destination, digest, of_tenant, render
 from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET
 from domicile.kube.apply import apply
 from domicile.kube.client import MERGE_PATCH, Kube, NotFoundError, object_path
@@ -65,7 +66,7 @@ class Egress:
 
     async def keep(self, tenant_ids: Collection[str]) -> None:
         """Forget all other tenants; writes the file where there is none. Raises what the API server refuses."""
-        kept = {OWN, *tenant_ids, *map(of_assistants, tenant_ids)}
+        kept = {OWN, *chain.from_iterable(map(of_tenant, tenant_ids))}
         async with self._writing:
             known = await self._known()
             await self._write({i: a for i, a in (known or {}).items() if i in kept}, known)

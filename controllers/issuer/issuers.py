@@ -20,6 +20,7 @@ import aiohttp
 
 from domicile.api.sso import ExternalIssuer
 from domicile.api.zone import ApprovedIssuer
+from domicile.backup.stores import way_out
 from domicile.controllers.issuer.metadata import UNREACHABLE, WRONG, IssuerError, check, keys_url, usable_keys
 from domicile.controllers.issuer.state import IssuerState, Metadata
 
@@ -134,7 +135,7 @@ async def _refused(external: ExternalIssuer, metadata: Metadata, authorities: st
     try:
         async with _session(authorities) as web:
             said = await _read_json(
-                web.post(metadata.token, data=form, headers=headers, allow_redirects=False), metadata.token
+                web.post(metadata.token, data=form, headers=headers, **_how(metadata.token)), metadata.token
             )
     except IssuerError as error:
         return error
@@ -160,7 +161,11 @@ def _session(authorities: str) -> aiohttp.ClientSession:
 
 
 async def _get(web: aiohttp.ClientSession, url: str) -> Object:
-    return await _read_json(web.get(url, allow_redirects=False), url, wanted=200)
+    return await _read_json(web.get(url, **_how(url)), url, wanted=200)
+
+
+def _how(url: str) -> Object:
+    return {"allow_redirects": False, "proxy": way_out.proxy(url)}
 
 
 async def _read_json(request: Any, url: str, wanted: int | None = None) -> Object:

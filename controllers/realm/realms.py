@@ -15,6 +15,7 @@ from keycloak import KeycloakAdmin
 
 from domicile.api.sites import ServedZone
 from domicile.api.sso import Sso
+from domicile.backup.stores import way_out
 from domicile.controllers.realm import logins, refusals, repair, watch
 from domicile.controllers.realm.desired import Desired, Subject, build, realm_name
 from domicile.controllers.realm.discovery import Endpoints
@@ -34,8 +35,8 @@ from domicile.controllers.realm.server import (
 )
 from domicile.controllers.realm.state import RealmState
 
-# URL, account and the CA bundle's content.
-_Access = tuple[str, Account, bytes]
+# URL, account, the CA bundle's content and the proxy.
+_Access = tuple[str, Account, bytes, str | None]
 
 # A realm that nobody asked to change is compared with what it should be this often.
 LOOK_SECONDS = 300.0
@@ -201,7 +202,9 @@ class Realms:
         if identity is None:
             raise IdentityError(f"Zone {zone.name} names no identity server: add spec.identity.")
         account, bundle = load_account(self._accounts, zone.name)
-        access = (identity.admin_url or identity.url, account, bundle.read_bytes() if bundle else b"")
+        url = identity.for_operators
+        proxy = None if identity.pods else way_out.proxy(url)
+        access = (url, account, bundle.read_bytes() if bundle else b"", proxy)
         async with self._opening:
             known = self._servers.get(zone.name)
             if known is not None and known[0] == access:
@@ -210,7 +213,7 @@ class Realms:
                 # What is under way there ends first.
                 self._closing.add(task := asyncio.create_task(known[1].close()))
                 task.add_done_callback(self._closing.discard)
-            server = IdentityServer(access[0], account, str(bundle) if bundle else True)
+            server = IdentityServer(url, account, str(bundle) if bundle else True, proxy=proxy)
             self._servers[zone.name] = (access, server)
             return server
 

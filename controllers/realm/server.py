@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -103,16 +104,26 @@ def load_mail(folder: Path, server: MailServer) -> Mail:
 class IdentityServer:
     """One Keycloak. Its methods raise IdentityError."""
 
-    def __init__(self, url: str, account: Account, verify: str | bool, certificate: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        account: Account,
+        verify: str | bool,
+        certificate: str | None = None,
+        proxy: str | None = None,
+    ) -> None:
         """``url`` is the base of ``/admin`` and ``/realms``; ``verify`` a CA bundle, or True for the system's;
-        ``certificate`` a file of the client's certificate and its key, for a gate that wants one.
+        ``certificate`` a file of the client's certificate and its key, for a gate that wants one; ``proxy`` the URL of
+        one that leads there.
         """
         self.url = url.rstrip("/")
         self._free: asyncio.Queue[KeycloakAdmin] = asyncio.Queue()
         for _ in range(_CONNECTIONS):
-            self._free.put_nowait(self._connect(account, verify, certificate))
+            self._free.put_nowait(self._connect(account, verify, certificate, proxy))
 
-    def _connect(self, account: Account, verify: str | bool, certificate: str | None) -> KeycloakAdmin:
+    def _connect(
+        self, account: Account, verify: str | bool, certificate: str | None, proxy: str | None
+    ) -> KeycloakAdmin:
         connection = KeycloakOpenIDConnection(
             server_url=f"{self.url}/",
             client_id=account.client_id,
@@ -122,6 +133,11 @@ class IdentityServer:
             cert=certificate,
             timeout=_TIMEOUT_SECONDS,
         )
+        if proxy is not None:
+            trusted = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
+            # python-keycloak takes none: it asks by its own client, and for tokens by another one.
+            for manager in (connection, connection.keycloak_openid.connection):
+                manager.async_s = httpx.AsyncClient(verify=trusted, cert=certificate, proxy=proxy)
         return KeycloakAdmin(connection=connection)
 
     @asynccontextmanager

@@ -199,7 +199,7 @@ def _guard(view: TenantView) -> Object:
         "volumeMounts": [
             {"name": "pods-tls", "mountPath": holders.MOUNT, "readOnly": True},
             *consents.mounts(view),
-            *way.mounts(view),
+            *([way.mount(way.SECRET)] if way.led(view) else []),
         ],
     }
 
@@ -254,4 +254,4 @@ def _volumes(view: TenantView, assistant: Assistant) -> list[Object]:
         volumes.append({"name": STORE_SECRET, "secret": {"secretName": STORE_SECRET, "defaultMode": 0o440}})
     if view.spec.access.sso is not None:
         volumes.append(identity.volume(assistant))
-    return [*volumes, *consents.volumes(view, STORE_SECRET), *way.volumes(view)]
+    return [*volumes, *consents.volumes(view, STORE_SECRET), *([way.volume(way.SECRET)] if way.led(view) else [])]

@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
 
 from domicile.api.common import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_ZONE
 from domicile.api.zone import Cloud, Site
-from domicile.controllers.tenant import way
+from domicile.controllers.tenant import login, way
 from domicile.controllers.tenant.addresses import is_address, store_address
 from domicile.controllers.tenant.parts import ASSISTANTS, DOORS, Object, named
 from domicile.controllers.tenant.view import TenantView
@@ -42,30 +41,17 @@ def store_named(site: Site) -> bool:
 
 def _store(site: Site, bucket: str | None) -> tuple[list[str], int] | None:
     """Hosts and port of the live bucket; of a cloud's the regional ones, as in docs/assistant-contract.md."""
-    if site.stores.endpoint is not None:
-        return _of_urls([site.stores.endpoint])
     host, port = store_address(site)
+    if site.stores.endpoint is not None:
+        return ([host], port) if _is_name(host) else None
     return [host, *([f"{bucket}.{host}"] if bucket and site.cloud is Cloud.AWS else [])], port
 
 
 def _identity(view: TenantView) -> tuple[list[str], int] | None:
     """Hosts and port at which front doors reach who logs people in."""
-    if view.spec.access.sso is None:
-        return None
-    if view.external is not None:
-        approved = view.approved_issuer
-        return _of_urls([approved.issuer], *approved.hosts, port=approved.port) if approved else None
-    identity = view.zone.spec.identity if view.zone else None
-    if identity is None or identity.pods is not None:
-        return None
-    return _of_urls([identity.for_doors])
-
-
-def _of_urls(urls: list[str], *more: str, port: int | None = None) -> tuple[list[str], int] | None:
-    parts = [urlsplit(u) for u in urls]
-    hosts = {h for h in (*(p.hostname or "" for p in parts), *more) if _is_name(h)}
-    first = parts[0]
-    return (sorted(hosts), port or first.port or (80 if first.scheme == "http" else 443)) if hosts else None
+    asked = login.servers(view)
+    hosts = [h for h in asked.hosts if _is_name(h)] if asked and not login.led(view) else []
+    return (hosts, asked.port) if asked and hosts else None
 
 
 def _is_name(host: str) -> bool:

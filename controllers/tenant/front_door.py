@@ -18,7 +18,7 @@ from domicile.controllers.issuer.state import Metadata
 from domicile.controllers.pki import holders
 from domicile.controllers.realm.desired import CLIENT, realm_name
 from domicile.controllers.realm.flows import MFA
-from domicile.controllers.tenant import issuance, server
+from domicile.controllers.tenant import issuance, login, server, way
 from domicile.controllers.tenant.identity import roles_of
 from domicile.controllers.tenant.network import DOOR_POLICIES, SESSIONS_PORT
 from domicile.controllers.tenant.parts import (
@@ -120,6 +120,7 @@ def describe(view: TenantView) -> Door:
             parallel=limits.parallel,
             body_bytes=limits.body_mebibytes * _MIB,
         ),
+        proxy=f"127.0.0.1:{way.PORT}" if login.led(view) else None,
         edge=doors.Edge(tuple(sorted(edge.cidrs)), edge.client_ca is not None) if edge else doors.Edge(),
     )
 
@@ -251,30 +252,28 @@ def _container(view: TenantView) -> Object:
 
 
 def _tunnel(view: TenantView) -> Object:
-    """The way to the session store; it has a certificate of its own and none of the door's secrets."""
+    """The ways to the session store and out of the site; it has a certificate and none of the door's secrets."""
+    leads = login.led(view)
+    env = {"DOMICILE_SESSION_STORE": f"domicile-sessions.{view.platform.namespace}.svc:{SESSIONS_PORT}"}
     return {
         "name": TUNNEL,
         "image": view.platform.door_image,
         "imagePullPolicy": view.platform.image_pull_policy,
         "restartPolicy": "Always",
         "command": ["python3", "-P", "-m", "domicile.gateway.tunnel"],
-        "env": [
-            {
-                "name": "DOMICILE_SESSION_STORE",
-                "value": f"domicile-sessions.{view.platform.namespace}.svc:{SESSIONS_PORT}",
-            }
-        ],
+        "env": [{"name": k, "value": v} for k, v in (env | (way.leading(view) if leads else {})).items()],
         "startupProbe": probe("/healthz", TUNNEL_HEALTH_PORT, period=1, failures=60),
         # A tunnel that hangs has nothing to finish: it is started anew, not spared.
         "livenessProbe": probe("/healthz", TUNNEL_HEALTH_PORT, period=5),
         "resources": {
-            "requests": {"cpu": "5m", "memory": "24Mi", "ephemeral-storage": "8Mi"},
-            "limits": {"cpu": "200m", "memory": "64Mi", "ephemeral-storage": "16Mi"},
+            "requests": {"cpu": "5m", "memory": "32Mi" if leads else "24Mi", "ephemeral-storage": "8Mi"},
+            "limits": {"cpu": "200m", "memory": "128Mi" if leads else "64Mi", "ephemeral-storage": "16Mi"},
         },
         "securityContext": dict(RESTRICTED),
         "volumeMounts": [
             {"name": "tunnel-tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the container
             {"name": "pods-tls", "mountPath": holders.MOUNT, "readOnly": True},
+            *([way.mount(login.SECRET)] if leads else []),
         ],
     }
 
@@ -291,6 +290,7 @@ def _volumes(view: TenantView) -> list[Object]:
         {"name": "tunnel-tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
         of_secret("pods-tls", holders.secret_of(NAME), *TLS_KEYS, "ca.crt"),
         of_secret("pods", holders.secret_of(NAME), "identity.pem", "ca.crt"),
+        *([way.volume(login.SECRET)] if login.led(view) else []),
     ]
     return [*volumes, of_secret("edge", ca, "ca.crt")] if (ca := _edge_ca(view)) else volumes
 

@@ -7,13 +7,12 @@ addition to it would stay.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from domicile.api.common import FIELD_MANAGER, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_TENANT, LABEL_ZONE
 from domicile.api.zone import Site
 from domicile.controllers.door.door import HTTPS_PORT
 from domicile.controllers.egress import destinations as egress
-from domicile.controllers.tenant import pool, way
+from domicile.controllers.tenant import login, pool, way
 from domicile.controllers.tenant.addresses import store_peers
 from domicile.controllers.tenant.parts import ASSISTANTS, DOORS, GATEWAYS, Object, named
 from domicile.controllers.tenant.view import TenantView
@@ -72,7 +71,7 @@ def _of_gateway(view: TenantView) -> list[Object]:
             "models",
             egress=[r for s in services for r in _rules("to", [_pods(s.namespace, s.pod_labels)], s.pod_port)],
         ),
-        opening("egress", egress=_rules("to", [_ours(view, "egress")] if pool.reached(view) else [], egress.PORT)),
+        opening("egress", egress=_to_way_out(view) if pool.reached(view) else []),
         opening("vault", egress=_rules("to", [_ours(view, "sessions")], SESSIONS_PORT)),
     ]
 
@@ -95,24 +94,25 @@ def _of_door(view: TenantView) -> list[Object]:
 
 
 def _identity_rule(view: TenantView) -> list[Object]:
-    if view.external is not None:
-        approved = view.approved_issuer
-        cidrs = sorted(approved.cidrs) if approved else []
-        return _rules("to", [{"ipBlock": {"cidr": c}} for c in cidrs], approved.port if approved else 0)
-    identity = view.zone.spec.identity if view.zone else None
-    if identity is None:
+    if login.led(view):
+        return _to_way_out(view)
+    if (asked := login.servers(view)) is not None:
+        return _rules("to", [{"ipBlock": {"cidr": c}} for c in asked.cidrs], asked.port)
+    identity = view.zone.spec.identity if view.zone and view.external is None else None
+    if identity is None or identity.pods is None:
         return []
-    if identity.pods is not None:
-        return _rules("to", [_pods(identity.pods.namespace, identity.pods.labels)], identity.pods.port)
-    port = urlsplit(identity.for_doors).port or 443
-    return _rules("to", [{"ipBlock": {"cidr": c}} for c in sorted(identity.cidrs)], port)
+    return _rules("to", [_pods(identity.pods.namespace, identity.pods.labels)], identity.pods.port)
 
 
 def _store_rule(view: TenantView, site: Site) -> list[Object]:
     if way.led(view):
-        return _rules("to", [_ours(view, "egress")], egress.PORT)
+        return _to_way_out(view)
     cidrs, port = store_peers(site)
     return _rules("to", [{"ipBlock": {"cidr": c}} for c in cidrs], port)
+
+
+def _to_way_out(view: TenantView) -> list[Object]:
+    return _rules("to", [_ours(view, "egress")], egress.PORT)
 
 
 def _client_namespaces(view: TenantView) -> list[Object]:

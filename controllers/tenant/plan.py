@@ -19,7 +19,7 @@ from domicile.controllers.pki import holders
 from domicile.controllers.pki.leaf import BUNDLE, CERTIFICATE, KEY, PAIR
 from domicile.controllers.realm.desired import realm_name
 from domicile.controllers.realm.state import RealmState
-from domicile.controllers.tenant import builders, front_door, gateway, identity, policies, pool, reach, way
+from domicile.controllers.tenant import builders, front_door, gateway, identity, login, policies, pool, reach, way
 from domicile.controllers.tenant.flows import Flow, flows
 from domicile.controllers.tenant.parts import labels_of, named
 from domicile.controllers.tenant.rules.verdict import Verdict
@@ -81,7 +81,7 @@ def _beside(view: TenantView) -> list[Object]:
         | {"type": "kubernetes.io/tls", "data": dict.fromkeys((CERTIFICATE, KEY, BUNDLE, PAIR), LATER)}
         for workload in workloads
     ]
-    proofs = {TENANT_SECRET: bool(pool.reached(view)), way.SECRET: way.led(view)}
+    proofs = {TENANT_SECRET: bool(pool.reached(view)), way.SECRET: way.led(view), login.SECRET: login.led(view)}
     leaves += [
         named("v1", "Secret", view.name, secret, labels_of(view)) | {"type": "Opaque", "data": {TENANT_KEY: LATER}}
         for secret, is_there in proofs.items()

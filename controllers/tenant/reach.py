@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from domicile.api.common import LABEL_COMPONENT, LABEL_INSTANCE, LABEL_NAME
 from domicile.api.tenant import Role
 from domicile.controllers.egress import destinations as egress
-from domicile.controllers.tenant import by_name, front_door, gateway, pool, way
+from domicile.controllers.tenant import by_name, front_door, gateway, login, pool, way
 from domicile.controllers.tenant.addresses import store_address
 from domicile.controllers.tenant.network import SESSIONS_PORT, network_policies
 from domicile.controllers.tenant.parts import (
@@ -147,16 +147,17 @@ def _places(view: TenantView) -> Iterator[Place]:
     yield Place("metadata server", "169.254.169.254", 80)
     yield Place(LEASE, f"domicile-lease.{platform}", 443, frozenset({ASSISTANT}))
     yield Place(SESSIONS, f"domicile-sessions.{platform}", SESSIONS_PORT, frozenset({GATEWAY, DOOR}))
-    led = way.led(view)
-    through = {*([GATEWAY] if pool.reached(view) else []), *([ASSISTANT] if led else [])}
-    yield Place("way out", f"domicile-egress.{platform}", egress.PORT, frozenset(through))
+    led, door_led = way.led(view), login.led(view)
+    goes = {GATEWAY: bool(pool.reached(view)), ASSISTANT: led, DOOR: door_led}
+    through = frozenset(component for component, may in goes.items() if may)
+    yield Place("way out", f"domicile-egress.{platform}", egress.PORT, through)
     own = store_address(zone.own)
     yield Place("store", *own, frozenset(() if led else {ASSISTANT}))
     for site in zone.spec.sites:
         if (other := store_address(site)) != own:
             yield Place(f"store of {site.name}", *other)
     if zone.spec.identity is not None:
-        by_realm = view.spec.access.sso is not None and view.external is None
+        by_realm = view.spec.access.sso is not None and view.external is None and not door_led
         url = urlsplit(zone.spec.identity.for_doors)
         yield Place("identity server", url.hostname or "", url.port or 443, frozenset({DOOR} if by_realm else ()))
     for provider in (m.provider for m in pool.usable(view)):

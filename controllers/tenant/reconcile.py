@@ -16,7 +16,7 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantStatus
 from domicile.backup.errors import BackupError
 from domicile.backup.stores.base import StoreError
-from domicile.controllers.egress.accounts import of_assistants
+from domicile.controllers.egress.accounts import of_assistants, of_doors, of_tenant
 from domicile.controllers.egress.keeper import Egress
 from domicile.controllers.issuer.issuers import Issuers
 from domicile.controllers.issuer.state import IssuerState
@@ -34,6 +34,7 @@ from domicile.controllers.tenant import (
     gateway,
     identity,
     issuance,
+    login,
     network,
     policies,
     pool,
@@ -231,9 +232,10 @@ class TenantController:
         if view.tenant_id is None or view.namespace is not Ownership.OURS:
             return
         labels = labels_of(view) | {LABEL_TENANT_ID: view.tenant_id}
+        assistants, doors = of_assistants(view.tenant_id), of_doors(view.tenant_id)
         await self._egress.see_to(view.name, view.tenant_id, pool.reached(view), labels)
-        account = of_assistants(view.tenant_id)
-        await self._egress.see_to(view.name, account, way.destinations(view), labels, way.SECRET)
+        await self._egress.see_to(view.name, assistants, way.destinations(view), labels, way.SECRET)
+        await self._egress.see_to(view.name, doors, login.destinations(view), labels, login.SECRET)
 
     async def _certify(self, view: TenantView) -> str | None:
         """Give the pods the certificates that they show to each other; what keeps one from them, if anything."""
@@ -431,7 +433,7 @@ class TenantController:
     async def _leave(self, tenant: Object, known: AssistantTenantStatus, tenant_id: str) -> bool:
         """Whether nothing of the tenant is left but its data."""
         name = tenant["metadata"]["name"]
-        for account in (tenant_id, of_assistants(tenant_id)):
+        for account in of_tenant(tenant_id):
             await self._egress.see_to(name, account, (), {})
         zone = await self._zones.served(tenant["spec"]["zone"])
         if zone is None:

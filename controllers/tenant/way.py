@@ -49,10 +49,13 @@ def fault(site: Site) -> str | None:
 
 def guard_env(view: TenantView) -> dict[str, str]:
     """The guard's variables."""
-    if not led(view):
-        return {}
-    way = egress.url(view.platform.namespace).removeprefix("https://")
-    return {"DOMICILE_WAY_OUT": way, "DOMICILE_WAY_OUT_ACCOUNT": f"{_MOUNT}/egress", "DOMICILE_WAY_OUT_PORT": str(PORT)}
+    return leading(view) if led(view) else {}
+
+
+def leading(view: TenantView) -> dict[str, str]:
+    """Variables of a container that leads to the way out from its pod's loopback."""
+    to = egress.url(view.platform.namespace).removeprefix("https://")
+    return {"DOMICILE_WAY_OUT": to, "DOMICILE_WAY_OUT_ACCOUNT": f"{_MOUNT}/egress", "DOMICILE_WAY_OUT_PORT": str(PORT)}
 
 
 def assistant_env(view: TenantView) -> dict[str, str]:
@@ -60,14 +63,14 @@ def assistant_env(view: TenantView) -> dict[str, str]:
     return {"HTTPS_PROXY": f"http://127.0.0.1:{PORT}", "NO_PROXY": "127.0.0.1,localhost"} if led(view) else {}
 
 
-def mounts(view: TenantView) -> list[Object]:
-    """What the guard, and nobody else, mounts."""
-    return [{"name": SECRET, "mountPath": _MOUNT, "readOnly": True}] if led(view) else []
+def mount(secret: str) -> Object:
+    """Where such a container has its account, which nobody else mounts."""
+    return {"name": secret, "mountPath": _MOUNT, "readOnly": True}
 
 
-def volumes(view: TenantView) -> list[Object]:
-    """Their volume."""
-    return [of_secret(SECRET, SECRET, egress.TENANT_KEY)] if led(view) else []
+def volume(secret: str) -> Object:
+    """Its volume."""
+    return of_secret(secret, secret, egress.TENANT_KEY)
 
 
 def _leads(site: Site) -> bool:

@@ -4,7 +4,7 @@
 
 squid can't both speak TLS to its clients and look at the TLS that they speak through it (squid 5.7: ``ssl-bump`` on an
 ``https_port`` is for intercepted connections only). stunnel tells it the client's address by a PROXY line. See
-``domicile.gateway.tunnel``.
+``domicile.gateway.stunnel``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 
 from domicile.gateway import probe
+from domicile.gateway.stunnel import Stunnel
 from domicile.gateway.supervisor import say, supervise
-from domicile.gateway.tunnel import Stunnel
 
 PORT = 3129
 _SECONDS = 10

@@ -74,7 +74,7 @@ LIST_SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
 LIST_ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 IMMUTABLE = cel("self == oldSelf", "is immutable; create a new object instead")
 
-_OWN_SECRETS = ("store-credentials", "front-door", "gateway", "egress", "way-out")
+_OWN_SECRETS = ("store-credentials", "front-door", "gateway", "egress", "way-out", "door-way-out")
 _OWN_SUFFIX = "-pods-tls"
 _OURS = f"({{0}} in {list(_OWN_SECRETS)} || {{0}}.endsWith('{_OWN_SUFFIX}'))"
 _OURS_TOLD = f"{', '.join(_OWN_SECRETS)} and *{_OWN_SUFFIX} are the operator's own Secrets, of one site"

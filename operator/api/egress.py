@@ -14,14 +14,21 @@ from domicile.api.common import LIST_SET, DnsLabel, Model, cel, list_map, valida
 _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 # The last label begins with a letter: no spelling of an address passes for a name.
 HOST = rf"^({_LABEL}\.)+[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?$"
+# Names of Services (Kubernetes, "DNS for Services and Pods").
+_OF_THE_CLUSTER = (".svc", ".cluster.local")
 Host = Annotated[str, Field(pattern=HOST, max_length=253)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 def leads(url: str) -> bool:
-    """Whether an endpoint is one that a site's way out could lead to: TLS at a full name."""
+    """Whether an endpoint is one that a site's way out could lead to: TLS at a full name, outside the cluster."""
     at = urlsplit(url)
-    return at.scheme == "https" and re.match(HOST, at.hostname or "") is not None
+    return at.scheme == "https" and is_outside(at.hostname or "")
+
+
+def is_outside(host: str) -> bool:
+    """Whether a host has a full name, and one that is no Service's."""
+    return re.match(HOST, host) is not None and not host.endswith(_OF_THE_CLUSTER)
 
 
 class Contract(Model):

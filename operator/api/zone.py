@@ -397,7 +397,8 @@ class IdentityServer(Model):
     cidrs: Annotated[
         list[str],
         Field(
-            description="The addresses behind doorUrl, where they are elsewhere: front doors reach these, on its port.",
+            description="The addresses behind doorUrl, where they are elsewhere: front doors reach these, on its port."
+            " Through the site's way out all addresses of doorUrl and adminUrl must lie in them, if there are any.",
             max_length=32,
             json_schema_extra=LIST_SET,
         ),
@@ -411,9 +412,14 @@ class IdentityServer(Model):
     ] = None
 
     @property
+    def for_operators(self) -> str:
+        """Base URL at which a site's operator reaches its own."""
+        return self.admin_url or self.url
+
+    @property
     def for_doors(self) -> str:
         """Base URL at which front doors reach it, without a slash at its end."""
-        return (self.door_url or self.admin_url or self.url).removesuffix("/")
+        return (self.door_url or self.for_operators).removesuffix("/")
 
 
 class ApprovedIssuer(Model):

@@ -19,9 +19,10 @@ from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
-from tests.estate import Estate, wait_for
+from tests.estate import NAMESPACE, Estate, wait_for
 from tests.testbed.testbed import Site
 
+EGRESS = "app.kubernetes.io/component=egress"
 # Every question has a thread and much time: one that a paused guard holds back must not hide its late answer.
 _ASKER = """
 import http.client, json, sys, threading, time
@@ -181,3 +182,9 @@ def cut(estate: Estate, a: str, b: str) -> Iterator[float]:
         yield now()
     finally:
         estate.testbed.heal(a, b)
+
+
+def decisions(site: Site, **wanted: object) -> list[dict[str, Any]]:
+    """Lines of the log of the site's way out with these fields."""
+    text = site.kubectl("logs", "-n", NAMESPACE, "-l", EGRESS, "-c", "egress", "--tail=-1")
+    return [line for line in map(json.loads, text.splitlines()) if wanted.items() <= line.items()]

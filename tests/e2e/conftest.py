@@ -71,7 +71,7 @@ def estate(testbed: Testbed, identity: Identity, world: World) -> Estate:
         suffix="-strict",
     )
     # People log in here; one site, for the identity server knows no other.
-    people = create_zone(testbed, "people", (FIRST,), pool=4, suffix="-people", identity=identity.server)
+    people = create_zone(testbed, "people", (FIRST,), pool=4, suffix="-people", identity=identity)
     # Its tenants ask models outside.
     open_zone = create_zone(testbed, "open", pool=20 if KEEP else 3, suffix="-open", **outside(world))
     # Its stores have TLS and names, and are reached through the way out.
@@ -82,7 +82,7 @@ def estate(testbed: Testbed, identity: Identity, world: World) -> Estate:
         for site in testbed.sites.values():
             site.kubectl("delete", "deploy", "--all", "-n", NAMESPACE, "--ignore-not-found")
     # TEST-NET-2 (RFC 5737).
-    estate.install(replicas=2, egress={"enabled": True, "stores": True}, reachCheck={"outside": ["198.51.100.7:443"]})
+    estate.install(replicas=2, egress={"enabled": True, "all": True}, reachCheck={"outside": ["198.51.100.7:443"]})
     return estate
 
 

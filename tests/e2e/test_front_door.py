@@ -19,7 +19,7 @@ import pytest
 from domicile.api.common import LABEL_INSTANCE
 from domicile.controllers.realm.desired import realm_name
 from tests.browser import Visitor, browser
-from tests.e2e.asking import reached
+from tests.e2e.asking import decisions, reached
 from tests.estate import Estate, tenant, wait_for
 from tests.testbed.identity import Identity
 from tests.testbed.pki import Authority
@@ -55,6 +55,10 @@ class Bank:
             p for p in pods if any(c["type"] == "Ready" and c["status"] == "True" for c in p["status"]["conditions"])
         ]
         return sorted(p["status"]["podIP"] for p in ready)
+
+    def names(self, door: str) -> dict[str, str]:
+        """What a browser elsewhere finds where."""
+        return {HOST: f"{door}:8443", self.identity.host: self.identity.address}
 
     def visitor(self, role: str) -> Visitor:
         """Somebody new with an account of the tenant's own."""
@@ -122,7 +126,7 @@ def test_a_person_logs_in_with_a_second_factor_and_talks_to_the_assistant(bank: 
     bucket = bank.estate.live_bucket(bank.site, bank.name)
     bank.estate.put(bank.site, bucket, "knowledge/handbook.md", b"The customer centre is open from 8:00 to 18:00.\n")
     first, second = bank.doors()
-    with browser({HOST: f"{first}:8443"}) as page:
+    with browser(bank.names(first)) as page:
         page.goto(f"https://{HOST}/")
         ann.log_in(page, shots=SHOTS)
         page.wait_for_url(f"https://{HOST}/helpdesk/")
@@ -147,7 +151,7 @@ def test_a_person_logs_in_with_a_second_factor_and_talks_to_the_assistant(bank: 
 def test_an_owner_may_export_and_every_replica_knows_the_session(bank: Bank) -> None:
     owner = bank.visitor("owner")
     first, second = bank.doors()
-    with browser({HOST: f"{first}:8443"}) as page:
+    with browser(bank.names(first)) as page:
         page.goto(f"https://{HOST}/helpdesk/")
         owner.log_in(page)
         page.wait_for_url(f"https://{HOST}/helpdesk/")
@@ -162,7 +166,7 @@ def test_whoever_has_not_logged_in_gets_nothing(bank: Bank) -> None:
     assert bank.ask(door, "/helpdesk/api/conversation", **{"Domicile-Identity": "a.b.c"}).status_code == 401
     page = bank.ask(door, "/helpdesk/")
     assert page.status_code == 302
-    assert page.headers["location"].startswith(f"{bank.identity.server.url}/realms/{bank.realm}/")
+    assert page.headers["location"].startswith(f"{bank.identity.url}/realms/{bank.realm}/")
 
 
 def test_no_way_leads_around_the_door_and_it_reaches_only_what_it_needs(bank: Bank) -> None:
@@ -174,8 +178,9 @@ def test_no_way_leads_around_the_door_and_it_reaches_only_what_it_needs(bank: Ba
         "door": True,
     }
     sessions = ("domicile-sessions.domicile-system.svc", 6379)
-    needed = {"guard": guard, "sessions": sessions, "identity": (bank.identity.address, 8443)}
+    needed = {"guard": guard, "sessions": sessions, "way out": ("domicile-egress.domicile-system.svc", 3129)}
     other = {
+        "identity": (bank.identity.address, 8443),
         "store": (site.store.address, 9000),
         "model": ("provider.models.svc", 8080),
         "lease": ("domicile-lease.domicile-system.svc", 443),
@@ -186,6 +191,17 @@ def test_no_way_leads_around_the_door_and_it_reaches_only_what_it_needs(bank: Ba
     assistant = reached(site, bank.name, "deploy/helpdesk", "assistant", {"sessions": sessions, "door": door})
     assert assistant == {"sessions": False, "door": False}
     assert estate.conditions(site, bank.name)["NetworkIsolated"]["status"] == "True"
+
+
+def test_who_logs_people_in_is_asked_through_the_way_out(bank: Bank) -> None:
+    """By the doors for tokens, and by the operator for the realm."""
+    tenant_id = bank.estate.status(bank.site, bank.name)["tenantId"]
+
+    def opened(account: str) -> set[tuple[str, int]]:
+        return {(d["host"], d["port"]) for d in decisions(bank.site, event="opened", account=account)}
+
+    wait_for("the door's way", lambda: opened(f"door{tenant_id}") == {(bank.identity.host, 8443)}, 30)
+    wait_for("the operator's way", lambda: (bank.identity.host, 8443) in opened("installation"), 30)
 
 
 def test_logs_of_the_door_name_nobody(bank: Bank) -> None:

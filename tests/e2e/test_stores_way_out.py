@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.asking import reached
+from tests.e2e.asking import EGRESS, decisions, reached
 from tests.estate import NAMESPACE, Estate, Talk, tenant, wait_for
 from tests.testbed.testbed import Site
 from tests.testbed.topology import SEALED_PORT, STORE_PORT
@@ -16,7 +15,6 @@ from tests.testbed.topology import SEALED_PORT, STORE_PORT
 Object = dict[str, Any]
 FIRST, SECOND = "gcp-frankfurt", "aws-frankfurt"
 ONE = {"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1, "mode": "free"}
-EGRESS = "app.kubernetes.io/component=egress"
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +34,9 @@ def name(estate: Estate, home: Site, named: Callable[[str], str]) -> Iterator[st
         site.kubectl("delete", "assistanttenant", "--ignore-not-found", name)
 
 
-def _decisions(site: Site, **wanted: object) -> list[Object]:
-    text = site.kubectl("logs", "-n", NAMESPACE, "-l", EGRESS, "-c", "egress", "--tail=-1")
-    return [line for line in map(json.loads, text.splitlines()) if wanted.items() <= line.items()]
-
-
 def _hosts(site: Site, account: str) -> set[tuple[str, int]]:
     """Where an account got to."""
-    return {(line["host"], line["port"]) for line in _decisions(site, event="opened", account=account)}
+    return {(line["host"], line["port"]) for line in decisions(site, event="opened", account=account)}
 
 
 def test_a_tenant_is_served_and_replicated_through_it(estate: Estate, home: Site, name: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from domicile.controllers.egress.destinations import PORT as PROXY_PORT
 from domicile.controllers.tenant.network import GATEWAY_PORT, LEASE_PORT, SESSIONS_PORT
 from tests.e2e import matrix
-from tests.e2e.asking import now, reached
+from tests.e2e.asking import EGRESS, decisions, now, reached
 from tests.estate import NAMESPACE, Estate, GaveUpError, Talk, tenant, wait_for
 from tests.testbed.testbed import Site
 from tests.testbed.topology import API_PORT, STORE_PORT, WORLD
@@ -23,7 +23,6 @@ TEST_NET = "198.51.100.7"  # RFC 5737
 METADATA = "169.254.169.254"
 ONE = {"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1, "mode": "free"}
 GATEWAY, ASSISTANT = "app.kubernetes.io/instance=gateway", "app.kubernetes.io/instance=helpdesk"
-EGRESS = "app.kubernetes.io/component=egress"
 _COMPONENT = "app.kubernetes.io/component="
 # What a gateway does, by the asyncio of its own image: CONNECT by its own certificate and account, TLS, a word.
 _ASK = """
@@ -99,13 +98,6 @@ def _ask(site: Site, namespace: str, host: str, port: int = PORT, sni: str = "")
     return site.kubectl("exec", "-n", namespace, "deploy/gateway", "-c", "gateway", "--", *command).strip()
 
 
-def _decisions(site: Site, **wanted: object) -> list[Object]:
-    """Lines of the log with these fields."""
-    text = site.kubectl("logs", "-n", NAMESPACE, "-l", EGRESS, "-c", "egress", "--tail=-1")
-    lines = [json.loads(line) for line in text.splitlines()]
-    return [line for line in lines if wanted.items() <= line.items()]
-
-
 def test_a_question_goes_out_anonymised_and_its_answer_comes_back(
     estate: Estate, site: Site, names: tuple[str, str], world: World
 ) -> None:
@@ -123,10 +115,10 @@ def test_a_question_goes_out_anonymised_and_its_answer_comes_back(
     assert "[IBAN" in text
     assert not any(word in text for word in ("Mustermann", "Erika", "3704", "DE89", own))
     account = estate.status(site, own)["tenantId"]
-    opened = wait_for("a decision", lambda: _decisions(site, event="opened", host=HOST, account=account), 10)[-1]
+    opened = wait_for("a decision", lambda: decisions(site, event="opened", host=HOST, account=account), 10)[-1]
     wanted = {"reason": "allowed", "sni": HOST, "port": PORT, "method": "CONNECT"}
     assert opened.items() >= wanted.items()
-    closed = wait_for("its end", lambda: _decisions(site, event="closed", host=HOST, account=account), 10)[-1]
+    closed = wait_for("its end", lambda: decisions(site, event="closed", host=HOST, account=account), 10)[-1]
     assert closed["address"] == WORLD
     assert closed["sent"] > 500
     assert "Mustermann" not in site.kubectl("logs", "-n", NAMESPACE, "-l", EGRESS, "--all-containers", "--tail=-1")
@@ -138,14 +130,14 @@ def test_each_tenant_has_a_list_of_its_own(site: Site, estate: Estate, names: tu
     assert _ask(site, own, HOST) == _ask(site, own, OTHER_HOST) == _ask(site, neighbour, OTHER_HOST) == ANSWERED
     assert _ask(site, neighbour, HOST) == "not-listed"
     account = estate.status(site, neighbour)["tenantId"]
-    assert wait_for("a refusal", lambda: _decisions(site, event="refused", host=HOST, account=account), 10)
+    assert wait_for("a refusal", lambda: decisions(site, event="refused", host=HOST, account=account), 10)
     assert _ask(site, own, HOST, OTHER_PORT) == "port"
     assert _ask(site, own, WORLD) == "not-listed"
     # A name that its zone lists and that leads into the site.
     assert _ask(site, own, REBOUND_HOST) == "private-destination"
     # Within the tunnel no other name is asked for.
     assert _ask(site, neighbour, OTHER_HOST, sni=HOST) == "ended"
-    assert wait_for("a refusal", lambda: _decisions(site, reason="sni-mismatch", host=OTHER_HOST, sni=HOST), 10)
+    assert wait_for("a refusal", lambda: decisions(site, reason="sni-mismatch", host=OTHER_HOST, sni=HOST), 10)
 
 
 def test_only_gateways_with_somewhere_to_go_reach_it(

@@ -101,14 +101,14 @@ class Authority:
         pem = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         (self.folder / f"{name}.crt").write_bytes(pem)
 
-    def issue(self, name: str, user: str, group: str = "") -> None:
-        """Write <name>.crt and <name>.key for a user and for serving on loopback."""
+    def issue(self, name: str, user: str, group: str = "", hosts: tuple[str, ...] = ()) -> None:
+        """Write <name>.crt and <name>.key for a user and for serving on loopback, and as these ``hosts``."""
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, user)]
         if group:
             attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, group))
         builder = self._builder(x509.Name(attributes), _write_key(self.folder / f"{name}.key"))
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [*map(x509.DNSName, ("localhost", *hosts)), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         self._sign(builder.add_extension(x509.SubjectAlternativeName(names), critical=False), name)
 

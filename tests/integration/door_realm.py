@@ -18,6 +18,7 @@ from keycloak import KeycloakAdmin
 from domicile.api.sso import Sso
 from domicile.controllers.door.door import Assistant as Served
 from domicile.controllers.door.door import Door, Endpoints, Limits, PathRule, Secrets
+from domicile.controllers.pki.authority import Authority as PodsAuthority
 from domicile.controllers.realm.desired import CLIENT, Subject, build, realm_name
 from domicile.controllers.realm.repair import ensure
 from domicile.controllers.realm.server import Account, IdentityError, IdentityServer
@@ -171,12 +172,19 @@ class Estate:
 
 @contextmanager
 def estate(
-    keycloak: KeycloakServer, folder: Path, *rules: PathRule, public: KeycloakServer | None = None, **more: Any
+    keycloak: KeycloakServer,
+    folder: Path,
+    *rules: PathRule,
+    public: KeycloakServer | None = None,
+    pods: PodsAuthority | None = None,
+    **more: Any,
 ) -> Iterator[Estate]:
-    """All of it, running. ``public``: as people and doors reach it, if not itself; ``more``: fields of the Door."""
+    """All of it, running. ``public``: as people and doors reach it, if not itself; ``pods``: the authority of pods, if
+    not one of its own; ``more``: fields of the Door.
+    """
     with ExitStack() as stack:
         assistant = stack.enter_context(Assistant().running())
-        store = stack.enter_context(session_store(folder / "sessions"))
+        store = stack.enter_context(session_store(folder / "sessions", pods))
         https, health = free_port(), free_port()
         hidden = Secrets(secrets.token_hex(16), secrets.token_hex(24), "doors", store.password)
         subject = Subject(

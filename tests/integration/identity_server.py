@@ -33,20 +33,21 @@ _START_SECONDS = 180
 
 @contextmanager
 def running(
-    folder: Path, public: str | None = None, *more: str, console: str | None = None
+    folder: Path, public: str | None = None, *more: str, console: str | None = None, host: str | None = None
 ) -> Iterator[KeycloakServer]:
     """A Keycloak with an empty database, and the operator's account in its realm master.
 
     ``public``: what browsers see, where something stands before it, and ``console`` its administrators; ``more``
-    options of Keycloak.
+    options of Keycloak. ``host``: a name that it has, at every address of this network.
     """
     home()
-    Authority(folder).issue("server", "localhost")
+    Authority(folder).issue("server", "localhost", hosts=(host,) if host else ())
     port, management = free_port(), free_port()
+    public = f"https://{host}:{port}" if host else public
     server = KeycloakServer(port, folder / "ca.crt", secrets.token_hex(16), folder / "keycloak.log", console=console)
     with server.log.open("wb") as log:
         process = subprocess.Popen(
-            keycloak.command(server.address, port, management, folder, public, *more),
+            keycloak.command("0.0.0.0" if host else server.address, port, management, folder, public, *more),
             cwd=folder,
             env=keycloak.environment(BOOTSTRAP, server.admin_secret),
             stdout=log,

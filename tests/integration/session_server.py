@@ -8,7 +8,7 @@ import json
 import secrets
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,11 +104,13 @@ class Tunnel(Server):
     port: int
     tls: Volume
     store: str
+    more: Mapping[str, object]
+    """Settings, without their prefix."""
 
     def start(self) -> None:
         """Start it, as after an end."""
         settings = {"SESSION_STORE": self.store, "PORT": self.port, "HEALTH_PORT": self.health_port}
-        environment = (f"DOMICILE_{name}={value}" for name, value in settings.items())
+        environment = (f"DOMICILE_{name}={value}" for name, value in {**settings, **self.more}.items())
         command = ("env", *environment, "python3", "-P", "-m", "domicile.gateway.tunnel")
         self.process = contained("frontdoor", self.folder / "mounts", "/etc/domicile", command, self.folder / "log")
         until("the tunnel is up", lambda: self.health() == 200, _START_SECONDS)
@@ -157,27 +159,27 @@ class Store(Server):
         self.process = contained("sessions", self.folder / "mounts", "/etc/domicile", command, self.folder / "log")
         until("the store answers", lambda: self.ask("PING") == "+PONG", _START_SECONDS)
 
-    def tunnel(self, mounted: dict[str, bytes] | None = None) -> Tunnel:
-        """One more tunnel, with these certificates or good ones."""
+    def tunnel(self, mounted: dict[str, bytes] | None = None, **more: object) -> Tunnel:
+        """One more tunnel, with these certificates or good ones; ``more`` settings."""
         port, health = free_port(), free_port()
         folder = self.folder / f"tunnel-{port}"
         (folder / "mounts").mkdir(parents=True)
         folder.chmod(0o755)
         tls = Volume(folder / "mounts" / "tls")
         tls.put(mounted or certificates(DOOR, self.authority))
-        made = Tunnel(folder, None, health, port, tls, f"localhost:{self.port}")  # type: ignore[arg-type]
+        made = Tunnel(folder, None, health, port, tls, f"localhost:{self.port}", more)  # type: ignore[arg-type]
         made.start()
         self._stack.callback(lambda: end(made.process))
         return made
 
 
 @contextmanager
-def session_store(folder: Path) -> Iterator[Store]:
-    """A session store with the doors' user, and an authority of its own."""
+def session_store(folder: Path, signer: Authority | None = None) -> Iterator[Store]:
+    """A session store with the doors' user, and this authority or one of its own."""
     folder.mkdir()
     folder.chmod(0o755)
     (folder / "mounts").mkdir()
-    signer = authority()
+    signer = signer or authority()
     password = secrets.token_hex(16)
     users, tls = (Volume(folder / "mounts" / name) for name in ("sessions", "tls"))
     users.put({"users.acl": render_users({"doors": password}, {})})

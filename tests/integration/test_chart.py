@@ -36,7 +36,7 @@ IDENTITY = (
     *(f"--set=identity.{name}Secret=of-{name}" for name in ("gate", "keycloak", "database", "passwords")),
 )
 SELECTOR = {"app.kubernetes.io/name": "domicile"}
-STORES = ("--set=egress.stores=true",)
+ALL = ("--set=egress.all=true",)
 EGRESS = ("--set=egress.enabled=true", "--set=egress.privateCidrs={10.9.0.0/24}", "--set=egress.ports={443,8443}")
 SCRAPED = ("--set=metrics.tlsSecret=metrics", "--set=metrics.networks={10.8.0.0/24,2001:db8::/64}")
 REPLICATOR = "domicile-replicate-gcp-frankfurt"
@@ -84,7 +84,7 @@ def pods(objects: list[Object]) -> dict[str, Object]:
 
 @pytest.mark.parametrize(
     "values",
-    [EU, BOTH, (*EU, "--set=identitySecret=logins"), (*EU, *SCRAPED), (*EU, *IDENTITY), (*EU, *EGRESS, *STORES)],
+    [EU, BOTH, (*EU, "--set=identitySecret=logins"), (*EU, *SCRAPED), (*EU, *IDENTITY), (*EU, *EGRESS, *ALL)],
     ids=["eu", "eu and us", "logins", "metrics", "identity server", "way out"],
 )
 def test_judges_have_nothing_critical_to_say(schemas: Path, values: tuple[str, ...]) -> None:
@@ -340,7 +340,7 @@ def test_store_endpoints_of_the_zones_are_opened_on_their_port_only(tmp_path: Pa
 
 def test_stores_are_reached_through_the_way_out_where_they_have_tls_and_a_name(tmp_path: Path) -> None:
     values = _stores(tmp_path, {"endpoint": "https://s3.example:9000", "endpointCidrs": ["10.7.0.0/24"]})
-    objects = render(*values, *EGRESS, *STORES)
+    objects = render(*values, *EGRESS, *ALL)
 
     def opened(name: str) -> set[tuple[str, int]]:
         egress = only(objects, "NetworkPolicy", name)["spec"]["egress"]
@@ -367,7 +367,7 @@ def test_stores_are_reached_through_the_way_out_where_they_have_tls_and_a_name(t
     assert ("10.7.0.0/24", 9000) in opened("domicile-egress")
     assert not {c for c, _ in opened("domicile-egress")} & {"192.0.2.7/32"}
     tenants, ours = only(objects, "NetworkPolicy", "domicile-egress")["spec"]["ingress"][0]["from"]
-    assert tenants["podSelector"]["matchExpressions"][0]["values"] == ["gateway", "assistant"]
+    assert tenants["podSelector"]["matchExpressions"][0]["values"] == ["gateway", "assistant", "front-door"]
     assert tenants["namespaceSelector"]["matchExpressions"] == [{"key": "domicile.dev/tenant", "operator": "Exists"}]
     [component] = ours["podSelector"]["matchExpressions"]
     assert ours["podSelector"]["matchLabels"] == SELECTOR
@@ -376,6 +376,50 @@ def test_stores_are_reached_through_the_way_out_where_they_have_tls_and_a_name(t
     without = helm(*values, *EGRESS).stdout
     assert "WAY_OUT" not in without
     assert "way-out" not in without
+
+
+def test_networks_of_who_logs_people_in_are_the_way_outs_alone(tmp_path: Path) -> None:
+    """Where it leads there: what has no full name, or pods in the cluster, is reached by other openings."""
+    issuer = {
+        "place": "Frankfurt",
+        "statement": "as in the contract",
+        "attestedOn": "2026-01-01",
+        "expiresOn": "2099-01-01",
+    }
+    issuers = [
+        {"issuer": "https://login.bank.example/x", "cidrs": ["10.5.0.0/24"], "port": 8443, **issuer},
+        {"issuer": "https://10.6.0.1", "cidrs": ["10.6.0.0/24"], **issuer},
+    ]
+    identity = {"url": "https://sso.bank.example", "adminUrl": "https://sso-admin.bank.example:9443"}
+    in_cluster = {
+        "url": "https://sso.bank.example",
+        "adminUrl": "https://keycloak.sso.svc:8443",
+        "cidrs": ["10.8.0.0/24"],
+    }
+    pods = {"namespace": "sso", "labels": {"app": "keycloak"}, "port": 8443}
+
+    def opened(*flags: str, **zone: Object) -> set[tuple[str, int]]:
+        values = yaml.safe_load((CHART / "values-eu.yaml").read_text())
+        values["zones"]["eu"] |= zone
+        file = tmp_path / "logins.yaml"
+        file.write_text(yaml.safe_dump(values))
+        objects = render(f"--values={file}", "--set=sites={gcp-frankfurt}", API_SERVER, *EGRESS, *flags)
+        egress = only(objects, "NetworkPolicy", "domicile-egress")["spec"]["egress"]
+        found = [
+            (t["ipBlock"]["cidr"], p["port"]) for e in egress for t in e["to"] if "ipBlock" in t for p in e["ports"]
+        ]
+        return {(cidr, int(port)) for cidr, port in found}
+
+    def added(**zone: Object) -> set[tuple[str, int]]:
+        assert opened(**zone) == opened(), "only where the installation goes through it"
+        return opened(*ALL, **zone) - opened(*ALL)
+
+    assert added(identity=identity | {"cidrs": ["10.7.0.0/24"]}) == {("10.7.0.0/24", 9443)}
+    door = {"doorUrl": "https://gate.bank.example", "cidrs": ["10.7.0.0/24"]}
+    assert added(identity=identity | door) == {("10.7.0.0/24", 9443), ("10.7.0.0/24", 443)}
+    assert added(identity=identity | door | {"pods": pods}) == set()
+    assert added(identity=in_cluster) == set()
+    assert added(externalIssuers=issuers) == {("10.5.0.0/24", 443), ("10.5.0.0/24", 8443)}
 
 
 def test_stores_of_zones_that_the_cluster_does_not_serve_stay_closed() -> None:
@@ -457,7 +501,7 @@ def test_the_way_out_is_reached_by_gateways_alone_and_reaches_no_private_address
         ((*EU, "--set=image.tag=latest"), "tag"),
         ((*EU, "--set=colour=blue"), "colour"),
         ((*EU, "--set=egress.privateCidrs={inside}"), "privateCidrs"),
-        ((*EU, *STORES), "there is no way out"),
+        ((*EU, *ALL), "there is no way out"),
         ((*EU, SCRAPED[0]), "networks"),
         ((*EU, *IDENTITY[1:]), "set identitySecret, too"),
         ((*EU, *IDENTITY, "--set=identity.networks=null"), "networks"),

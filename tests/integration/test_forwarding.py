@@ -309,7 +309,6 @@ def _pair(folder: Path) -> tuple[Path, Path]:
         b"GET http://s3.example.com/ HTTP/1.1",
         b"CONNECT s3.example.com:9443 HTTP/1.1 \r\nx: y",
         b"CONNECT s3.example.com HTTP/1.1",
-        b"CONNECT S3.example.com:9443 HTTP/1.1",
         b"CONNECT a b:1 HTTP/1.1",
         b"CONNECT \xff:1 HTTP/1.1",
     ],
@@ -323,6 +322,16 @@ def test_it_takes_nothing_but_tunnels(request_line: bytes) -> None:
         client.sendall(request_line + b"\r\n\r\n")
         assert client.recv(100).startswith(b"HTTP/1.1 405 ")
         assert client.recv(100) == b""
+
+
+@pytest.mark.usefixtures("sites")
+def test_a_name_may_be_written_in_capitals(way: WayOut) -> None:
+    place = way_out.place("https://any.example.com")
+    assert place
+    host, _, port = place.partition(":")
+    with closing(socket.create_connection((host, int(port)), 10)) as client:
+        client.sendall(f"CONNECT {S3.upper()}:{S3_PORT} HTTP/1.1\r\n\r\n".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
 def test_the_command_uses_it(way: WayOut, folder: Path, sites: StoreSites, tmp_path: Path) -> None:

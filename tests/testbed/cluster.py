@@ -143,7 +143,9 @@ class Cluster:
     def _install(self) -> None:
         plan = self.network.plan
         dns = plan.service(self.spec, 10)
-        stores = [f"{plan.store(site)} {plan.store_host(site)}" for site in plan.topology.sites]
+        sites = plan.topology.sites
+        names = [f"{plan.store(site)} {plan.store_host(site)}" for site in sites]
+        names += [f"{plan.identity(site)} {plan.identity_host(site)}" for site in sites]
         manifests = [
             (_MANIFESTS / "calico.yaml").read_text(),
             (_MANIFESTS / "coredns.yaml")
@@ -151,7 +153,7 @@ class Cluster:
             .replace("@DNS@", dns)
             .replace("@WORLD@", WORLD)
             .replace("@API@", self.network.plan.api(self.spec))
-            .replace("@STORES@", "\n        ".join(stores)),
+            .replace("@SITES@", "\n        ".join(names)),
         ]
         if self._with_workloads:
             text = (_MANIFESTS / "workloads.yaml").read_text()

@@ -28,6 +28,16 @@ class Identity:
         return self.site.store.network.plan.identity(self.site.spec)
 
     @property
+    def host(self) -> str:
+        """Its name in the clusters' DNS."""
+        return self.site.store.network.plan.identity_host(self.site.spec)
+
+    @property
+    def url(self) -> str:
+        """As everybody but this machine calls it."""
+        return f"https://{self.host}:{_PORT}"
+
+    @property
     def _folder(self) -> Path:
         return self.site.store.folder.parent.parent / "identity" / self.site.name
 
@@ -37,7 +47,7 @@ class Identity:
 
     @cached_property
     def server(self) -> KeycloakServer:
-        """How to reach it."""
+        """How this machine reaches it."""
         return KeycloakServer(_PORT, self._folder / "ca.crt", self._secret, self._process.log, self.address)
 
     @property
@@ -55,7 +65,7 @@ class Identity:
             f"identity server of {self.site.name}",
             f"{self.site.store.group}/identity-{self.site.name}",
             self.site.store.logs / f"identity-{self.site.name}.log",
-            keycloak.command(self.address, _PORT, _MANAGEMENT, self._folder),
+            keycloak.command(self.address, _PORT, _MANAGEMENT, self._folder, self.url),
             self.site.store.network.enter(self._space),
             keycloak.environment(BOOTSTRAP, self._secret),
         )
@@ -64,7 +74,7 @@ class Identity:
         """Start it, unless it runs, and return once the operator has an account there."""
         if self._process.alive():
             return self.server
-        Authority(self._folder).issue("server", "identity", hosts=(self.address,))
+        Authority(self._folder).issue("server", "identity", hosts=(self.address, self.host))
         self.site.store.network.attach(self._space, self.address)
         self._process.start()
         self._process.wait(self.server.answers, f"answer of the identity server of {self.site.name}", 180)

@@ -205,6 +205,10 @@ class Plan:
         """Name of a site's store in the clusters' DNS."""
         return f"{site.name}.store.example"
 
+    def identity_host(self, site: SiteSpec) -> str:
+        """Name of a site's identity server in the clusters' DNS."""
+        return f"{site.name}.sso.example"
+
     def addresses(self, name: str) -> list[str]:
         """Prefixes of a site or cluster, of ``store:SITE`` or of ``host``. Raises KeyError."""
         if name == "host":

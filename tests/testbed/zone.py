@@ -28,7 +28,8 @@ from domicile.api.zone import (
 from domicile.api.zone import Site as ZoneSite
 from tests.testbed import buckets as prepared
 from tests.testbed.buckets import Buckets
-from tests.testbed.keycloak import ADMIN_ID, KeycloakServer
+from tests.testbed.identity import Identity
+from tests.testbed.keycloak import ADMIN_ID
 from tests.testbed.testbed import Site, Testbed
 
 MODEL_PROVIDER = ModelProvider(
@@ -93,7 +94,7 @@ def create_zone(
     lease_seconds: int = 30,
     on_partition: OnPartition = OnPartition.SERVE,
     suffix: str = "",
-    identity: KeycloakServer | None = None,
+    identity: Identity | None = None,
     sealed: bool = False,
     **more: Any,
 ) -> Zone:
@@ -133,13 +134,13 @@ def create_zone(
     return Zone(name, spec, folder, names)
 
 
-def _identity(server: KeycloakServer, folder: Path, zone: str) -> IdentityServer:
+def _identity(identity: Identity, folder: Path, zone: str) -> IdentityServer:
     """The zone's entry for its identity server, which all its sites share; the operator's account as files."""
     folder.mkdir(parents=True, exist_ok=True)
-    account = {"clientId": ADMIN_ID, "clientSecret": server.admin_secret}
+    account = {"clientId": ADMIN_ID, "clientSecret": identity.server.admin_secret}
     (folder / f"{zone}.json").write_text(json.dumps(account))
-    _copy(server.authority, folder / f"{zone}.pem")
-    return IdentityServer(url=server.url, admin_url=server.url, cidrs=[f"{server.address}/32"])
+    _copy(identity.server.authority, folder / f"{zone}.pem")
+    return IdentityServer(url=identity.url, admin_url=identity.url, cidrs=[f"{identity.address}/32"])
 
 
 def _regions(members: list[Site]) -> list[AllowedRegions]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from domicile.api.zone import Site
+from domicile.api.zone import ResidencyZoneSpec, Site
 from domicile.backup.stores import way_out
 from domicile.controllers.egress import own
 from domicile.controllers.egress.accounts import OWN, Account, Destination, digest, render
@@ -55,10 +55,14 @@ def _site(**stores: Any) -> Site:
     return Site.model_validate(aws | {"stores": {"profile": "cloud", "accountId": "123456789012", **named, **stores}})
 
 
+def _zone(*sites: Site, **changes: Any) -> ResidencyZoneSpec:
+    return zone_spec(**changes).model_copy(update={"sites": list(sites)})
+
+
 def test_the_installation_reaches_regional_endpoints_of_its_sites() -> None:
     google = {"name": "gcp-frankfurt", "cloud": "gcp", "region": "europe-west3"}
     gcp = Site.model_validate(_site(accountId=None).to_wire() | google)
-    found = own.destinations([_site(), gcp])
+    found = own.destinations([_zone(_site(), gcp)])
     assert {d.host for d in found if "amazonaws" in d.host} == {
         "s3.eu-central-1.amazonaws.com",
         "kms.eu-central-1.amazonaws.com",
@@ -71,6 +75,44 @@ def test_the_installation_reaches_regional_endpoints_of_its_sites() -> None:
         *(f"{s}{place}.googleapis.com" for s in ("sts", "iamcredentials") for place in ("", ".europe-west3.rep")),
     }
     assert {(d.port, d.cidrs) for d in found} == {(443, ())}
+
+
+IDENTITY = {"url": "https://sso.acme.example", "adminUrl": "https://sso-admin.acme.example:9443"}
+ISSUER = {
+    "issuer": "https://login.acme.example/Tenant",
+    "hosts": ["keys.acme.example"],
+    "port": 8443,
+    "place": "Frankfurt am Main",
+    "statement": "Contract of 3 May, annex 2",
+    "attestedOn": "2026-05-03",
+    "expiresOn": "2099-05-03",
+}
+
+
+@pytest.mark.parametrize(
+    ("zone", "found"),
+    [
+        ({"identity": IDENTITY}, {Destination("sso-admin.acme.example", 9443)}),
+        (
+            {"identity": IDENTITY | {"cidrs": ["10.7.0.0/24"]}},
+            {Destination("sso-admin.acme.example", 9443, ("10.7.0.0/24",))},
+        ),
+        ({"identity": {"url": "https://sso.acme.example"}}, {Destination("sso.acme.example")}),
+        ({"identity": IDENTITY | {"pods": {"namespace": "sso", "labels": {"app": "sso"}, "port": 8443}}}, set()),
+        ({"identity": {"url": IDENTITY["url"], "adminUrl": "https://keycloak.sso.svc"}}, set()),
+        (
+            {"externalIssuers": [ISSUER | {"cidrs": ["10.8.0.0/24"]}]},
+            {
+                Destination("login.acme.example", 443, ("10.8.0.0/24",)),
+                Destination("login.acme.example", 8443, ("10.8.0.0/24",)),
+                Destination("keys.acme.example", 8443, ("10.8.0.0/24",)),
+            },
+        ),
+    ],
+    ids=["its own", "private", "one for all", "pods", "a Service", "another's"],
+)
+def test_the_installation_reaches_who_logs_people_in(zone: dict[str, Any], found: set[Destination]) -> None:
+    assert set(own.destinations([_zone(**zone)])) == found
 
 
 def test_an_environment_leads_no_session_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +144,7 @@ def test_networks_of_a_store_are_the_stores_alone_and_no_host_is_there_twice() -
     paris = google | {"name": "gcp-paris", "region": "europe-west9"}
     other = _site(accountId=None, endpointCidrs=["10.2.0.0/16"]).to_wire() | paris
     same = _site(accountId=None, endpointCidrs=["10.3.0.0/16"]).to_wire() | google
-    found = own.destinations([Site.model_validate(w) for w in (wire, other, same)])
+    found = own.destinations([_zone(Site.model_validate(w)) for w in (wire, other, same)])
     assert {d.host: d.cidrs for d in found if d.cidrs} == {
         "storage.europe-west3.rep.googleapis.com": ("10.1.0.0/16", "10.3.0.0/16"),
         "storage.europe-west9.rep.googleapis.com": ("10.2.0.0/16",),
@@ -117,7 +159,7 @@ def test_a_key_that_was_is_reached_until_the_rewrap() -> None:
     arn = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
     wire = _site(profile="compatible", endpoint="http://10.0.0.5:9000", accountId=None).to_wire()
     key = {"name": "k", "previous": [{"awsKms": {"arn": arn}}]}
-    found = own.destinations([Site.model_validate(wire | {"key": key})])
+    found = own.destinations([_zone(Site.model_validate(wire | {"key": key}))])
     assert {d.host.partition(".")[0] for d in found} == {"kms", "sts"}
 
 
@@ -127,13 +169,15 @@ def test_a_key_that_was_is_reached_until_the_rewrap() -> None:
         ("https://s3.acme.example:9000", {("s3.acme.example", 9000)}),
         ("http://s3.acme.example:9000", set()),
         ("https://minio:9000", set()),
+        ("https://minio.stores.svc:9000", set()),
+        ("https://minio.stores.svc.cluster.local:9000", set()),
         ("https://10.9.0.7:9000", set()),
         ("https://s3.acme.example.:9000", set()),
     ],
 )
 def test_what_has_no_tls_or_no_full_name_is_reached_directly(endpoint: str, found: set[tuple[str, int]]) -> None:
     site = _site(profile="compatible", endpoint=endpoint)
-    assert {(d.host, d.port) for d in own.destinations([site])} == found
+    assert {(d.host, d.port) for d in own.destinations([_zone(site)])} == found
     way_out.use("http://127.0.0.1:3128")
     try:
         assert bool(way_out.proxies(endpoint)) == bool(way_out.place(endpoint)) == bool(found)
@@ -145,7 +189,7 @@ def test_what_has_no_tls_or_no_full_name_is_reached_directly(endpoint: str, foun
 
 
 def test_networks_where_nothing_may_be_close_a_store_and_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    found = own.destinations([_site(endpointCidrs=["169.254.0.0/16"])])
+    found = own.destinations([_zone(_site(endpointCidrs=["169.254.0.0/16"]))])
     assert {d.host.partition(".")[0] for d in found} == {"kms", "sts"}
     assert "the way out does not lead to s3.eu-central-1.amazonaws.com" in caplog.text
 

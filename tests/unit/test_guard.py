@@ -254,7 +254,7 @@ def test_settings_have_defaults_and_name_the_wrong_variable() -> None:
     assert settings == (
         TENANT, "http://lease.system.svc:8080", "http://127.0.0.1:8081", "0.0.0.0", 8080, 2**25,
         Path("/etc/domicile/tls"), None, 8443, None, 8082, None, Path("/etc/domicile/store"),
-        None, Path("/etc/domicile/way-out/egress"), 8083,
+        None,
     )  # fmt: skip
     for name, value in [
         ("DOMICILE_TENANT_ID", TENANT.upper()),
@@ -274,7 +274,7 @@ def test_settings_have_defaults_and_name_the_wrong_variable() -> None:
         ("DOMICILE_WAY_OUT_PORT", "65536"),
     ]:
         with pytest.raises(ValueError, match=name):
-            Settings.read(env | {name: value})
+            Settings.read(env | {"DOMICILE_WAY_OUT": "proxy:3129"} | {name: value})
     with pytest.raises(ValueError, match="DOMICILE_LEASE_URL"):
         Settings.read({"DOMICILE_TENANT_ID": TENANT})
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from domicile.gateway.tunnel import Settings, Stunnel, config
+from domicile.gateway.stunnel import Stunnel
+from domicile.gateway.tunnel import Settings, config
 
 GOOD = {"DOMICILE_SESSION_STORE": "domicile-sessions.domicile.svc:6379"}
 SETTINGS = Settings.read(GOOD)
@@ -43,11 +44,19 @@ def test_only_its_own_pod_reaches_it() -> None:
         ("DOMICILE_PORT", "0"),
         ("DOMICILE_PORT", "65536"),
         ("DOMICILE_HEALTH_PORT", "x"),
+        ("DOMICILE_WAY_OUT", "https://proxy:3129"),
+        ("DOMICILE_WAY_OUT_PORT", "x"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=name):
-        Settings.read(GOOD | {name: value})
+        Settings.read(GOOD | {"DOMICILE_WAY_OUT": "proxy:3129"} | {name: value})
+
+
+def test_it_leads_to_the_way_out_where_there_is_one() -> None:
+    assert SETTINGS.way_out is None
+    found = Settings.read(GOOD | {"DOMICILE_WAY_OUT": "domicile-egress.domicile.svc:3129"}).way_out
+    assert found == ("domicile-egress.domicile.svc:3129", Path("/etc/domicile/way-out/egress"), 8083)
 
 
 def test_its_log_keeps_what_is_wrong_and_says_a_thing_once() -> None:

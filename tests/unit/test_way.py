@@ -1,4 +1,4 @@
-"""How pods reach their live bucket where the installation goes through the site's way out."""
+"""How pods reach their live bucket, and who logs people in, where the installation goes through the site's way out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from domicile.api.common import is_own_secret
 from domicile.api.conditions import ConditionType
 from domicile.controllers.egress.accounts import Destination
-from domicile.controllers.tenant import builders, by_name, network, plan, policies, reach, way
-from domicile.controllers.tenant.view import TenantView
+from domicile.controllers.tenant import builders, by_name, front_door, login, network, plan, policies, reach, way
+from domicile.controllers.tenant.view import DoorSecrets, TenantView
 from tests.unit import views
 from tests.unit.test_by_name import placed
 
@@ -127,3 +128,124 @@ def test_a_plan_shows_it() -> None:
     told = plan.plan(view.name, view.spec, view.zone, view.platform, view.now)
     assert (way.SECRET, "Secret") in {(o["metadata"]["name"], o["kind"]) for o in told.objects}
     assert any(f.source == "helpdesk" and "egress" in f.target and f.port == "3129/TCP" for f in told.flows)
+
+
+SSO: Object = {"host": "bank.example", "tls": {"secret": "tls"}, "sso": {"localUsers": True}}
+SERVER: Object = {"url": "https://sso.bank.example:8443", "cidrs": NETWORKS}
+ISSUER: Object = {
+    "issuer": "https://login.bank.example/x",
+    "hosts": ["keys.bank.example"],
+    "cidrs": NETWORKS,
+    "place": "Frankfurt am Main",
+    "statement": "Contract of 3 May, annex 2",
+    "attestedOn": "2026-01-01",
+    "expiresOn": "2099-05-03",
+}
+OTHERS: Object = {
+    "issuer": ISSUER["issuer"],
+    "clientId": "assistants",
+    "clientSecret": "corp-login",
+    "mfa": {"claim": "amr", "values": ["mfa"]},
+    "roleMappings": [{"group": "staff", "role": "member"}],
+}
+
+
+def door(*, goes_out: bool = True, external: Object | None = None, **server: Any) -> TenantView:
+    """A tenant whose people log in at the zone's server, or at somebody else's."""
+    sites = {"identity": SERVER | server} if external is None else {"externalIssuers": [ISSUER | external]}
+    sso = SSO if external is None else SSO | {"sso": {"external": OTHERS}}
+    made = views.view(
+        views.tenant_spec(access=sso),
+        zone=placed(NAMED, **sites),
+        live_bucket=BUCKET,
+        by_name=(),
+        door=DoorSecrets("c" * 32, "p" * 32),
+        sessions_password="s" * 32,
+        identity_authorities="PEM",
+    )
+    return replace(made, platform=replace(made.platform, goes_out=goes_out))
+
+
+def _identity_policy(view: TenantView) -> list[Object]:
+    [policy] = [p for p in network.network_policies(view) if p["metadata"]["name"] == "allow-door-identity"]
+    found: list[Object] = policy["spec"]["egress"]
+    return found
+
+
+def _door_pod(view: TenantView) -> tuple[str, Object, Object]:
+    """The config, the sidecar and the pod."""
+    objects = {o["kind"]: o for o in front_door.objects(view)}
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    return objects["ConfigMap"]["data"]["httpd.conf"], pod["initContainers"][0], pod
+
+
+def test_doors_reach_who_logs_people_in_through_it_alone() -> None:
+    view = door()
+    assert login.destinations(view) == (Destination("sso.bank.example", 8443, tuple(NETWORKS)),)
+    config, sidecar, pod = _door_pod(view)
+    assert _env(sidecar)["DOMICILE_WAY_OUT"] == "domicile-egress.domicile-system.svc:3129"
+    assert f'OIDCOutgoingProxy "127.0.0.1:{_env(sidecar)["DOMICILE_WAY_OUT_PORT"]}"' in config.splitlines()
+    [mount] = [m for m in sidecar["volumeMounts"] if m["name"] == login.SECRET]
+    assert _env(sidecar)["DOMICILE_WAY_OUT_ACCOUNT"] == f"{mount['mountPath']}/egress"
+    assert login.SECRET not in {m["name"] for m in pod["containers"][0]["volumeMounts"]}, "httpd holds no account"
+    [volume] = [v for v in pod["volumes"] if v["name"] == login.SECRET]
+    assert volume["secret"]["secretName"] == login.SECRET
+    assert is_own_secret(login.SECRET), "no pod template may name it"
+    assert _identity_policy(view) == _store_policy(view), "the way out, and nothing else"
+    assert "allow-door-identity-by-name" not in {p["metadata"]["name"] for p in by_name.policies(view)}
+    places = {p.name: p.open_to for p in reach.checks(view)[0].places}
+    assert places["identity server"] == frozenset()
+    assert reach.DOOR in places["way out"]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        door(goes_out=False),
+        door(url="https://10.20.0.7"),
+        door(doorUrl="https://keycloak.sso.svc:8443"),
+        door(external={"issuer": "https://login.bank.example/x", "hosts": ["10.20.0.7"]}),
+    ],
+    ids=["no way out", "an address", "a Service", "a host of another's is an address"],
+)
+def test_other_servers_are_reached_by_doors_themselves(view: TenantView) -> None:
+    assert login.destinations(view) == ()
+    assert [to["ipBlock"]["cidr"] for rule in _identity_policy(view) for to in rule["to"]] == NETWORKS
+    places = {p.name: p.open_to for p in reach.checks(view)[0].places}
+    assert reach.DOOR not in places["way out"]
+    if view.external is None:
+        config, sidecar, pod = _door_pod(view)
+        assert "OIDCOutgoingProxy" not in config
+        assert not [name for name in _env(sidecar) if "WAY_OUT" in name]
+        assert login.SECRET not in {v["name"] for v in pod["volumes"]}
+        assert reach.DOOR in places["identity server"]
+
+
+def test_pods_of_the_cluster_are_reached_as_pods() -> None:
+    pods = {"namespace": "sso", "labels": {"app": "sso"}, "port": 8443}
+    view = door(pods=pods, cidrs=[])
+    assert login.destinations(view) == ()
+    [rule] = _identity_policy(view)
+    [peer] = rule["to"]
+    assert peer["podSelector"]["matchLabels"] == {"app": "sso"}
+
+
+def test_hosts_of_somebody_elses_issuer_are_on_the_list_with_their_port() -> None:
+    listed = login.destinations(door(external={"port": 8443}))
+    assert {(d.host, d.port) for d in listed} == {("login.bank.example", 8443), ("keys.bank.example", 8443)}
+
+
+def test_networks_of_logins_where_nothing_may_be_are_told() -> None:
+    view = door(cidrs=["169.254.0.0/16"])
+    assert login.destinations(view) == ()
+    [verdict] = [v for v in policies.judge(view) if v.type is ConditionType.SSO_CONFIGURED]
+    assert (verdict.status, verdict.reason) == ("False", "LoginAddressRefused")
+    assert "169.254.0.0/16" in verdict.message
+
+
+def test_a_plan_shows_the_way_of_doors() -> None:
+    view = door()
+    assert view.zone
+    told = plan.plan(view.name, view.spec, view.zone, view.platform, view.now)
+    assert (login.SECRET, "Secret") in {(o["metadata"]["name"], o["kind"]) for o in told.objects}
+    assert any(f.source == "front-door" and "egress" in f.target and f.port == "3129/TCP" for f in told.flows)

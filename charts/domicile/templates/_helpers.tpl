@@ -172,17 +172,17 @@ readinessProbe:
 {{- end }}{{ end -}}
 {{- end -}}
 
-{{/* Whether stores, keys and STS are reached through the way out. */}}
+{{/* Whether the installation goes through the way out. */}}
 {{- define "domicile.goesOut" -}}
-{{- if .Values.egress.stores -}}
+{{- if .Values.egress.all -}}
 {{- if not .Values.egress.enabled -}}
-{{- fail "egress.stores: there is no way out; set egress.enabled, too" -}}
+{{- fail "egress.all: there is no way out; set egress.enabled, too" -}}
 {{- end -}}
 true
 {{- end -}}
 {{- end -}}
 
-{{/* Environment of whoever reaches them. */}}
+{{/* Environment of whoever does. */}}
 {{- define "domicile.wayOutEnv" -}}
 {{- if include "domicile.goesOut" . -}}
 - name: DOMICILE_WAY_OUT
@@ -192,7 +192,7 @@ true
 
 {{/* Mounts and volumes; dict "sites" bool, "credentials", "keys", "identity" and "models" lists of Secrets, "metrics" name
 of a Secret or "", "tls" name of a Secret of the operator's making, "tokens" values of cloudIdentity, "wayOut" not empty
-for who reaches stores through the way out, "tmp" size. */}}
+for who goes through the way out, "tmp" size. */}}
 {{- define "domicile.mounts" -}}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}

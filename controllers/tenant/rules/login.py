@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from domicile.api.conditions import ConditionType
+from domicile.controllers.tenant import login
 from domicile.controllers.tenant.rules import external
 from domicile.controllers.tenant.rules.grants import granted_assistants_exist
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
@@ -21,6 +22,17 @@ def nobody_logs_in(view: TenantView) -> Verdict | None:
         "True",
         NO_LOGINS,
         "spec.access.sso is not set: nobody logs in, only pods of spec.access.clients reach the assistants.",
+    )
+
+
+def way_leads(view: TenantView) -> Verdict | None:
+    """Where the site has a way out for it, the zone's networks must be such that it may lead there."""
+    if (why := login.fault(view)) is None:
+        return None
+    return no(
+        ConditionType.SSO_CONFIGURED,
+        "LoginAddressRefused",
+        f"The way out does not lead to who logs people in: {why}. Correct its cidrs in zone {view.spec.zone}.",
     )
 
 
@@ -106,6 +118,7 @@ def directories_fine(_: TenantView) -> Verdict:
 
 LOGINS: tuple[Rule, ...] = (
     nobody_logs_in,
+    way_leads,
     external.issuer_used,
     identity_server_named,
     granted_assistants_exist,
