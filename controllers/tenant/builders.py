@@ -16,7 +16,7 @@ from domicile.api.sites import ServedZone
 from domicile.api.tenant import Assistant, Role
 from domicile.api.zone import Cloud, Site
 from domicile.controllers.pki import holders
-from domicile.controllers.tenant import access, by_name, consents, front_door, gateway, identity, issuance, way
+from domicile.controllers.tenant import access, by_name, consents, front_door, gateway, identity, issuance, names, way
 from domicile.controllers.tenant.access import STORE_SECRET
 from domicile.controllers.tenant.network import GUARD_PORT, GUARD_TLS_PORT, network_policies
 from domicile.controllers.tenant.parts import (
@@ -59,7 +59,7 @@ def build(view: TenantView) -> list[Object]:
             account(view, assistant.name, _assistant_labels(view, assistant)),
             service(view, assistant),
             budget(view, assistant.name, _assistant_labels(view, assistant), _selector(assistant)),
-            deployment(view, assistant, zone),
+            *([deployment(view, assistant, zone)] if names.known(view) else []),
         ]
     return [*objects, *gateway.objects(view), *front_door.objects(view)]
 
@@ -149,6 +149,7 @@ def deployment(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
             "initContainers": [_guard(view)],
             "containers": [_assistant(view, assistant, zone)],
             "volumes": _volumes(view, assistant),
+            **names.of_pod(view),
         },
     }
     defaults: Object = {

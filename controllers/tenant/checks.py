@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +14,7 @@ from typing import Any
 
 from domicile.api.common import LABEL_INSTANCE
 from domicile.api.tenant import Role
-from domicile.controllers.tenant import reach
+from domicile.controllers.tenant import reach, way
 from domicile.controllers.tenant.view import Run, TenantView
 from domicile.kube.client import ConflictError, ForbiddenError, InvalidError, Kube
 
@@ -22,6 +24,7 @@ LABELS = f"{LABEL_INSTANCE}={reach.NAME}"
 _OF_JOB = "batch.kubernetes.io/job-name"
 # Of so many other tenants: each is closed at both ends, so that a few tell whether that holds.
 _NEIGHBOURS = 2
+_LOOKUP_SECONDS = 5
 
 
 class Checks:
@@ -52,7 +55,8 @@ class Checks:
             try:
                 # One that was ended a moment ago may still be there.
                 with suppress(ConflictError):
-                    await self._kube.create(reach.job(view, wanted[name], self._neighbours(view.name)))
+                    check, others = wanted[name], self._neighbours(view.name)
+                    await self._kube.create(reach.job(view, check, others, await looked_up(view, check)))
             except (InvalidError, ForbiddenError) as error:
                 refusal = f"The API server refuses Job {name}: {error}"
         return replace(view, check_refusal=refusal)
@@ -62,6 +66,25 @@ class Checks:
         others = islice((servers for name, servers in sorted(self._servers.items()) if name != tenant), _NEIGHBOURS)
         found = [address for servers in others for _, address in sorted(servers.items())]
         return {f"another tenant's server {n}": address for n, address in enumerate(found, 1)}
+
+
+async def looked_up(view: TenantView, check: reach.Check) -> dict[str, str]:
+    """Addresses of the places, for pods that may look up none themselves; of what nobody knows there is none."""
+    if check.component != reach.ASSISTANT or not way.led(view):
+        return {}
+    places = {p.host: p.port for p in check.places}
+    found = await asyncio.gather(*(_address(host, port) for host, port in places.items()))
+    asked = {host: address for host, address in zip(places, found, strict=True) if address is not None}
+    return asked | {host: addresses[0] for host, addresses in view.addresses.items() if addresses}
+
+
+async def _address(host: str, port: int) -> str | None:
+    try:
+        async with asyncio.timeout(_LOOKUP_SECONDS):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError):
+        return None
+    return str(found[0][4][0])
 
 
 def runs(jobs: Sequence[Object], pods: Sequence[Object]) -> dict[str, Run]:

@@ -24,7 +24,7 @@ from domicile.api.restore import RestoreStatus
 from domicile.api.sites import ServedZone
 from domicile.api.tenant import AssistantTenantSpec, AssistantTenantStatus, Role
 from domicile.controllers.door import words
-from domicile.controllers.tenant import by_name, certificate, checks, front_door, gateway, issuance, model_keys
+from domicile.controllers.tenant import by_name, certificate, checks, front_door, gateway, issuance, model_keys, names
 from domicile.controllers.tenant.leases import Leases
 from domicile.controllers.tenant.network import network_policies
 from domicile.controllers.tenant.rules.door import NO_DOOR
@@ -148,7 +148,13 @@ class Gatherer:
             replication_failure=await self._replication_failure(view),
             volumes=_volumes(claims, [*deployments, *pods]),
             runs=checks.runs(jobs, pods),
+            addresses=await self._addresses(view),
         )
+
+    async def _addresses(self, view: TenantView) -> dict[str, tuple[str, ...]]:
+        hosts = names.hosts(view)
+        found = await asyncio.gather(*(self._kube.read("v1", "Service", *host.split(".")[:2]) for host in hosts))
+        return {host: _service_addresses(service) for host, service in zip(hosts, found, strict=True)}
 
     async def _restoring(self, name: str | None) -> str | None:
         """The Restore that keeps the tenant from running, as long as it is there and does."""
@@ -246,6 +252,11 @@ def _ownership(namespace: Object | None, tenant: str) -> Ownership:
         return Ownership.ABSENT
     mine = namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == tenant
     return Ownership.OURS if mine else Ownership.FOREIGN
+
+
+def _service_addresses(service: Object | None) -> tuple[str, ...]:
+    given = (service or {}).get("spec", {}).get("clusterIPs") or []
+    return tuple(ip for ip in given if ip != "None")
 
 
 def _own_policies(view: TenantView) -> list[tuple[str, str]]:

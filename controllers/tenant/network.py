@@ -50,7 +50,8 @@ def _of_assistants(view: TenantView) -> list[Object]:
 
     return [
         opening("allow-clients", ingress=clients),
-        opening("allow-dns", egress=_DNS),
+        # Who is led looks up nothing (``names``).
+        opening("allow-dns", egress=[] if way.led(view) else _DNS),
         opening("allow-gateway", egress=_rules("to", gateway, GATEWAY_PORT)),
         opening("allow-lease", egress=_rules("to", [_ours(view, "lease-agent")], LEASE_PORT)),
         opening("allow-store", egress=_store_rule(view, view.zone.own)),

@@ -6,7 +6,7 @@ That is: stores that were verified, Secrets and keys that are there, an identity
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,18 @@ from domicile.controllers.pki import holders
 from domicile.controllers.pki.leaf import BUNDLE, CERTIFICATE, KEY, PAIR
 from domicile.controllers.realm.desired import realm_name
 from domicile.controllers.realm.state import RealmState
-from domicile.controllers.tenant import builders, front_door, gateway, identity, login, policies, pool, reach, way
+from domicile.controllers.tenant import (
+    builders,
+    front_door,
+    gateway,
+    identity,
+    login,
+    names,
+    policies,
+    pool,
+    reach,
+    way,
+)
 from domicile.controllers.tenant.flows import Flow, flows
 from domicile.controllers.tenant.parts import labels_of, named
 from domicile.controllers.tenant.rules.verdict import Verdict
@@ -103,7 +114,7 @@ def _assumed(
 ) -> TenantView:
     site = zone.site if zone else ""
     sso = spec.access.sso
-    return TenantView(
+    made = TenantView(
         name=name,
         generation=1,
         spec=spec,
@@ -133,6 +144,7 @@ def _assumed(
         issuer=_issuer(sso.external) if sso and sso.external else None,
         realm=_realm(name, zone) if sso and not sso.external else None,
     )
+    return replace(made, addresses=dict.fromkeys(names.hosts(made), (LATER,)))
 
 
 def _realm(tenant: str, zone: ServedZone | None) -> RealmState | None:

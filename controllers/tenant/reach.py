@@ -38,6 +38,7 @@ API_SERVER, LEASE, SESSIONS = "API server", "lease agent", "session store"
 ALWAYS_THERE: Final = frozenset({API_SERVER, LEASE, SESSIONS})
 """Places that answer whoever gets through to them, at any time."""
 
+_DNS = "kube-dns.kube-system.svc"
 _LOOK_SECONDS = 60
 _DEADLINE_SECONDS = 300
 _GOOD = timedelta(days=1)
@@ -78,7 +79,9 @@ def checks(view: TenantView) -> tuple[Check, ...]:
     told = json.dumps([[(*p[:3], sorted(p.open_to)) for p in places], rules, view.policies_foreign], sort_keys=True)
     digest = hashlib.sha256(told.encode()).hexdigest()[:10]
     components = (ASSISTANT, GATEWAY, *([DOOR] if view.spec.access.sso else []))
-    return tuple(Check(c, f"{NAME}-{c}-{digest}", places) for c in components)
+    # Others may ask it, and how it is called is the cluster's affair: nothing is expected of it.
+    more = {ASSISTANT: (Place("cluster DNS", _DNS, 53),)} if way.led(view) else {}
+    return tuple(Check(c, f"{NAME}-{c}-{digest}", (*places, *more.get(c, ()))) for c in components)
 
 
 def due(check: Check, run: Run, now: datetime) -> bool:
@@ -95,11 +98,19 @@ def overdue(run: Run, now: datetime) -> bool:
     return run.finished is None and run.started is not None and now - run.started >= _OVERDUE
 
 
-def job(view: TenantView, check: Check, neighbours: Mapping[str, tuple[str, int]]) -> Object:
-    """The Job of a check, which also tries the ``neighbours``: addresses and ports that belong to other tenants."""
+def job(
+    view: TenantView,
+    check: Check,
+    neighbours: Mapping[str, tuple[str, int]],
+    addresses: Mapping[str, str] | None = None,
+) -> Object:
+    """The Job of a check, which also tries the ``neighbours``: addresses and ports that belong to other tenants.
+
+    ``addresses`` of hosts are tried in their place: who may look up no names reaches what has one all the same.
+    """
     if view.zone is None:
         raise ValueError("builders need a served zone; the policies gate on it")
-    tried = {p.name: (p.host, p.port) for p in check.places} | dict(neighbours)
+    tried = {p.name: ((addresses or {}).get(p.host, p.host), p.port) for p in check.places} | dict(neighbours)
     env = {
         "DOMICILE_PLACES": json.dumps(tried),
         "DOMICILE_EXPECTED": json.dumps(sorted(check.allowed)),

@@ -202,6 +202,8 @@ class TenantView:
     vault_password: str | None = None
     runs: Mapping[str, Run] = field(default_factory=dict)
     check_refusal: str | None = None
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of Services, by their names in the cluster, as far as ``names`` asks for them."""
 
     @property
     def external(self) -> ExternalIssuer | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,30 @@ from tests.testbed.topology import SEALED_PORT, STORE_PORT
 Object = dict[str, Any]
 FIRST, SECOND = "gcp-frankfurt", "aws-frankfurt"
 ONE = {"name": "helpdesk", "image": "domicile.dev/assistant:0.1.0", "replicas": 1, "mode": "free"}
+
+
+# Whether a name has an address for this pod; whether this server answers, by UDP and by TCP (RFC 1035).
+_LOOK_UP = """
+import json, socket, struct, sys
+name = "kubernetes.default.svc.cluster.local"
+labels = b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\\0"
+question = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + labels + struct.pack(">HH", 1, 1)
+def named():
+    return bool(socket.getaddrinfo(name, 443))
+def asked(kind):
+    with socket.socket(socket.AF_INET, kind) as way:
+        way.settimeout(3)
+        way.connect((sys.argv[1], 53))
+        way.sendall(question if kind == socket.SOCK_DGRAM else struct.pack(">H", len(question)) + question)
+        return bool(way.recv(512))
+found = []
+for how in (named, lambda: asked(socket.SOCK_DGRAM), lambda: asked(socket.SOCK_STREAM)):
+    try:
+        found.append(how())
+    except OSError:
+        found.append(False)
+print(json.dumps(found))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +100,24 @@ def test_no_pod_reaches_a_store_by_itself(estate: Estate, home: Site, name: str)
         # Other zones name the same stores in the clear.
         assert found == {place: port == STORE_PORT for place, (_, port) in stores.items()}
     estate.wait_condition(home, name, "EgressVerified", "True", 120, "Verified")
+
+
+def test_assistants_look_up_no_names(estate: Estate, home: Site, name: str) -> None:
+    """Nor does anybody else hear of one: a name can carry bytes."""
+    dns = home.kubectl("get", "service", "kube-dns", "-n", "kube-system", "-o", "jsonpath={.spec.clusterIP}").strip()
+
+    def answered(container: str, deployment: str) -> list[bool]:
+        command = ["python3", "-c", _LOOK_UP, dns]
+        where = ["-n", name, f"deploy/{deployment}", "-c", container]
+        found: list[bool] = json.loads(home.kubectl("exec", *where, "--", *command))
+        return found
+
+    assert answered("gateway", "gateway") == [True, True, True], "whom the question itself is good enough for"
+    for container in ("assistant", "guard"):
+        assert answered(container, "helpdesk") == [False, False, False]
+    services = {"domicile-lease.domicile-system.svc", f"gateway.{name}.svc", "domicile-egress.domicile-system.svc"}
+    pod = next(p for p in estate.pods(home, name) if "deletionTimestamp" not in p["metadata"])
+    assert {host for alias in pod["spec"]["hostAliases"] for host in alias["hostnames"]} == services
 
 
 def test_one_of_two_is_killed_and_leases_last(estate: Estate, home: Site, name: str) -> None:

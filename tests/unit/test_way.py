@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from domicile.api.common import is_own_secret
 from domicile.api.conditions import ConditionType
 from domicile.controllers.egress.accounts import Destination
-from domicile.controllers.tenant import builders, by_name, front_door, login, network, plan, policies, reach, way
+from domicile.controllers.tenant import builders, by_name, front_door, login, names, network, plan, policies, reach, way
+from domicile.controllers.tenant.checks import looked_up
+from domicile.controllers.tenant.flows import flows
 from domicile.controllers.tenant.view import DoorSecrets, TenantView
 from tests.unit import views
 from tests.unit.test_by_name import placed
@@ -25,7 +29,12 @@ AMAZON = CLOUD | {"accountId": "123456789012"}
 
 def seen(stores: Object, *, goes_out: bool = True, bucket: str = BUCKET, **place: Any) -> TenantView:
     made = views.view(zone=placed(stores, **place), live_bucket=bucket, by_name=())
-    return replace(made, platform=replace(made.platform, goes_out=goes_out))
+    return addressed(replace(made, platform=replace(made.platform, goes_out=goes_out)))
+
+
+def addressed(view: TenantView) -> TenantView:
+    """Its Services are there."""
+    return replace(view, addresses={host: (f"10.0.0.{n}",) for n, host in enumerate(names.hosts(view), 1)})
 
 
 @pytest.mark.parametrize(
@@ -103,6 +112,56 @@ def test_others_reach_it_themselves(view: TenantView) -> None:
     assert reach.ASSISTANT not in places["way out"]
 
 
+def test_who_is_led_looks_up_no_names() -> None:
+    """The guard's servers are in /etc/hosts, and no policy opens DNS; all others look up as before."""
+    view, other = seen(NAMED), seen(NAMED, goes_out=False)
+    _, _, pod = _containers(view)
+    assert (pod["dnsPolicy"], pod["dnsConfig"]["nameservers"]) == ("None", ["127.0.0.1"])
+    aliases = {name: alias["ip"] for alias in pod["hostAliases"] for name in alias["hostnames"]}
+    guard = _env(_containers(view)[0])
+    asked = [guard["DOMICILE_LEASE_URL"], guard["DOMICILE_MODEL_URL"], f"https://{guard['DOMICILE_WAY_OUT']}"]
+    assert set(aliases) == {urlsplit(url).hostname for url in asked}
+    assert len(set(aliases.values())) == len(asked)
+    for each, dns in ((view, []), (other, ["53/TCP", "53/UDP"])):
+        pods = {"helpdesk": {"app.kubernetes.io/component": "assistant"}}
+        opened = flows(network.network_policies(each), pods)
+        assert sorted(f.port for f in opened if f.source == "helpdesk" and f.port.startswith("53/")) == dns
+    assert not {"dnsPolicy", "dnsConfig", "hostAliases"} & _containers(other)[2].keys()
+    places = {c.component: {p.name for p in c.places if c.component not in p.open_to} for c in reach.checks(view)}
+    assert "cluster DNS" in places[reach.ASSISTANT]
+    assert not any("cluster DNS" in {p.name for p in c.places} for c in reach.checks(view)[1:] + reach.checks(other))
+
+
+def test_a_pod_template_opens_no_dns() -> None:
+    theirs = {"spec": {"dnsPolicy": "ClusterFirst", "dnsConfig": {"nameservers": ["203.0.113.53"]}, "hostAliases": []}}
+    assistant = {"name": "helpdesk", "mode": "free", "image": "registry.example/a:1", "podTemplate": theirs}
+    view = replace(seen(NAMED), spec=views.tenant_spec(assistants=[assistant]))
+    _, _, pod = _containers(view)
+    assert (pod["dnsPolicy"], pod["dnsConfig"]) == ("None", {"nameservers": ["127.0.0.1"]})
+    assert len(pod["hostAliases"]) == 3
+
+
+def test_there_are_no_pods_before_addresses_are_known() -> None:
+    view = seen(NAMED)
+    missing = dict(view.addresses)
+    missing.popitem()
+
+    def deployments(of: TenantView) -> set[str]:
+        return {o["metadata"]["name"] for o in builders.build(of) if o["kind"] == "Deployment"}
+
+    assert "helpdesk" in deployments(view)
+    assert deployments(replace(view, addresses=missing)) == deployments(view) - {"helpdesk"}
+    assert "helpdesk" in deployments(replace(seen(NAMED, goes_out=False), addresses={}))
+
+
+def test_checks_without_dns_try_addresses() -> None:
+    view = seen(NAMED)
+    [check, *_] = reach.checks(view)
+    job = reach.job(view, check, {}, {"s3.bank.example": "10.20.0.7"})
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert json.loads(_env(container)["DOMICILE_PLACES"])["store"] == ["10.20.0.7", 9000]
+
+
 def test_its_addresses_need_not_be_known() -> None:
     stores = NAMED | {"endpointCidrs": []}
     reasons = {
@@ -163,7 +222,7 @@ def door(*, goes_out: bool = True, external: Object | None = None, **server: Any
         sessions_password="s" * 32,
         identity_authorities="PEM",
     )
-    return replace(made, platform=replace(made.platform, goes_out=goes_out))
+    return addressed(replace(made, platform=replace(made.platform, goes_out=goes_out)))
 
 
 def _identity_policy(view: TenantView) -> list[Object]:
@@ -249,3 +308,17 @@ def test_a_plan_shows_the_way_of_doors() -> None:
     told = plan.plan(view.name, view.spec, view.zone, view.platform, view.now)
     assert (login.SECRET, "Secret") in {(o["metadata"]["name"], o["kind"]) for o in told.objects}
     assert any(f.source == "front-door" and "egress" in f.target and f.port == "3129/TCP" for f in told.flows)
+
+
+async def test_addresses_are_looked_up_for_who_may_not() -> None:
+    """What nobody knows stays a name; what the API server knows of Services counts more than any answer."""
+    stores = NAMED | {"endpoint": "https://localhost.localdomain.invalid"}
+    view = seen(stores)
+    assistant, gateway, *_ = reach.checks(view)
+    check = assistant._replace(places=(*assistant.places, reach.Place("here", "localhost", 443)))
+    found = await looked_up(view, check)
+    assert found["localhost"] in {"127.0.0.1", "::1"}
+    assert found.items() >= {host: ips[0] for host, ips in view.addresses.items()}.items()
+    assert found["169.254.169.254"] == "169.254.169.254"
+    assert "localhost.localdomain.invalid" not in found
+    assert await looked_up(view, gateway) == {}

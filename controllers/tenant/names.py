@@ -1,0 +1,36 @@
+"""What names an assistant's pods know where they need no DNS: those of the servers that their guards call. Pure.
+
+A name can carry bytes to whoever answers for it. Where the store is reached through the site's way out, which looks up
+names itself, assistants may ask nobody for any; Services' addresses are in their pods' /etc/hosts.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from domicile.controllers.egress import destinations as egress
+from domicile.controllers.tenant import gateway, way
+from domicile.controllers.tenant.parts import Object
+from domicile.controllers.tenant.view import TenantView
+
+
+def hosts(view: TenantView) -> tuple[str, ...]:
+    """Names of the Services whose addresses are needed, ``<service>.<namespace>.svc``."""
+    if not way.led(view):
+        return ()
+    urls = (view.platform.lease_url, gateway.url(view.name), egress.url(view.platform.namespace))
+    return tuple(urlsplit(url).hostname or "" for url in urls)
+
+
+def known(view: TenantView) -> bool:
+    """Whether all of them are there: pods without one could not work."""
+    return all(view.addresses.get(host) for host in hosts(view))
+
+
+def of_pod(view: TenantView) -> Object:
+    """Fields of a pod's spec."""
+    if not way.led(view):
+        return {}
+    aliases = [{"ip": ip, "hostnames": [host]} for host in hosts(view) for ip in view.addresses.get(host, ())]
+    # Nobody answers on the loopback: whoever asks for another name learns at once that there is none.
+    return {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["127.0.0.1"]}, "hostAliases": aliases}
