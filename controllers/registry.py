@@ -39,8 +39,11 @@ class Controllers:
         resync_seconds: float,
         wake: Callable[[str, str], None],
         metrics: Metrics,
+        logins: str | None = None,
     ) -> None:
-        """``wake(kind, name)`` asks for a reconcile; the paths are the mounted folders."""
+        """``wake(kind, name)`` asks for a reconcile; the paths are the mounted folders. ``logins``: URL of a proxy that
+        leads to who logs people in.
+        """
         zones = Zones(kube, SiteStores(credentials, keys), platform.sites)
         mirrors = MirrorController(kube, zones)
         sessions = SessionStore(kube, platform.namespace)
@@ -50,8 +53,8 @@ class Controllers:
             kube,
             events,
             zones,
-            Realms(identity),
-            Issuers(),
+            Realms(identity, proxy=logins),
+            Issuers(proxy=logins),
             sessions,
             egress,
             pki,

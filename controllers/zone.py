@@ -12,6 +12,7 @@ from domicile.api.conditions import Condition, ConditionType, merge
 from domicile.api.zone import ResidencyZoneSpec, ResidencyZoneStatus
 from domicile.controllers.authorities import readable
 from domicile.controllers.egress import own
+from domicile.controllers.egress.accounts import LOGINS, OWN
 from domicile.controllers.egress.keeper import Egress
 from domicile.controllers.mirrors import MirrorController
 from domicile.controllers.pki import holders
@@ -71,8 +72,9 @@ class ZoneController:
         await apply(self._kube, config_map(site_file, self._namespace, labels))
         if self._goes_out:
             await self._certify(holders.outwards(self._namespace))
-        zones = [z.spec for z in site_file.zones] if self._goes_out else []
-        await self._egress.see_to_own(own.destinations(zones))
+        zones, today = [z.spec for z in site_file.zones] if self._goes_out else [], datetime.now(UTC).date()
+        await self._egress.see_to_own(OWN, own.stores(zones))
+        await self._egress.see_to_own(LOGINS, own.logins(zones, today))
         if zone is None:
             return None
         spec = ResidencyZoneSpec.model_validate(zone["spec"])
@@ -80,7 +82,8 @@ class ZoneController:
         if known.observed_generation != zone["metadata"]["generation"]:
             await self._wake_tenants(name)
         served = serve(name, spec, self._sites)
-        ready = _judge(spec, served.site if served else None, self._sites, zone["metadata"]["generation"])
+        faults = own.faults(spec, today) if self._goes_out else ()
+        ready = _judge(spec, served.site if served else None, self._sites, zone["metadata"]["generation"], faults)
         status = ResidencyZoneStatus(
             observed_generation=zone["metadata"]["generation"],
             site=served.site if served else None,
@@ -116,13 +119,17 @@ class ZoneController:
             log.error("no certificate for %s: %s", holder.account, standing.fault)
 
 
-def _judge(spec: ResidencyZoneSpec, site: str | None, sites: tuple[str, ...], generation: int) -> Condition:
+def _judge(
+    spec: ResidencyZoneSpec, site: str | None, sites: tuple[str, ...], generation: int, faults: tuple[str, ...]
+) -> Condition:
     here = [s.name for s in spec.sites if s.name in sites]
     broken = [s.name for s in spec.sites if s.store_ca_bundle is not None and not readable(s.store_ca_bundle)]
     if broken:
         status, reason = "False", "StoreAuthoritiesUnreadable"
         told = f"The storeCaBundle of {' and '.join(broken)} holds something that is no certificate"
         message = f"{told}: no store of theirs is asked. Put whole certificates of authorities there, as PEM."
+    elif faults:
+        status, reason, message = "False", "AddressesRefused", f"{' '.join(faults)} Correct the zone."
     elif site is not None:
         status, reason, message = "True", "Served", f"This cluster is the zone's site {site}."
     elif here:

@@ -36,8 +36,8 @@ _CHECK_SECONDS = 2.0
 _LONGEST_SECONDS = 30.0
 # Connections that are open stay so when certificates end; only a new one shows it.
 _OPEN_SECONDS = 600.0
-# A login makes one, for some hundred milliseconds.
-_TUNNELS = 32
+# A login makes one, for some hundred milliseconds; so many have room in the container.
+_TUNNELS = 64
 
 
 class Settings(NamedTuple):
@@ -184,7 +184,11 @@ def main() -> int:
     if settings.way_out is not None:
         logging.getLogger().addHandler(_Told(logging.WARNING))
         credentials = Credentials(settings.mounts / "tls", "ca.crt", connects=True)
-        forwarding.serve(settings.way_out.forwarder(credentials, _TUNNELS), settings.way_out.port)
+        try:
+            forwarding.serve(settings.way_out.forwarder(credentials, _TUNNELS), settings.way_out.port)
+        except OSError as error:
+            say(sys.stderr, event="refused", message=f"port {settings.way_out.port} can't be used: {error.strerror}")
+            return 1
     health = Health(settings.port)
     probe.serve(settings.health_port, health.good)
     health.start()

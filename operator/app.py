@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol
 
 import kopf
 
+from domicile import forwarding
 from domicile.api.common import API_VERSION, GROUP, LABEL_MANAGED_BY, LABEL_TENANT, MANAGED_BY, VERSION
 from domicile.backup.errors import BackupError
 from domicile.backup.stores.base import StoreError
@@ -97,6 +98,7 @@ def build_controllers(kube: Kube, settings: Settings, wake: Callable[[str, str],
         resync_seconds=settings.resync_seconds,
         wake=wake,
         metrics=metrics,
+        logins=forwarding.start(os.environ, "logins") if settings.way_out else None,
     )
 
 

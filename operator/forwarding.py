@@ -170,13 +170,14 @@ async def _closed(writer: StreamWriter) -> None:
         writer.transport.abort()
 
 
-def start(env: Mapping[str, str]) -> str:
+def start(env: Mapping[str, str], account: str = ACCOUNT) -> str:
     """Lead to ``DOMICILE_WAY_OUT`` as ``serve``; returns a proxy's URL.
 
-    Certificate and account lie in the folder ``DOMICILE_WAY_OUT_DIR``. Raises ValueError for wrong settings, OSError.
+    Certificate and the file ``account`` lie in the folder ``DOMICILE_WAY_OUT_DIR``. Raises ValueError for wrong
+    settings, OSError.
     """
     to, folder = place(env), Path(env.get("DOMICILE_WAY_OUT_DIR", "/etc/domicile/way-out"))
-    forwarder = Forwarder(to, Credentials(folder, "ca.crt", connects=True), folder / ACCOUNT)
+    forwarder = Forwarder(to, Credentials(folder, "ca.crt", connects=True), folder / account)
     return f"http://127.0.0.1:{serve(forwarder)}"
 
 
@@ -226,8 +227,8 @@ class Settings(NamedTuple):
         if "DOMICILE_WAY_OUT" not in env:
             return None
         port = env.get("DOMICILE_WAY_OUT_PORT", "8083")
-        if not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) >= 2**16:
-            raise ValueError("DOMICILE_WAY_OUT_PORT must be a number from 0 to 65535")
+        if not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or not 0 < int(port) < 2**16:
+            raise ValueError("DOMICILE_WAY_OUT_PORT must be a port from 1 to 65535")
         return cls(place(env), Path(env.get("DOMICILE_WAY_OUT_ACCOUNT", "/etc/domicile/way-out/egress")), int(port))
 
     def forwarder(self, credentials: Credentials, most: int) -> Forwarder:

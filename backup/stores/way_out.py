@@ -35,13 +35,7 @@ def proxies(url: str | None = None) -> dict[str, str]:
 
     ``url`` None: an endpoint of a cloud's, whatever its name.
     """
-    led = _url if url is None else proxy(url)
-    return {"https": led} if led is not None else {}
-
-
-def proxy(url: str) -> str | None:
-    """URL of the proxy for an endpoint; None: a direct connection."""
-    return _url if leads(url) else None
+    return {"https": _url} if _url is not None and (url is None or leads(url)) else {}
 
 
 def equip(session: Any, url: str | None = None, roots: str | None = None) -> None:
@@ -56,5 +50,4 @@ def equip(session: Any, url: str | None = None, roots: str | None = None) -> Non
 
 def place(url: str) -> str | None:
     """The same as host:port."""
-    led = proxy(url)
-    return urlsplit(led).netloc if led is not None else None
+    return urlsplit(_url).netloc if _url is not None and leads(url) else None

@@ -14,9 +14,22 @@ _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)+(?=[a-z0-9-]*[a-z])(?!0x){_LABEL}", re.ASCII)
 OWN = "installation"
 """The account of the installation itself."""
+LOGINS = "logins"
+"""That of the operator alone, for who logs people in."""
 _STORE, _DOOR = "store", "door"
-_ID = re.compile(f"({_STORE}|{_DOOR})?[0-9a-f]{{32}}|{OWN}", re.ASCII)
-# This pod and its node, several at once, and what clouds tell secrets by.
+_ID = re.compile(f"({_STORE}|{_DOOR})?[0-9a-f]{{32}}|{OWN}|{LOGINS}", re.ASCII)
+# What clouds tell secrets by, in networks that may be somebody's own. As in ``domicile.gateway.egress.squid_conf``.
+_METADATA = tuple(
+    ipaddress.ip_network(n)
+    for n in (
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+        "192.0.0.192/32",
+        "fd00:ec2::254/128",
+        "fd20:ce::254/128",
+    )
+)
+# This pod and its node, and several at once.
 _NEVER = tuple(
     ipaddress.ip_network(n)
     for n in (
@@ -50,13 +63,13 @@ class Destination:
             raise ValueError("a destination's port must be from 1 to 65535")
         for cidr in self.cidrs:
             network = ipaddress.ip_network(cidr)
-            if any(network.version == n.version and network.overlaps(n) for n in _NEVER):
+            if network in _METADATA or any(network.version == n.version and network.overlaps(n) for n in _NEVER):
                 raise ValueError(f"{cidr} holds addresses of the pod, its node or many, where no destination may be")
 
 
 @dataclass(frozen=True)
 class Account:
-    """Who reaches what: a tenant's gateway by the tenant's id, its assistants and doors (``of_tenant``), or OWN.
+    """Who reaches what: a tenant's gateway by the tenant's id, its assistants and doors (``of_tenant``), OWN, LOGINS.
 
     ``digest``: of the password. Raises ValueError for an odd id, or a destination that is there twice.
     """
@@ -68,7 +81,7 @@ class Account:
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
             raise ValueError(
-                f"an account's id must be a tenant's, 32 hex digits, {_STORE} or {_DOOR} and one, or {OWN}"
+                f"an account's id must be a tenant's, 32 hex digits, {_STORE} or {_DOOR} and one, {OWN} or {LOGINS}"
             )
         places = [(d.host, d.port) for d in self.destinations]
         if len(set(places)) < len(places):
@@ -107,4 +120,5 @@ def render(accounts: Iterable[Account]) -> str:
         }
         for account in sorted(accounts, key=lambda a: a.id)
     ]
-    return json.dumps({"accounts": entries}, indent=1) + "\n"
+    # Without a space: a Secret has room for a mebibyte.
+    return json.dumps({"accounts": entries}, separators=(",", ":")) + "\n"

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from domicile.api.common import FIELD_MANAGER, GROUP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_NAME
-from domicile.controllers.egress.accounts import OWN, Account, Destination, digest, of_tenant, render
+from domicile.controllers.egress.accounts import LOGINS, OWN, Account, Destination, digest, of_tenant, render
 from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET
 from domicile.kube.apply import apply
 from domicile.kube.client import MERGE_PATCH, Kube, NotFoundError, object_path
@@ -22,8 +22,8 @@ Object = dict[str, Any]
 SECRET = "domicile-egress"  # noqa: S105 - the name of a Secret
 """Of the operator's namespace: what squid reads."""
 FILE = "accounts.json"
-OWN_SECRET = "domicile-way-out"  # noqa: S105 - the name of a Secret
-"""Of the operator's namespace: what the installation itself proves itself by."""
+OWN_SECRETS = {OWN: "domicile-way-out", LOGINS: "domicile-way-out-logins"}
+"""Of the operator's namespace: what the installation itself proves itself by, by account."""
 ANNOTATION = f"egress.{GROUP}/accounts"
 """Of pods: the digest of the accounts that they are to have, or of the account that they are to use."""
 _WAY_OUT = "egress"
@@ -60,13 +60,13 @@ class Egress:
                 others[account] = Account(account, digest(password), destinations)
             await self._write(others, known)
 
-    async def see_to_own(self, destinations: tuple[Destination, ...]) -> None:
-        """Let the installation itself reach exactly these. Raises what the API server refuses."""
-        await self.see_to(self._namespace, OWN, destinations, _LABELS, OWN_SECRET)
+    async def see_to_own(self, account: str, destinations: tuple[Destination, ...]) -> None:
+        """Let one of the installation's own reach exactly these. Raises what the API server refuses."""
+        await self.see_to(self._namespace, account, destinations, _LABELS, OWN_SECRETS[account])
 
     async def keep(self, tenant_ids: Collection[str]) -> None:
         """Forget all other tenants; writes the file where there is none. Raises what the API server refuses."""
-        kept = {OWN, *chain.from_iterable(map(of_tenant, tenant_ids))}
+        kept = {*OWN_SECRETS, *chain.from_iterable(map(of_tenant, tenant_ids))}
         async with self._writing:
             known = await self._known()
             await self._write({i: a for i, a in (known or {}).items() if i in kept}, known)
@@ -98,7 +98,7 @@ class Egress:
             return password
         password = secrets.token_urlsafe(32)
         await apply(self._kube, _secret(namespace, secret, labels, TENANT_KEY, f"{account}:{password}"))
-        if account == OWN:
+        if account in OWN_SECRETS:
             # They run already, and reach no store before they have it.
             await self._hurry(_CLIENTS, password)
         return password

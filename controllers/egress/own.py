@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from urllib.parse import urlsplit
 
 from domicile.api.egress import leads
@@ -13,31 +13,48 @@ from domicile.backup.stores import accounts, aws_identity, endpoint
 from domicile.controllers.egress.accounts import Destination
 from domicile.controllers.egress.destinations import HTTPS
 
-log = logging.getLogger(__name__)
+# URL, and the networks that its addresses must lie in; none: they are public.
+_Place = tuple[str, Sequence[str]]
 
 
-def destinations(zones: Iterable[ResidencyZoneSpec]) -> tuple[Destination, ...]:
-    """Stores, keys and STS of these zones' sites at regional endpoints, and who logs people in there.
+def stores(zones: Iterable[ResidencyZoneSpec]) -> tuple[Destination, ...]:
+    """Stores, keys and STS of these zones' sites at regional endpoints."""
+    return _merged(place for zone in zones for site in zone.sites for place in _of_site(site))
 
-    With TLS and a full name: others are reached directly. Where a zone names networks (``endpointCidrs``, ``cidrs``),
-    all addresses lie in these; else they are public.
-    """
+
+def logins(zones: Iterable[ResidencyZoneSpec], today: date) -> tuple[Destination, ...]:
+    """Who logs people in, as far as somebody vouches for them today."""
+    return _merged(place for zone in zones for place in _of_identity(zone, today))
+
+
+def faults(zone: ResidencyZoneSpec, today: date) -> tuple[str, ...]:
+    """Why the way out does not lead to what a zone names, one sentence for each."""
+    places = (*(p for site in zone.sites for p in _of_site(site)), *_of_identity(zone, today))
+    return tuple(dict.fromkeys(found for place in places if isinstance(found := _destination(place), str)))
+
+
+def _merged(places: Iterable[_Place]) -> tuple[Destination, ...]:
+    """One for each host and port. Zones may name other networks of the same: all addresses lie in some of them."""
     networks: dict[tuple[str, int], set[str]] = {}
-    for zone in zones:
-        for url, cidrs in (*(u for site in zone.sites for u in _of_site(site)), *_of_identity(zone)):
-            if leads(url):
-                at = urlsplit(url)
-                networks.setdefault((at.hostname or "", at.port or HTTPS), set()).update(cidrs)
-    made = []
-    for (host, port), named in sorted(networks.items()):
-        try:
-            made.append(Destination(host, port, tuple(sorted(named))))
-        except ValueError as error:
-            log.error("the way out does not lead to %s: %s", host, error)  # noqa: TRY400
-    return tuple(made)
+    for place in places:
+        if isinstance(found := _destination(place), Destination):
+            networks.setdefault((found.host, found.port), set()).update(found.cidrs)
+    return tuple(Destination(*at, tuple(sorted(cidrs))) for at, cidrs in sorted(networks.items()))
 
 
-def _of_site(site: Site) -> Iterator[tuple[str, Sequence[str]]]:
+def _destination(place: _Place) -> Destination | str | None:
+    """Or why there can't be one; None for what has no TLS or no full name, which is reached directly."""
+    url, cidrs = place
+    if not leads(url):
+        return None
+    at = urlsplit(url)
+    try:
+        return Destination(at.hostname or "", at.port or HTTPS, tuple(sorted(cidrs)))
+    except ValueError as error:
+        return f"The way out does not lead to {at.hostname}: {error}."
+
+
+def _of_site(site: Site) -> Iterator[_Place]:
     yield endpoint(site), site.stores.endpoint_cidrs
     keys = (site.key, *site.key.previous)
     if site.stores.profile is Profile.CLOUD or any(k.aws_kms or k.gcp_kms for k in keys):
@@ -45,14 +62,15 @@ def _of_site(site: Site) -> Iterator[tuple[str, Sequence[str]]]:
         yield from ((url, ()) for url in urls)
 
 
-def _of_identity(zone: ResidencyZoneSpec) -> Iterator[tuple[str, Sequence[str]]]:
+def _of_identity(zone: ResidencyZoneSpec, today: date) -> Iterator[_Place]:
     server = zone.identity
     if server is not None and server.pods is None:
         yield server.for_operators, server.cidrs
     for approved in zone.external_issuers:
-        hosts = (urlsplit(approved.issuer).hostname, *approved.hosts)
-        for url in (approved.issuer, *(f"https://{host}:{approved.port}" for host in hosts)):
-            yield url, approved.cidrs
+        if approved.counts(today):
+            hosts = (urlsplit(approved.issuer).hostname, *approved.hosts)
+            for url in (approved.issuer, *(f"https://{host}:{approved.port}" for host in hosts)):
+                yield url, approved.cidrs
 
 
 def _of_aws(region: str) -> list[str]:

@@ -18,9 +18,9 @@ from urllib.parse import quote_plus, urlsplit
 
 import aiohttp
 
+from domicile.api.egress import leads
 from domicile.api.sso import ExternalIssuer
 from domicile.api.zone import ApprovedIssuer
-from domicile.backup.stores import way_out
 from domicile.controllers.issuer.metadata import UNREACHABLE, WRONG, IssuerError, check, keys_url, usable_keys
 from domicile.controllers.issuer.state import IssuerState, Metadata
 
@@ -52,8 +52,10 @@ class _Read:
 class Issuers:
     """Looks at issuers that zones approve of."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, proxy: str | None = None) -> None:
+        """``proxy``: URL of one that leads out of the site."""
         self._clock = clock
+        self._proxy = proxy
         self._read: dict[str, _Read] = {}
         self._reading: dict[str, asyncio.Lock] = {}
         self._good: dict[str, IssuerState] = {}
@@ -94,9 +96,9 @@ class Issuers:
     async def _ask(self, approved: ApprovedIssuer, authorities: str) -> _Read:
         try:
             async with _session(authorities) as web:
-                document = await _get(web, f"{approved.issuer.removesuffix('/')}{_WELL_KNOWN}")
+                document = await self._get(web, f"{approved.issuer.removesuffix('/')}{_WELL_KNOWN}")
                 # Nothing is asked where the zone does not approve of the host.
-                return _Read(self._clock(), document, await _get(web, keys_url(document, approved)))
+                return _Read(self._clock(), document, await self._get(web, keys_url(document, approved)))
         except IssuerError as error:
             return _Read(self._clock(), error=error)
 
@@ -106,12 +108,20 @@ class Issuers:
         at, error = self._clients.get(name, (float("-inf"), None))
         if self._clock() - at >= (FAULT_SECONDS if error else CLIENT_SECONDS):
             async with self._reading.setdefault(metadata.token, asyncio.Lock()):
-                error = self._still_silent(metadata.token) or await _refused(external, metadata, authorities, secret)
+                error = self._still_silent(metadata.token) or await _refused(
+                    external, metadata, authorities, secret, self._how(metadata.token)
+                )
                 if error is not None and error.reason == UNREACHABLE and not self._still_silent(metadata.token):
                     self._silent[metadata.token] = (self._clock(), error)
             self._clients[name] = (self._clock(), error)
         if error is not None:
             raise error
+
+    async def _get(self, web: aiohttp.ClientSession, url: str) -> Object:
+        return await _read_json(web.get(url, **self._how(url)), url, wanted=200)
+
+    def _how(self, url: str) -> Object:
+        return {"allow_redirects": False, "proxy": self._proxy if leads(url) else None}
 
     def _still_silent(self, url: str) -> IssuerError | None:
         """What another client was told of an endpoint a moment ago, where it did not answer."""
@@ -119,7 +129,9 @@ class Issuers:
         return error if self._clock() - at < FAULT_SECONDS else None
 
 
-async def _refused(external: ExternalIssuer, metadata: Metadata, authorities: str, secret: str) -> IssuerError | None:
+async def _refused(
+    external: ExternalIssuer, metadata: Metadata, authorities: str, secret: str, how: Object
+) -> IssuerError | None:
     """Redeem a code that nobody gave: who is known gets ``invalid_grant``, others another error (RFC 6749, 5.2)."""
     form = {
         "grant_type": "authorization_code",
@@ -134,9 +146,7 @@ async def _refused(external: ExternalIssuer, metadata: Metadata, authorities: st
         headers["Authorization"] = aiohttp.encode_basic_auth(quote_plus(external.client_id), quote_plus(secret))
     try:
         async with _session(authorities) as web:
-            said = await _read_json(
-                web.post(metadata.token, data=form, headers=headers, **_how(metadata.token)), metadata.token
-            )
+            said = await _read_json(web.post(metadata.token, data=form, headers=headers, **how), metadata.token)
     except IssuerError as error:
         return error
     if said.get("error") in _NO_CLIENT:
@@ -158,14 +168,6 @@ def _session(authorities: str) -> aiohttp.ClientSession:
         )
     context = ssl.create_default_context(cadata=authorities)
     return aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(ssl=context))
-
-
-async def _get(web: aiohttp.ClientSession, url: str) -> Object:
-    return await _read_json(web.get(url, **_how(url)), url, wanted=200)
-
-
-def _how(url: str) -> Object:
-    return {"allow_redirects": False, "proxy": way_out.proxy(url)}
 
 
 async def _read_json(request: Any, url: str, wanted: int | None = None) -> Object:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from keycloak import KeycloakAdmin
 
+from domicile.api.egress import leads
 from domicile.api.sites import ServedZone
 from domicile.api.sso import Sso
-from domicile.backup.stores import way_out
 from domicile.controllers.realm import logins, refusals, repair, watch
 from domicile.controllers.realm.desired import Desired, Subject, build, realm_name
 from domicile.controllers.realm.discovery import Endpoints
@@ -62,12 +62,19 @@ class Realms:
     """Sees to realms on the identity servers of the served zones."""
 
     def __init__(
-        self, accounts: Path, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
+        self,
+        accounts: Path,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        proxy: str | None = None,
     ) -> None:
-        """``accounts``: the mounted folder of ``<zone>.json`` and ``<zone>.pem``; ``now``: Unix time."""
+        """``accounts``: the mounted folder of ``<zone>.json`` and ``<zone>.pem``; ``now``: Unix time; ``proxy``: URL of
+        one that leads out of the site.
+        """
         self._accounts = accounts
         self._clock = clock
         self._now = now
+        self._proxy = proxy
         self._servers: dict[str, tuple[_Access, IdentityServer]] = {}
         self._silent: dict[str, tuple[float, str]] = {}
         self._seen: dict[str, _Seen] = {}
@@ -203,7 +210,7 @@ class Realms:
             raise IdentityError(f"Zone {zone.name} names no identity server: add spec.identity.")
         account, bundle = load_account(self._accounts, zone.name)
         url = identity.for_operators
-        proxy = None if identity.pods else way_out.proxy(url)
+        proxy = self._proxy if identity.pods is None and leads(url) else None
         access = (url, account, bundle.read_bytes() if bundle else b"", proxy)
         async with self._opening:
             known = self._servers.get(zone.name)

@@ -290,7 +290,8 @@ def _volumes(view: TenantView) -> list[Object]:
         {"name": "tunnel-tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
         of_secret("pods-tls", holders.secret_of(NAME), *TLS_KEYS, "ca.crt"),
         of_secret("pods", holders.secret_of(NAME), "identity.pem", "ca.crt"),
-        *([way.volume(login.SECRET)] if login.led(view) else []),
+        # Open paths need nobody who logs people in.
+        *([way.volume(login.SECRET, optional=True)] if login.led(view) else []),
     ]
     return [*volumes, of_secret("edge", ca, "ca.crt")] if (ca := _edge_ca(view)) else volumes
 

@@ -47,8 +47,10 @@ def led(view: TenantView) -> bool:
 
 
 def destinations(view: TenantView) -> tuple[Destination, ...]:
-    """What doors may reach there."""
-    return () if fault(view) else _destinations(view)
+    """What doors may reach there today."""
+    approved = view.approved_issuer
+    lapsed = approved is not None and not approved.counts(view.now.date())
+    return () if lapsed or fault(view) else _destinations(view)
 
 
 def fault(view: TenantView) -> str | None:

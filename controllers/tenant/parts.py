@@ -82,10 +82,10 @@ def pod_security() -> Object:
     }
 
 
-def of_secret(volume: str, secret: str, *keys: str) -> Object:
-    """A volume of some keys of a Secret."""
-    source = {"secretName": secret, "items": [{"key": k, "path": k} for k in keys], "defaultMode": 0o440}
-    return {"name": volume, "secret": source}
+def of_secret(volume: str, secret: str, *keys: str, optional: bool = False) -> Object:
+    """A volume of some keys of a Secret, for which pods wait unless it is ``optional``."""
+    source: Object = {"secretName": secret, "items": [{"key": k, "path": k} for k in keys], "defaultMode": 0o440}
+    return {"name": volume, "secret": source | ({"optional": True} if optional else {})}
 
 
 def account(view: TenantView, name: str, labels: Mapping[str, str]) -> Object:

@@ -68,9 +68,9 @@ def mount(secret: str) -> Object:
     return {"name": secret, "mountPath": _MOUNT, "readOnly": True}
 
 
-def volume(secret: str) -> Object:
+def volume(secret: str, *, optional: bool = False) -> Object:
     """Its volume."""
-    return of_secret(secret, secret, egress.TENANT_KEY)
+    return of_secret(secret, secret, egress.TENANT_KEY, optional=optional)
 
 
 def _leads(site: Site) -> bool:

@@ -465,6 +465,10 @@ class ApprovedIssuer(Model):
     attested_on: Annotated[date, Field(description="Day of the attestation (YYYY-MM-DD).")]
     expires_on: Annotated[date, Field(description="First day on which it no longer counts (YYYY-MM-DD).")]
 
+    def counts(self, today: date) -> bool:
+        """Whether somebody vouches for it on that day."""
+        return self.attested_on <= today < self.expires_on
+
 
 class Attestation(Model):
     """A person's dated word on what no API shows. Reported as Attested, never as Verified."""

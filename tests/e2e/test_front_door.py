@@ -201,7 +201,7 @@ def test_who_logs_people_in_is_asked_through_the_way_out(bank: Bank) -> None:
         return {(d["host"], d["port"]) for d in decisions(bank.site, event="opened", account=account)}
 
     wait_for("the door's way", lambda: opened(f"door{tenant_id}") == {(bank.identity.host, 8443)}, 30)
-    wait_for("the operator's way", lambda: (bank.identity.host, 8443) in opened("installation"), 30)
+    wait_for("the operator's way", lambda: (bank.identity.host, 8443) in opened("logins"), 30)
 
 
 def test_logs_of_the_door_name_nobody(bank: Bank) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from domicile.controllers.egress.keeper import OWN_SECRET
+from domicile.controllers.egress.accounts import LOGINS, OWN
+from domicile.controllers.egress.keeper import OWN_SECRETS
 from domicile.controllers.pki import holders
 from domicile.gateway.egress.squid_conf import outside
 from tests import judges
@@ -361,9 +362,11 @@ def test_stores_are_reached_through_the_way_out_where_they_have_tls_and_a_name(t
         assert {"name": "way-out", "mountPath": "/etc/domicile/way-out", "readOnly": True} in container["volumeMounts"]
         [volume] = [v for v in pod["spec"]["volumes"] if v["name"] == "way-out"]
         secrets = {s["secret"]["name"]: s["secret"] for s in volume["projected"]["sources"]}
-        assert secrets.keys() == {OWN_SECRET, holders.outwards("domicile-system").secret}
+        logins = {OWN_SECRETS[LOGINS]} if name == "domicile-operator" else set()
+        assert secrets.keys() == {OWN_SECRETS[OWN], holders.outwards("domicile-system").secret} | logins
         assert all(s["optional"] for s in secrets.values()), "the operator makes them when it runs"
-        assert {i["path"] for s in secrets.values() for i in s["items"]} == {"egress", "tls.crt", "tls.key", "ca.crt"}
+        paths = {"egress", "tls.crt", "tls.key", "ca.crt", *(["logins"] if logins else [])}
+        assert {i["path"] for s in secrets.values() for i in s["items"]} == paths
     assert ("10.7.0.0/24", 9000) in opened("domicile-egress")
     assert not {c for c, _ in opened("domicile-egress")} & {"192.0.2.7/32"}
     tenants, ours = only(objects, "NetworkPolicy", "domicile-egress")["spec"]["ingress"][0]["from"]
@@ -420,6 +423,10 @@ def test_networks_of_who_logs_people_in_are_the_way_outs_alone(tmp_path: Path) -
     assert added(identity=identity | door | {"pods": pods}) == set()
     assert added(identity=in_cluster) == set()
     assert added(externalIssuers=issuers) == {("10.5.0.0/24", 443), ("10.5.0.0/24", 8443)}
+    capitals = identity | {"adminUrl": "https://SSO-Admin.bank.example:9443", "cidrs": ["10.7.0.0/24", "0.0.0.0/0"]}
+    assert added(identity=capitals) == {("10.7.0.0/24", 9443)}, "and never everything"
+    beside = {"issuer": "https://login", "hosts": ["keys.bank.example"], "cidrs": ["10.5.0.0/24"]}
+    assert added(externalIssuers=[beside]) == {("10.5.0.0/24", 443)}
 
 
 def test_stores_of_zones_that_the_cluster_does_not_serve_stay_closed() -> None:

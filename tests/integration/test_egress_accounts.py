@@ -10,7 +10,7 @@ import pytest
 
 from domicile.controllers.egress.accounts import OWN, Destination
 from domicile.controllers.egress.destinations import TENANT_KEY, TENANT_SECRET, url
-from domicile.controllers.egress.keeper import FILE, OWN_SECRET, SECRET, Egress
+from domicile.controllers.egress.keeper import FILE, OWN_SECRETS, SECRET, Egress
 from domicile.gateway.egress.accounts import Book, decide, parse
 from domicile.kube.client import Kube
 from tests.integration.apiserver import ApiServer
@@ -102,10 +102,10 @@ async def test_pods_of_the_way_out_look_at_a_new_list_at_once(world: World) -> N
     assert stamp("egress") not in {None, first}
     assert stamp("operator") is None
     # Who uses the account of the installation runs already, and waits for it.
-    await world.egress.see_to_own(API)
+    await world.egress.see_to_own(OWN, API)
     used = stamp("operator")
     assert used
-    await world.egress.see_to_own((*API, Destination("more.example")))
+    await world.egress.see_to_own(OWN, (*API, Destination("more.example")))
     assert stamp("operator") == used
 
 
@@ -130,18 +130,18 @@ async def test_who_reaches_nothing_any_more_has_no_account(world: World) -> None
 
 async def test_the_installation_itself_has_an_account_and_no_tenant_is_told(world: World) -> None:
     one, _ = world.tenants
-    await world.egress.see_to_own((Destination("s3.example"),))
+    await world.egress.see_to_own(OWN, (Destination("s3.example"),))
     await world.egress.see_to(one, ONE, API, {})
-    proof = f"Basic {base64.b64encode(world._value(OWN_SECRET, TENANT_KEY, world.name)).decode()}"
+    proof = f"Basic {base64.b64encode(world._value(OWN_SECRETS[OWN], TENANT_KEY, world.name)).decode()}"
     assert decide(world.book(), proof, "s3.example", "443") == (OWN, "public", "allowed")
     assert decide(world.book(), proof, "api.example", "443").reason == "not-listed"
     assert decide(world.book(), world.credential(one), "s3.example", "443").reason == "not-listed"
     await world.egress.keep(())
     assert set(world.book().accounts) == {OWN}
     before = world.writes()
-    await world.egress.see_to_own((Destination("s3.example"),))
+    await world.egress.see_to_own(OWN, (Destination("s3.example"),))
     assert world.writes() == before
-    await world.egress.see_to_own(())
+    await world.egress.see_to_own(OWN, ())
     assert not world.book().accounts
 
 

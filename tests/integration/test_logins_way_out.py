@@ -16,7 +16,6 @@ from domicile import forwarding
 from domicile.api.sites import ServedZone
 from domicile.api.sso import Sso
 from domicile.api.zone import ApprovedIssuer
-from domicile.backup.stores import way_out
 from domicile.controllers.egress.accounts import Destination
 from domicile.controllers.issuer.issuers import Issuers
 from domicile.controllers.pki import holders
@@ -66,31 +65,29 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.fixture
-def operators(house: House, tmp_path: Path) -> Iterator[House]:
-    """This process is the operator: it can look up nothing, and goes through the way out by its own account."""
+def proxy(house: House, tmp_path: Path) -> str:
+    """The operator's own, in this process: it can look up nothing, and goes through the way out by its account."""
     files = mounted(tmp_path / "way-out", holders.outwards("domicile-system"), house.way.authority)
     (files / forwarding.ACCOUNT).write_text(f"{ALICE}:{PASSWORDS[ALICE]}")
-    way_out.use(forwarding.start({"DOMICILE_WAY_OUT": f"localhost:{PORT}", "DOMICILE_WAY_OUT_DIR": str(files)}))
     with pytest.raises(socket.gaierror):
         socket.getaddrinfo(SSO, house.public.port)
-    yield house
-    way_out.use(None)
+    return forwarding.start({"DOMICILE_WAY_OUT": f"localhost:{PORT}", "DOMICILE_WAY_OUT_DIR": str(files)})
 
 
-async def test_the_operator_makes_a_realm_through_it(operators: House, tmp_path: Path) -> None:
-    keycloak = operators.public
+async def test_the_operator_makes_a_realm_through_it(house: House, proxy: str, tmp_path: Path) -> None:
+    keycloak = house.public
     (tmp_path / "eu.json").write_text(f'{{"clientId": "{ADMIN_ID}", "clientSecret": "{keycloak.admin_secret}"}}')
     (tmp_path / "eu.pem").write_bytes(keycloak.authority.read_bytes())
     subject = Subject("bank", "1" * 32, ("helpdesk",), "bank.example", "c" * 32, {})
 
     async def made(**identity: Any) -> tuple[str, str] | None:
         zone = ServedZone(name="eu", site="gcp-frankfurt", spec=zone_spec(identity={"url": keycloak.url, **identity}))
-        return (await Realms(tmp_path).see_to(zone, subject, Sso(local_users=True))).error
+        return (await Realms(tmp_path, proxy=proxy).see_to(zone, subject, Sso(local_users=True))).error
 
-    seen = len(operators.of(ALICE))
+    seen = len(house.of(ALICE))
     assert await made() is None
-    assert len(operators.of(ALICE)) > seen
-    assert {(line["port"], line["sni"]) for line in operators.of(ALICE)} == {(keycloak.port, SSO)}
+    assert len(house.of(ALICE)) > seen
+    assert {(line["port"], line["sni"]) for line in house.of(ALICE)} == {(keycloak.port, SSO)}
     # Pods of the cluster are no way out.
     refused = await made(pods={"namespace": "sso", "labels": {"app": "sso"}, "port": 8443})
     assert refused is not None
@@ -98,28 +95,28 @@ async def test_the_operator_makes_a_realm_through_it(operators: House, tmp_path:
     elsewhere = await made(adminUrl=f"https://{UNLISTED}:{keycloak.port}")
     assert elsewhere is not None
     assert elsewhere[0] == "IdentityServerUnreachable"
-    await soon("it is in the log", lambda: bool(operators.of(ALICE, UNLISTED, "refused")))
+    await soon("it is in the log", lambda: bool(house.of(ALICE, UNLISTED, "refused")))
 
 
-async def test_somebody_elses_issuer_is_looked_at_and_asked_through_it(operators: House) -> None:
-    foreign = ForeignIssuer(operators.keycloak)
-    issuer = f"{operators.public.url}/realms/{foreign.realm}"
+async def test_somebody_elses_issuer_is_looked_at_and_asked_through_it(house: House, proxy: str) -> None:
+    foreign = ForeignIssuer(house.keycloak)
+    issuer = f"{house.public.url}/realms/{foreign.realm}"
     external = foreign.spec(issuer=issuer)
 
     def approved(issuer: str) -> ApprovedIssuer:
         return foreign.approved(issuer=issuer, hosts=[SSO])
 
     await asyncio.to_thread(foreign.create, "https://bank.example")
-    seen = len(operators.of(ALICE))
-    state = await Issuers().look(external, approved(issuer), foreign.authorities, foreign.secret)
+    seen = len(house.of(ALICE))
+    state = await Issuers(proxy=proxy).look(external, approved(issuer), foreign.authorities, foreign.secret)
     assert state.error is None
     assert state.keys
-    assert len(operators.of(ALICE)) > seen
-    wrong = await Issuers().look(external, approved(issuer), foreign.authorities, "no-such-secret-here")
+    assert len(house.of(ALICE)) > seen
+    wrong = await Issuers(proxy=proxy).look(external, approved(issuer), foreign.authorities, "no-such-secret-here")
     assert wrong.error is not None
     assert wrong.error[0] == "IssuerRefusesClient"
     other = issuer.replace(SSO, UNLISTED)
-    unlisted = await Issuers().look(
+    unlisted = await Issuers(proxy=proxy).look(
         external.model_copy(update={"issuer": other}), approved(other), foreign.authorities, None
     )
     assert unlisted.error is not None

@@ -193,13 +193,25 @@ async def test_the_way_to_stores_is_there_before_they_are_asked(world: World) ->
         s.cloud: s.stores.model_copy(update={"endpoint": endpoints[s.cloud], "endpoint_cidrs": ["10.9.0.0/24"]})
         for s in (world.gcp, world.aws)
     }
-    world.apply_zone(*(s.model_copy(update={"stores": stores[s.cloud]}) for s in (world.gcp, world.aws)))
+    sites = [s.model_copy(update={"stores": stores[s.cloud]}) for s in (world.gcp, world.aws)]
+    server = {"url": "https://sso.example.com", "adminUrl": "https://admin.example.com"}
+    world.apply_zone(*sites, identity=server)
     # Nothing listens there.
     with suppress(StoreError):
         await world.operator(goes_out=True).reconcile("ResidencyZone", world.zone_name)
     assert {("installation", "gcs.example.com"), ("installation", "s3.example.com")} <= world.reached()
-    for name, keys in (("domicile-way-out", {"egress"}), ("domicile-way-out-tls", {"tls.crt", "tls.key", "ca.crt"})):
+    assert {account for account, host in world.reached() if host == "admin.example.com"} == {"logins"}
+    made = (("domicile-way-out", {"egress"}), ("domicile-way-out-logins", {"egress"}))
+    for name, keys in (*made, ("domicile-way-out-tls", {"tls.crt", "tls.key", "ca.crt"})):
         assert world.apiserver.get("secret", name, "-n", "domicile-system")["data"].keys() >= keys
+    world.apply_zone(*sites, identity=server | {"cidrs": ["169.254.0.0/16"]})
+    with suppress(StoreError):
+        await world.operator(goes_out=True).reconcile("ResidencyZone", world.zone_name)
+    [ready] = world.apiserver.get("residencyzone", world.zone_name)["status"]["conditions"]
+    assert (ready["status"], ready["reason"]) == ("False", "AddressesRefused")
+    assert "admin.example.com: 169.254.0.0/16" in ready["message"]
+    assert ("installation", "gcs.example.com") in world.reached(), "nothing else is closed by it"
+    assert "logins" not in {account for account, _ in world.reached()}
     # Switched off, it opens nothing any more.
     with suppress(StoreError):
         await world.operator().reconcile("ResidencyZone", world.zone_name)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import requests
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from domicile.api.zone import ResidencyZoneSpec, Site
 from domicile.backup.stores import way_out
@@ -62,7 +64,7 @@ def _zone(*sites: Site, **changes: Any) -> ResidencyZoneSpec:
 def test_the_installation_reaches_regional_endpoints_of_its_sites() -> None:
     google = {"name": "gcp-frankfurt", "cloud": "gcp", "region": "europe-west3"}
     gcp = Site.model_validate(_site(accountId=None).to_wire() | google)
-    found = own.destinations([_zone(_site(), gcp)])
+    found = own.stores([_zone(_site(), gcp)])
     assert {d.host for d in found if "amazonaws" in d.host} == {
         "s3.eu-central-1.amazonaws.com",
         "kms.eu-central-1.amazonaws.com",
@@ -77,6 +79,7 @@ def test_the_installation_reaches_regional_endpoints_of_its_sites() -> None:
     assert {(d.port, d.cidrs) for d in found} == {(443, ())}
 
 
+TODAY = date(2026, 11, 1)
 IDENTITY = {"url": "https://sso.acme.example", "adminUrl": "https://sso-admin.acme.example:9443"}
 ISSUER = {
     "issuer": "https://login.acme.example/Tenant",
@@ -112,7 +115,7 @@ ISSUER = {
     ids=["its own", "private", "one for all", "pods", "a Service", "another's"],
 )
 def test_the_installation_reaches_who_logs_people_in(zone: dict[str, Any], found: set[Destination]) -> None:
-    assert set(own.destinations([_zone(**zone)])) == found
+    assert set(own.logins([_zone(**zone)], TODAY)) == found
 
 
 def test_an_environment_leads_no_session_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +147,7 @@ def test_networks_of_a_store_are_the_stores_alone_and_no_host_is_there_twice() -
     paris = google | {"name": "gcp-paris", "region": "europe-west9"}
     other = _site(accountId=None, endpointCidrs=["10.2.0.0/16"]).to_wire() | paris
     same = _site(accountId=None, endpointCidrs=["10.3.0.0/16"]).to_wire() | google
-    found = own.destinations([_zone(Site.model_validate(w)) for w in (wire, other, same)])
+    found = own.stores([_zone(Site.model_validate(w)) for w in (wire, other, same)])
     assert {d.host: d.cidrs for d in found if d.cidrs} == {
         "storage.europe-west3.rep.googleapis.com": ("10.1.0.0/16", "10.3.0.0/16"),
         "storage.europe-west9.rep.googleapis.com": ("10.2.0.0/16",),
@@ -159,7 +162,7 @@ def test_a_key_that_was_is_reached_until_the_rewrap() -> None:
     arn = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
     wire = _site(profile="compatible", endpoint="http://10.0.0.5:9000", accountId=None).to_wire()
     key = {"name": "k", "previous": [{"awsKms": {"arn": arn}}]}
-    found = own.destinations([_zone(Site.model_validate(wire | {"key": key}))])
+    found = own.stores([_zone(Site.model_validate(wire | {"key": key}))])
     assert {d.host.partition(".")[0] for d in found} == {"kms", "sts"}
 
 
@@ -177,7 +180,7 @@ def test_a_key_that_was_is_reached_until_the_rewrap() -> None:
 )
 def test_what_has_no_tls_or_no_full_name_is_reached_directly(endpoint: str, found: set[tuple[str, int]]) -> None:
     site = _site(profile="compatible", endpoint=endpoint)
-    assert {(d.host, d.port) for d in own.destinations([_zone(site)])} == found
+    assert {(d.host, d.port) for d in own.stores([_zone(site)])} == found
     way_out.use("http://127.0.0.1:3128")
     try:
         assert bool(way_out.proxies(endpoint)) == bool(way_out.place(endpoint)) == bool(found)
@@ -188,10 +191,61 @@ def test_what_has_no_tls_or_no_full_name_is_reached_directly(endpoint: str, foun
     assert way_out.place(endpoint) is None
 
 
-def test_networks_where_nothing_may_be_close_a_store_and_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    found = own.destinations([_zone(_site(endpointCidrs=["169.254.0.0/16"]))])
+def test_networks_where_nothing_may_be_close_a_store_and_are_told() -> None:
+    found = own.stores([_zone(_site(endpointCidrs=["169.254.0.0/16"]))])
     assert {d.host.partition(".")[0] for d in found} == {"kms", "sts"}
-    assert "the way out does not lead to s3.eu-central-1.amazonaws.com" in caplog.text
+    [told] = own.faults(_zone(_site(endpointCidrs=["169.254.0.0/16"])), TODAY)
+    assert told.startswith("The way out does not lead to s3.eu-central-1.amazonaws.com: 169.254.0.0/16 ")
+
+
+def test_a_zone_closes_nothing_of_anothers() -> None:
+    """Each zone's networks are looked at by themselves, and logins are no part of what stores need."""
+    google = _site(accountId=None).to_wire() | {"name": "gcp-frankfurt", "cloud": "gcp", "region": "europe-west3"}
+    stores = _zone(Site.model_validate(google))
+    theirs = ISSUER | {"issuer": "https://accounts.google.com", "hosts": ["oauth2.googleapis.com"], "port": 443}
+    other = _zone(externalIssuers=[theirs | {"cidrs": ["142.250.0.0/15"]}])
+    assert Destination("oauth2.googleapis.com") in own.stores([stores, other])
+    good, bad = (_zone(externalIssuers=[ISSUER | {"cidrs": [c]}]) for c in ("203.0.113.0/24", "0.0.0.0/0"))
+    assert own.logins([good, bad], TODAY) == own.logins([good], TODAY) != ()
+    assert own.faults(good, TODAY) == ()
+    assert {fault.split(":")[0] for fault in own.faults(bad, TODAY)} == {
+        f"The way out does not lead to {host}" for host in ("login.acme.example", "keys.acme.example")
+    }
+
+
+def test_who_nobody_vouches_for_today_is_not_reached() -> None:
+    zone = _zone(externalIssuers=[ISSUER | {"cidrs": ["203.0.113.0/24"], "expiresOn": "2026-11-02"}])
+    assert own.logins([zone], date(2026, 11, 1))
+    assert own.logins([zone], date(2026, 11, 2)) == ()
+
+
+def _accepted(cidr: str) -> bool:
+    try:
+        Destination("a.example", 443, (cidr,))
+    except ValueError:
+        return False
+    return True
+
+
+@given(
+    st.sampled_from([*squid_conf.NEVER, "10.0.0.0/8", "100.64.0.0/10", "::ffff:0:0/96", "fd00::/8", "203.0.113.0/24"]),
+    st.integers(-6, 6),
+    st.integers(-2, 2),
+)
+def test_what_the_operator_writes_squid_takes(near: str, longer: int, beside: int) -> None:
+    """One network that it does not take would freeze all lists."""
+    network = ipaddress.ip_network(near)
+    length = min(max(network.prefixlen + longer, 0), network.max_prefixlen)
+    size = 1 << (network.max_prefixlen - length)
+    start = (int(network.network_address) // size + beside) * size
+    assume(0 <= start < 1 << network.max_prefixlen)
+    wanted = str(ipaddress.ip_network((start, length))) if network.version == 4 or start >= 1 << 32 else near
+    if _accepted(wanted):
+        assert squid_conf.outside((wanted,))
+
+
+def test_metadata_is_no_destination() -> None:
+    assert not any(_accepted(network) for network in squid_conf.NEVER)
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_doors_reach_who_logs_people_in_through_it_alone() -> None:
     assert _env(sidecar)["DOMICILE_WAY_OUT_ACCOUNT"] == f"{mount['mountPath']}/egress"
     assert login.SECRET not in {m["name"] for m in pod["containers"][0]["volumeMounts"]}, "httpd holds no account"
     [volume] = [v for v in pod["volumes"] if v["name"] == login.SECRET]
-    assert volume["secret"]["secretName"] == login.SECRET
+    assert (volume["secret"]["secretName"], volume["secret"]["optional"]) == (login.SECRET, True), "open paths go on"
     assert is_own_secret(login.SECRET), "no pod template may name it"
     assert _identity_policy(view) == _store_policy(view), "the way out, and nothing else"
     assert "allow-door-identity-by-name" not in {p["metadata"]["name"] for p in by_name.policies(view)}
@@ -292,6 +292,12 @@ def test_pods_of_the_cluster_are_reached_as_pods() -> None:
 def test_hosts_of_somebody_elses_issuer_are_on_the_list_with_their_port() -> None:
     listed = login.destinations(door(external={"port": 8443}))
     assert {(d.host, d.port) for d in listed} == {("login.bank.example", 8443), ("keys.bank.example", 8443)}
+
+
+def test_an_issuer_that_nobody_vouches_for_today_is_on_no_list() -> None:
+    view = door(external={"expiresOn": str(views.NOW.date())})
+    assert "IssuerNotAttested" in {v.reason for v in policies.judge(view)}
+    assert login.destinations(view) == ()
 
 
 def test_networks_of_logins_where_nothing_may_be_are_told() -> None:

@@ -192,7 +192,7 @@ true
 
 {{/* Mounts and volumes; dict "sites" bool, "credentials", "keys", "identity" and "models" lists of Secrets, "metrics" name
 of a Secret or "", "tls" name of a Secret of the operator's making, "tokens" values of cloudIdentity, "wayOut" not empty
-for who goes through the way out, "tmp" size. */}}
+for who goes through the way out, "logins" true for who asks identity servers there, "tmp" size. */}}
 {{- define "domicile.mounts" -}}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
@@ -265,12 +265,15 @@ volumes:
     secret: {secretName: {{ . }}, optional: true, defaultMode: 0440}
   {{- end }}
   {{- if .wayOut }}
-  # The operator makes both, and is one of those that wait for them.
+  # The operator makes them, and is one of those that wait for them.
   - name: way-out
     projected:
       defaultMode: 0440
       sources:
         - secret: {name: domicile-way-out, optional: true, items: [{key: egress, path: egress}]}
+        {{- if .logins }}
+        - secret: {name: domicile-way-out-logins, optional: true, items: [{key: egress, path: logins}]}
+        {{- end }}
         - secret:
             name: domicile-way-out-tls
             optional: true

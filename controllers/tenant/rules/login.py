@@ -32,7 +32,7 @@ def way_leads(view: TenantView) -> Verdict | None:
     return no(
         ConditionType.SSO_CONFIGURED,
         "LoginAddressRefused",
-        f"The way out does not lead to who logs people in: {why}. Correct its cidrs in zone {view.spec.zone}.",
+        f"The way out does not lead to who logs people in: {why}. Correct it in zone {view.spec.zone}.",
     )
 
 

@@ -98,7 +98,7 @@ def issuer_in_zone(view: TenantView) -> Verdict | None:
             " people's data in the zone, attest that there; otherwise let people log in at the zone's identity server.",
             blocks=True,
         )
-    if not approved.attested_on <= view.now.date() < approved.expires_on:
+    if not approved.counts(view.now.date()):
         return no(
             ConditionType.RESIDENCY_COMPLIANT,
             "IssuerNotAttested",
