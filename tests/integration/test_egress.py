@@ -133,6 +133,17 @@ async def test_tls_must_name_what_was_asked_for(way: WayOut, sni: str | None) ->
     assert len(way.origins[443].seen) == seen
 
 
+async def test_no_name_that_is_not_listed_is_looked_up(way: WayOut) -> None:
+    """It could carry bytes to whoever answers for it: as the host, or within TLS."""
+    assert (await way.visit("one.carried.example.com")).page == "not-listed"
+    assert (await way.visit("api.example.com", sni="two.carried.example.com")).reply is None
+    await way.told(reason="sni-mismatch", sni="two.carried.example.com")
+    # It does look up what is listed, and that comes after the others.
+    assert (await way.visit("nowhere.example.com")).page == "dns"
+    assert "nowhere.example.com" in way.names.asked
+    assert not [name for name in way.names.asked if "carried" in name]
+
+
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n", b"SSH-2.0-x\r\n", b"\0" * 600])
 async def test_what_is_no_tls_goes_nowhere(way: WayOut, said: bytes) -> None:
     tunnel, answer = await way.connect("api.example.com")
