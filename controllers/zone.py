@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from domicile.api.common import API_VERSION, FIELD_MANAGER, LABEL_MANAGED_BY
 from domicile.api.conditions import Condition, ConditionType, merge
@@ -119,6 +119,10 @@ class ZoneController:
             log.error("no certificate for %s: %s", holder.account, standing.fault)
 
 
+# Of a condition's message (characters).
+_LONGEST: Final = 1024
+
+
 def _judge(
     spec: ResidencyZoneSpec, site: str | None, sites: tuple[str, ...], generation: int, faults: tuple[str, ...]
 ) -> Condition:
@@ -128,8 +132,9 @@ def _judge(
         status, reason = "False", "StoreAuthoritiesUnreadable"
         told = f"The storeCaBundle of {' and '.join(broken)} holds something that is no certificate"
         message = f"{told}: no store of theirs is asked. Put whole certificates of authorities there, as PEM."
-    elif faults:
-        status, reason, message = "False", "AddressesRefused", f"{' '.join(faults)} Correct the zone."
+    elif site is not None and faults:
+        told = f"Correct where the way out does not lead: {' '.join(faults)}"
+        status, reason, message = "False", "AddressesRefused", told[:_LONGEST]
     elif site is not None:
         status, reason, message = "True", "Served", f"This cluster is the zone's site {site}."
     elif here:

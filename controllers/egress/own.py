@@ -28,13 +28,17 @@ def logins(zones: Iterable[ResidencyZoneSpec], today: date) -> tuple[Destination
 
 
 def faults(zone: ResidencyZoneSpec, today: date) -> tuple[str, ...]:
-    """Why the way out does not lead to what a zone names, one sentence for each."""
-    places = (*(p for site in zone.sites for p in _of_site(site)), *_of_identity(zone, today))
+    """Why the way out does not lead to what a zone names, for this or for front doors; one sentence for each."""
+    places = [p for site in zone.sites for p in _of_site(site)] + list(_of_identity(zone, today))
+    if zone.identity is not None and zone.identity.pods is None:
+        places.append((zone.identity.for_doors, zone.identity.cidrs))
     return tuple(dict.fromkeys(found for place in places if isinstance(found := _destination(place), str)))
 
 
 def _merged(places: Iterable[_Place]) -> tuple[Destination, ...]:
-    """One for each host and port. Zones may name other networks of the same: all addresses lie in some of them."""
+    """One for each host and port. Where any zone names networks of it, all addresses lie in some of these: who asks is
+    in one cluster, whose DNS has one answer.
+    """
     networks: dict[tuple[str, int], set[str]] = {}
     for place in places:
         if isinstance(found := _destination(place), Destination):
@@ -51,7 +55,7 @@ def _destination(place: _Place) -> Destination | str | None:
     try:
         return Destination(at.hostname or "", at.port or HTTPS, tuple(sorted(cidrs)))
     except ValueError as error:
-        return f"The way out does not lead to {at.hostname}: {error}."
+        return f"{at.hostname}: {error}."
 
 
 def _of_site(site: Site) -> Iterator[_Place]:

@@ -59,7 +59,7 @@ def build(view: TenantView) -> list[Object]:
             account(view, assistant.name, _assistant_labels(view, assistant)),
             service(view, assistant),
             budget(view, assistant.name, _assistant_labels(view, assistant), _selector(assistant)),
-            *([deployment(view, assistant, zone)] if names.known(view) else []),
+            *([deployment(view, assistant, zone)] if not (_replicas(view, assistant) and names.missing(view)) else []),
         ]
     return [*objects, *gateway.objects(view), *front_door.objects(view)]
 
@@ -161,12 +161,16 @@ def deployment(view: TenantView, assistant: Assistant, zone: ServedZone) -> Obje
     }
     return named("apps/v1", "Deployment", view.name, assistant.name, labels) | {
         "spec": {
-            "replicas": assistant.replicas if view.role is Role.ACTIVE and view.restoring is None else 0,
+            "replicas": _replicas(view, assistant),
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": selector},
             "template": merge_template(defaults, assistant.pod_template, ours, zone.own.region),
         }
     }
+
+
+def _replicas(view: TenantView, assistant: Assistant) -> int:
+    return assistant.replicas if view.role is Role.ACTIVE and view.restoring is None else 0
 
 
 def _guard(view: TenantView) -> Object:

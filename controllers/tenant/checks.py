@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -14,7 +15,8 @@ from typing import Any
 
 from domicile.api.common import LABEL_INSTANCE
 from domicile.api.tenant import Role
-from domicile.controllers.tenant import reach, way
+from domicile.controllers.tenant import names, reach, way
+from domicile.controllers.tenant.addresses import is_address
 from domicile.controllers.tenant.view import Run, TenantView
 from domicile.kube.client import ConflictError, ForbiddenError, InvalidError, Kube
 
@@ -24,6 +26,7 @@ LABELS = f"{LABEL_INSTANCE}={reach.NAME}"
 _OF_JOB = "batch.kubernetes.io/job-name"
 # Of so many other tenants: each is closed at both ends, so that a few tell whether that holds.
 _NEIGHBOURS = 2
+_LOOKUPS = 8
 _LOOKUP_SECONDS = 5
 
 
@@ -33,6 +36,8 @@ class Checks:
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
         self._servers: dict[str, dict[str, tuple[str, int]]] = {}
+        # Of its own: a name server that is silent must hold up nothing else.
+        self._lookups = ThreadPoolExecutor(_LOOKUPS, "lookup")
 
     def seen(self, view: TenantView, live: Object) -> None:
         """An object of the tenant, as the API server has it: a Service that has pods here is one to try."""
@@ -56,35 +61,43 @@ class Checks:
                 # One that was ended a moment ago may still be there.
                 with suppress(ConflictError):
                     check, others = wanted[name], self._neighbours(view.name)
-                    await self._kube.create(reach.job(view, check, others, await looked_up(view, check)))
+                    await self._kube.create(reach.job(view, check, others, await self.looked_up(view, check)))
             except (InvalidError, ForbiddenError) as error:
                 refusal = f"The API server refuses Job {name}: {error}"
         return replace(view, check_refusal=refusal)
+
+    async def looked_up(self, view: TenantView, check: reach.Check) -> dict[str, str]:
+        """Addresses of a check's places, for pods that may look up none themselves.
+
+        Those of Services are the API server's. Of a name that nobody knows there is none: it counts as closed.
+        """
+        if check.component != reach.ASSISTANT or not way.led(view):
+            return {}
+        hosts = tuple(dict.fromkeys(p.host for p in check.places))
+        found = await asyncio.gather(*(self._address(host) for host in hosts))
+        return {host: address for host, address in zip(hosts, found, strict=True) if address is not None}
+
+    async def _address(self, host: str) -> str | None:
+        if is_address(host):
+            return host
+        if host == reach.DNS:
+            listed = await self._kube.list("v1", "Service", "kube-system", labels="k8s-app=kube-dns")
+            return next((ip for service in listed for ip in names.of_service(service)), None)
+        if host.endswith(".svc"):
+            service = await self._kube.read("v1", "Service", *host.split(".")[:2])
+            return next(iter(names.of_service(service)), None)
+        try:
+            async with asyncio.timeout(_LOOKUP_SECONDS):
+                found = await asyncio.get_running_loop().run_in_executor(self._lookups, socket.getaddrinfo, host, None)
+        except (OSError, TimeoutError):
+            return None
+        return str(found[0][4][0])
 
     def _neighbours(self, tenant: str) -> dict[str, tuple[str, int]]:
         """By names that tell nobody who the others are."""
         others = islice((servers for name, servers in sorted(self._servers.items()) if name != tenant), _NEIGHBOURS)
         found = [address for servers in others for _, address in sorted(servers.items())]
         return {f"another tenant's server {n}": address for n, address in enumerate(found, 1)}
-
-
-async def looked_up(view: TenantView, check: reach.Check) -> dict[str, str]:
-    """Addresses of the places, for pods that may look up none themselves; of what nobody knows there is none."""
-    if check.component != reach.ASSISTANT or not way.led(view):
-        return {}
-    places = {p.host: p.port for p in check.places}
-    found = await asyncio.gather(*(_address(host, port) for host, port in places.items()))
-    asked = {host: address for host, address in zip(places, found, strict=True) if address is not None}
-    return asked | {host: addresses[0] for host, addresses in view.addresses.items() if addresses}
-
-
-async def _address(host: str, port: int) -> str | None:
-    try:
-        async with asyncio.timeout(_LOOKUP_SECONDS):
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError):
-        return None
-    return str(found[0][4][0])
 
 
 def runs(jobs: Sequence[Object], pods: Sequence[Object]) -> dict[str, Run]:

@@ -267,7 +267,7 @@ def _tunnel(view: TenantView) -> Object:
         "livenessProbe": probe("/healthz", TUNNEL_HEALTH_PORT, period=5),
         "resources": {
             "requests": {"cpu": "5m", "memory": "32Mi" if leads else "24Mi", "ephemeral-storage": "8Mi"},
-            "limits": {"cpu": "200m", "memory": "128Mi" if leads else "64Mi", "ephemeral-storage": "16Mi"},
+            "limits": {"cpu": "200m", "memory": "160Mi" if leads else "64Mi", "ephemeral-storage": "16Mi"},
         },
         "securityContext": dict(RESTRICTED),
         "volumeMounts": [
@@ -290,8 +290,8 @@ def _volumes(view: TenantView) -> list[Object]:
         {"name": "tunnel-tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
         of_secret("pods-tls", holders.secret_of(NAME), *TLS_KEYS, "ca.crt"),
         of_secret("pods", holders.secret_of(NAME), "identity.pem", "ca.crt"),
-        # Open paths need nobody who logs people in.
-        *([way.volume(login.SECRET, optional=True)] if login.led(view) else []),
+        # Where the way out leads nowhere there is no account, and open paths need none.
+        *([way.volume(login.SECRET, optional=not login.destinations(view))] if login.led(view) else []),
     ]
     return [*volumes, of_secret("edge", ca, "ca.crt")] if (ca := _edge_ca(view)) else volumes
 

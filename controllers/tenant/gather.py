@@ -154,7 +154,7 @@ class Gatherer:
     async def _addresses(self, view: TenantView) -> dict[str, tuple[str, ...]]:
         hosts = names.hosts(view)
         found = await asyncio.gather(*(self._kube.read("v1", "Service", *host.split(".")[:2]) for host in hosts))
-        return {host: _service_addresses(service) for host, service in zip(hosts, found, strict=True)}
+        return {host: names.of_service(service) for host, service in zip(hosts, found, strict=True)}
 
     async def _restoring(self, name: str | None) -> str | None:
         """The Restore that keeps the tenant from running, as long as it is there and does."""
@@ -252,11 +252,6 @@ def _ownership(namespace: Object | None, tenant: str) -> Ownership:
         return Ownership.ABSENT
     mine = namespace["metadata"].get("labels", {}).get(LABEL_TENANT) == tenant
     return Ownership.OURS if mine else Ownership.FOREIGN
-
-
-def _service_addresses(service: Object | None) -> tuple[str, ...]:
-    given = (service or {}).get("spec", {}).get("clusterIPs") or []
-    return tuple(ip for ip in given if ip != "None")
 
 
 def _own_policies(view: TenantView) -> list[tuple[str, str]]:

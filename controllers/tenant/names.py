@@ -22,9 +22,9 @@ def hosts(view: TenantView) -> tuple[str, ...]:
     return tuple(urlsplit(url).hostname or "" for url in urls)
 
 
-def known(view: TenantView) -> bool:
-    """Whether all of them are there: pods without one could not work."""
-    return all(view.addresses.get(host) for host in hosts(view))
+def missing(view: TenantView) -> tuple[str, ...]:
+    """Those of them that have no address: pods could not work."""
+    return tuple(host for host in hosts(view) if not view.addresses.get(host))
 
 
 def of_pod(view: TenantView) -> Object:
@@ -34,3 +34,9 @@ def of_pod(view: TenantView) -> Object:
     aliases = [{"ip": ip, "hostnames": [host]} for host in hosts(view) for ip in view.addresses.get(host, ())]
     # Nobody answers on the loopback: whoever asks for another name learns at once that there is none.
     return {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["127.0.0.1"]}, "hostAliases": aliases}
+
+
+def of_service(service: Object | None) -> tuple[str, ...]:
+    """Addresses of a Service; none of one that is headless, or is not there."""
+    spec = (service or {}).get("spec", {})
+    return tuple(ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip and ip != "None")

@@ -144,7 +144,8 @@ def _assumed(
         issuer=_issuer(sso.external) if sso and sso.external else None,
         realm=_realm(name, zone) if sso and not sso.external else None,
     )
-    return replace(made, addresses=dict.fromkeys(names.hosts(made), (LATER,)))
+    # TEST-NET-1 (RFC 5737): those of Services are the cluster's to give.
+    return replace(made, addresses={host: (f"192.0.2.{n}",) for n, host in enumerate(names.hosts(made), 1)})
 
 
 def _realm(tenant: str, zone: ServedZone | None) -> RealmState | None:

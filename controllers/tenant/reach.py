@@ -38,7 +38,8 @@ API_SERVER, LEASE, SESSIONS = "API server", "lease agent", "session store"
 ALWAYS_THERE: Final = frozenset({API_SERVER, LEASE, SESSIONS})
 """Places that answer whoever gets through to them, at any time."""
 
-_DNS = "kube-dns.kube-system.svc"
+DNS: Final = "kube-dns.kube-system.svc"
+"""The cluster's, however its Service is called: that of the pods that policies open."""
 _LOOK_SECONDS = 60
 _DEADLINE_SECONDS = 300
 _GOOD = timedelta(days=1)
@@ -79,8 +80,8 @@ def checks(view: TenantView) -> tuple[Check, ...]:
     told = json.dumps([[(*p[:3], sorted(p.open_to)) for p in places], rules, view.policies_foreign], sort_keys=True)
     digest = hashlib.sha256(told.encode()).hexdigest()[:10]
     components = (ASSISTANT, GATEWAY, *([DOOR] if view.spec.access.sso else []))
-    # Others may ask it, and how it is called is the cluster's affair: nothing is expected of it.
-    more = {ASSISTANT: (Place("cluster DNS", _DNS, 53),)} if way.led(view) else {}
+    # Others may ask it: nothing is expected of it there.
+    more = {ASSISTANT: (Place("cluster DNS", DNS, 53),)} if way.led(view) else {}
     return tuple(Check(c, f"{NAME}-{c}-{digest}", (*places, *more.get(c, ()))) for c in components)
 
 

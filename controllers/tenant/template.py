@@ -23,6 +23,7 @@ _FORBIDDEN = (
     "ephemeralContainers",
     "serviceAccount",
 )
+_HANDLERS = ("httpGet", "tcpSocket")
 _RESERVED = "guard"
 _SHARED = "tmp"
 
@@ -40,6 +41,8 @@ def merge_template(defaults: Object, users: Object, ours: Object, region: str) -
             k: _without_proofs(v) for k, v in (users.get("spec") or {}).items() if v is not None and k not in _FORBIDDEN
         },
     }
+    if "dnsConfig" in ours["spec"]:
+        wanted["spec"].pop("dnsConfig", None)
     # What the guard proves itself by is in volumes of the pod; a user's container would read it by naming them.
     sealed = {v["name"] for v in ours["spec"].get("volumes", ())} - {_SHARED}
     for containers in ("containers", "initContainers"):
@@ -55,9 +58,14 @@ def merge_template(defaults: Object, users: Object, ours: Object, region: str) -
 
 
 def _without_proofs(value: Any) -> Any:
-    """The value without tokens, and without volumes and variables of Secrets by which the operator's pods prove it."""
+    """The value without tokens, without volumes and variables of Secrets by which the operator's pods prove it, and
+    without hosts of probes and handlers: the node would look them up, and connect.
+    """
     if isinstance(value, dict):
-        return {k: _without_proofs(v) for k, v in value.items()}
+        asked = {k: v for k, v in value.items() if k in _HANDLERS and isinstance(v, dict)}
+        return {k: _without_proofs(v) for k, v in value.items()} | {
+            k: {name: each for name, each in handler.items() if name != "host"} for k, handler in asked.items()
+        }
     if isinstance(value, list):
         return [_without_proofs(v) for v in value if not _proves(v)]
     return value

@@ -204,7 +204,16 @@ async def test_the_way_to_stores_is_there_before_they_are_asked(world: World) ->
     made = (("domicile-way-out", {"egress"}), ("domicile-way-out-logins", {"egress"}))
     for name, keys in (*made, ("domicile-way-out-tls", {"tls.crt", "tls.key", "ca.crt"})):
         assert world.apiserver.get("secret", name, "-n", "domicile-system")["data"].keys() >= keys
-    world.apply_zone(*sites, identity=server | {"cidrs": ["169.254.0.0/16"]})
+    # So many that a condition has no room for all of them.
+    hosts = [f"{'x' * 60}{n}.example.com" for n in range(8)]
+    dates = {
+        "attestedOn": "2026-01-01",
+        "expiresOn": "2099-01-01",
+        "place": "Frankfurt",
+        "statement": "as in the contract",
+    }
+    issuer = {"issuer": "https://login.example.com", "hosts": hosts, "cidrs": ["0.0.0.0/0"], **dates}
+    world.apply_zone(*sites, identity=server | {"cidrs": ["169.254.0.0/16"]}, externalIssuers=[issuer])
     with suppress(StoreError):
         await world.operator(goes_out=True).reconcile("ResidencyZone", world.zone_name)
     [ready] = world.apiserver.get("residencyzone", world.zone_name)["status"]["conditions"]

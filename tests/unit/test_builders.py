@@ -167,6 +167,17 @@ def test_no_probe_asks_anybody_but_the_pod() -> None:
     assert set(pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]) == {"path", "port", "scheme"}
 
 
+@pytest.mark.parametrize("handler", ["httpGet", "tcpSocket"])
+@pytest.mark.parametrize("container", ["assistant", "side"])
+def test_nor_has_a_template_the_node_look_up_a_name(handler: str, container: str) -> None:
+    asked = {handler: {"host": "data.elsewhere.example", "port": 80}}
+    theirs = {"name": container, "livenessProbe": asked, "lifecycle": {"postStart": asked, "preStop": asked}}
+    made = with_template({"spec": {"containers": [theirs], "initContainers": [theirs | {"name": "init"}]}})["spec"]
+    assert "elsewhere" not in json.dumps(made)
+    [kept] = [c for c in made["initContainers"] if c["name"] == "init"]
+    assert kept["lifecycle"]["postStart"] == {handler: {"port": 80}}
+
+
 @pytest.mark.parametrize(
     "template",
     [

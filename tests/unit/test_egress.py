@@ -195,7 +195,7 @@ def test_networks_where_nothing_may_be_close_a_store_and_are_told() -> None:
     found = own.stores([_zone(_site(endpointCidrs=["169.254.0.0/16"]))])
     assert {d.host.partition(".")[0] for d in found} == {"kms", "sts"}
     [told] = own.faults(_zone(_site(endpointCidrs=["169.254.0.0/16"])), TODAY)
-    assert told.startswith("The way out does not lead to s3.eu-central-1.amazonaws.com: 169.254.0.0/16 ")
+    assert told.startswith("s3.eu-central-1.amazonaws.com: 169.254.0.0/16 ")
 
 
 def test_a_zone_closes_nothing_of_anothers() -> None:
@@ -208,9 +208,17 @@ def test_a_zone_closes_nothing_of_anothers() -> None:
     good, bad = (_zone(externalIssuers=[ISSUER | {"cidrs": [c]}]) for c in ("203.0.113.0/24", "0.0.0.0/0"))
     assert own.logins([good, bad], TODAY) == own.logins([good], TODAY) != ()
     assert own.faults(good, TODAY) == ()
-    assert {fault.split(":")[0] for fault in own.faults(bad, TODAY)} == {
-        f"The way out does not lead to {host}" for host in ("login.acme.example", "keys.acme.example")
-    }
+    hosts = {fault.split(":")[0] for fault in own.faults(bad, TODAY)}
+    assert hosts == {"login.acme.example", "keys.acme.example"}
+    door = {"adminUrl": "https://keycloak.sso.svc", "doorUrl": "https://gate.acme.example", "cidrs": ["127.0.0.0/8"]}
+    [told] = own.faults(_zone(identity=IDENTITY | door), TODAY)
+    assert told.startswith("gate.acme.example: ")
+
+
+def test_zones_that_share_a_host_share_its_networks() -> None:
+    zones = [_zone(identity=IDENTITY | {"cidrs": cidrs}) for cidrs in ([], ["10.7.0.0/24"], ["10.8.0.0/24"])]
+    found = own.logins(zones, TODAY)
+    assert found == (Destination("sso-admin.acme.example", 9443, ("10.7.0.0/24", "10.8.0.0/24")),)
 
 
 def test_who_nobody_vouches_for_today_is_not_reached() -> None:

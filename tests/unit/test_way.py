@@ -13,7 +13,7 @@ from domicile.api.common import is_own_secret
 from domicile.api.conditions import ConditionType
 from domicile.controllers.egress.accounts import Destination
 from domicile.controllers.tenant import builders, by_name, front_door, login, names, network, plan, policies, reach, way
-from domicile.controllers.tenant.checks import looked_up
+from domicile.controllers.tenant.checks import Checks
 from domicile.controllers.tenant.flows import flows
 from domicile.controllers.tenant.view import DoorSecrets, TenantView
 from tests.unit import views
@@ -133,7 +133,8 @@ def test_who_is_led_looks_up_no_names() -> None:
 
 
 def test_a_pod_template_opens_no_dns() -> None:
-    theirs = {"spec": {"dnsPolicy": "ClusterFirst", "dnsConfig": {"nameservers": ["203.0.113.53"]}, "hostAliases": []}}
+    config = {"nameservers": ["203.0.113.53"], "searches": ["example"], "options": [{"name": "ndots"}]}
+    theirs = {"spec": {"dnsPolicy": "ClusterFirst", "dnsConfig": config, "hostAliases": []}}
     assistant = {"name": "helpdesk", "mode": "free", "image": "registry.example/a:1", "podTemplate": theirs}
     view = replace(seen(NAMED), spec=views.tenant_spec(assistants=[assistant]))
     _, _, pod = _containers(view)
@@ -152,6 +153,12 @@ def test_there_are_no_pods_before_addresses_are_known() -> None:
     assert "helpdesk" in deployments(view)
     assert deployments(replace(view, addresses=missing)) == deployments(view) - {"helpdesk"}
     assert "helpdesk" in deployments(replace(seen(NAMED, goes_out=False), addresses={}))
+    judged = {v.reason: v.message for v in policies.judge(replace(view, addresses=missing))}
+    [unknown] = view.addresses.keys() - missing.keys()
+    assert unknown in judged["ServiceMissing"]
+    # What is to stop stops all the same.
+    assert "helpdesk" in deployments(replace(view, addresses={}, restoring="r1"))
+    assert "helpdesk" in deployments(replace(view, addresses={}, claim=None))
 
 
 def test_checks_without_dns_try_addresses() -> None:
@@ -248,7 +255,8 @@ def test_doors_reach_who_logs_people_in_through_it_alone() -> None:
     assert _env(sidecar)["DOMICILE_WAY_OUT_ACCOUNT"] == f"{mount['mountPath']}/egress"
     assert login.SECRET not in {m["name"] for m in pod["containers"][0]["volumeMounts"]}, "httpd holds no account"
     [volume] = [v for v in pod["volumes"] if v["name"] == login.SECRET]
-    assert (volume["secret"]["secretName"], volume["secret"]["optional"]) == (login.SECRET, True), "open paths go on"
+    assert volume["secret"]["secretName"] == login.SECRET
+    assert "optional" not in volume["secret"], "pods wait for the account"
     assert is_own_secret(login.SECRET), "no pod template may name it"
     assert _identity_policy(view) == _store_policy(view), "the way out, and nothing else"
     assert "allow-door-identity-by-name" not in {p["metadata"]["name"] for p in by_name.policies(view)}
@@ -306,6 +314,9 @@ def test_networks_of_logins_where_nothing_may_be_are_told() -> None:
     [verdict] = [v for v in policies.judge(view) if v.type is ConditionType.SSO_CONFIGURED]
     assert (verdict.status, verdict.reason) == ("False", "LoginAddressRefused")
     assert "169.254.0.0/16" in verdict.message
+    _, _, pod = _door_pod(view)
+    [volume] = [v for v in pod["volumes"] if v["name"] == login.SECRET]
+    assert volume["secret"]["optional"], "there is none, and open paths go on"
 
 
 def test_a_plan_shows_the_way_of_doors() -> None:
@@ -316,15 +327,41 @@ def test_a_plan_shows_the_way_of_doors() -> None:
     assert any(f.source == "front-door" and "egress" in f.target and f.port == "3129/TCP" for f in told.flows)
 
 
+class Services:
+    """An API server that knows Services by name."""
+
+    def __init__(self, known: dict[tuple[str, str], Object]) -> None:
+        self.known = known
+
+    async def read(self, _: str, kind: str, name: str, namespace: str) -> Object | None:
+        assert kind == "Service"
+        return self.known.get((name, namespace))
+
+    async def list(self, *_: str, labels: str) -> list[Object]:
+        assert labels == "k8s-app=kube-dns"
+        return [service for (_, namespace), service in self.known.items() if namespace == "kube-system"]
+
+
 async def test_addresses_are_looked_up_for_who_may_not() -> None:
-    """What nobody knows stays a name; what the API server knows of Services counts more than any answer."""
+    """Those of Services by the API server; what nobody knows stays a name."""
     stores = NAMED | {"endpoint": "https://localhost.localdomain.invalid"}
     view = seen(stores)
+    known: dict[tuple[str, str], Object] = {
+        ("domicile-lease", "domicile-system"): {
+            "spec": {"clusterIP": "10.0.0.7", "clusterIPs": ["10.0.0.7", "fd00::7"]}
+        },
+        ("domicile-sessions", "domicile-system"): {"spec": {"clusterIP": "None", "clusterIPs": ["None"]}},
+        ("coredns", "kube-system"): {"spec": {"clusterIP": "10.0.0.10"}},
+    }
+    checks = Checks(Services(known))  # type: ignore[arg-type]
     assistant, gateway, *_ = reach.checks(view)
     check = assistant._replace(places=(*assistant.places, reach.Place("here", "localhost", 443)))
-    found = await looked_up(view, check)
-    assert found["localhost"] in {"127.0.0.1", "::1"}
-    assert found.items() >= {host: ips[0] for host, ips in view.addresses.items()}.items()
-    assert found["169.254.169.254"] == "169.254.169.254"
-    assert "localhost.localdomain.invalid" not in found
-    assert await looked_up(view, gateway) == {}
+    found = await checks.looked_up(view, check)
+    assert found.pop("localhost") in {"127.0.0.1", "::1"}
+    assert found == {
+        "domicile-lease.domicile-system.svc": "10.0.0.7",
+        "kube-dns.kube-system.svc": "10.0.0.10",
+        "169.254.169.254": "169.254.169.254",
+        "192.0.2.2": "192.0.2.2",
+    }
+    assert await checks.looked_up(view, gateway) == {}

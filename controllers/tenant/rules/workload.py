@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from domicile.api.conditions import ConditionType
 from domicile.api.tenant import Role
+from domicile.controllers.tenant import names
 from domicile.controllers.tenant.rules.verdict import Rule, Verdict, no
 from domicile.controllers.tenant.view import Ownership, TenantView
 
@@ -70,6 +71,19 @@ def standby(view: TenantView) -> Verdict | None:
     )
 
 
+def services_addressed(view: TenantView) -> Verdict | None:
+    """Pods that look up no names must be told the addresses of what they call."""
+    missing = names.missing(view)
+    if not missing:
+        return None
+    return no(
+        ConditionType.WORKLOAD_READY,
+        "ServiceMissing",
+        f"Services without an address: {', '.join(missing)}. Until they have one no assistant is started or changed:"
+        " is the chart whole?",
+    )
+
+
 def pods_ready(view: TenantView) -> Verdict | None:
     """All pods of all assistants are ready."""
     for assistant in view.spec.assistants:
@@ -103,6 +117,7 @@ RULES: tuple[Rule, ...] = (
     objects_accepted,
     nodes_in_region,
     standby,
+    services_addressed,
     pods_ready,
     lease_granted,
     workload_fine,
