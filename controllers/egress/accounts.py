@@ -67,6 +67,14 @@ class Destination:
                 raise ValueError(f"{cidr} holds addresses of the pod, its node or many, where no destination may be")
 
 
+def destination(host: str, port: int, cidrs: Iterable[str]) -> Destination | str:
+    """The destination, or why there can be none."""
+    try:
+        return Destination(host, port, tuple(sorted(cidrs)))
+    except ValueError as error:
+        return str(error)
+
+
 @dataclass(frozen=True)
 class Account:
     """Who reaches what: a tenant's gateway by the tenant's id, its assistants and doors (``of_tenant``), OWN, LOGINS.

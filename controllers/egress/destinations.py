@@ -10,7 +10,7 @@ from domicile.api.egress import AdditionalEgress, AllowedDestination
 from domicile.api.providers import ModelProvider
 from domicile.api.tenant import AssistantTenantSpec
 from domicile.api.zone import ResidencyZoneSpec
-from domicile.controllers.egress.accounts import Destination
+from domicile.controllers.egress.accounts import Destination, destination
 
 TENANT_SECRET = "egress"  # noqa: S105 - the name of a Secret
 """Of a tenant's namespace: what its gateway proves itself by."""
@@ -45,7 +45,7 @@ def destinations(
             named = next((d for d in zone.allowed_destinations if (d.host, d.port) == (host, port)), None)
             found.append((host, port, named.cidrs if named else []))
     found += [(allowed.host, allowed.port, allowed.cidrs) for allowed in _allowed(spec, zone, today)]
-    return tuple(sorted({d for each in found if (d := _destination(*each)) is not None}))
+    return tuple(sorted({d for each in found if isinstance(d := destination(*each), Destination)}))
 
 
 def services(spec: AssistantTenantSpec, zone: ResidencyZoneSpec, today: date) -> tuple[AllowedDestination, ...]:
@@ -90,15 +90,8 @@ def _objection(asked: AdditionalEgress, allowed: AllowedDestination | None, toda
     contract = allowed.contract
     if asked.contract != contract.processor:
         return f"is processed by {contract.processor}, and the tenant names another contract"
-    if not contract.attested_on <= today < contract.expires_on:
+    if not contract.counts(today):
         return "has an attestation that does not count today"
-    if _destination(allowed.host, allowed.port, allowed.cidrs) is None:
+    if isinstance(destination(allowed.host, allowed.port, allowed.cidrs), str):
         return "has cidrs where no destination may be"
     return None
-
-
-def _destination(host: str, port: int, cidrs: list[str]) -> Destination | None:
-    try:
-        return Destination(host, port, tuple(sorted(cidrs)))
-    except ValueError:
-        return None

@@ -10,7 +10,7 @@ from domicile.api.egress import leads
 from domicile.api.zone import Cloud, Profile, ResidencyZoneSpec, Site
 from domicile.backup.kek import aws, gcp
 from domicile.backup.stores import accounts, aws_identity, endpoint
-from domicile.controllers.egress.accounts import Destination
+from domicile.controllers.egress.accounts import Destination, destination
 from domicile.controllers.egress.destinations import HTTPS
 
 # URL, and the networks that its addresses must lie in; none: they are public.
@@ -52,10 +52,8 @@ def _destination(place: _Place) -> Destination | str | None:
     if not leads(url):
         return None
     at = urlsplit(url)
-    try:
-        return Destination(at.hostname or "", at.port or HTTPS, tuple(sorted(cidrs)))
-    except ValueError as error:
-        return f"{at.hostname}: {error}."
+    found = destination(at.hostname or "", at.port or HTTPS, cidrs)
+    return f"{at.hostname}: {found}." if isinstance(found, str) else found
 
 
 def _of_site(site: Site) -> Iterator[_Place]:

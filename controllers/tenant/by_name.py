@@ -13,14 +13,14 @@ from domicile.api.common import FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_TENANT, L
 from domicile.api.zone import Cloud, Site
 from domicile.controllers.tenant import login, way
 from domicile.controllers.tenant.addresses import is_address, store_address
-from domicile.controllers.tenant.parts import ASSISTANTS, DOORS, Object, named
+from domicile.controllers.tenant.parts import ASSISTANTS, DNS_LABEL, DNS_NAMESPACE, DNS_VALUE, DOORS, Object, named
 from domicile.controllers.tenant.view import TenantView
 
 API: Final = "cilium.io/v2"
 KIND: Final = "CiliumNetworkPolicy"
 # Of one host: no wildcard.
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", re.ASCII)
-_CLUSTER_DNS: Final = {"k8s:io.kubernetes.pod.namespace": "kube-system", "k8s:k8s-app": "kube-dns"}
+_CLUSTER_DNS: Final = {"k8s:io.kubernetes.pod.namespace": DNS_NAMESPACE, f"k8s:{DNS_LABEL}": DNS_VALUE}
 
 
 def policies(view: TenantView) -> list[Object]:

@@ -17,6 +17,7 @@ from domicile.api.common import LABEL_INSTANCE
 from domicile.api.tenant import Role
 from domicile.controllers.tenant import names, reach, way
 from domicile.controllers.tenant.addresses import is_address
+from domicile.controllers.tenant.parts import DNS_LABEL, DNS_NAMESPACE, DNS_VALUE
 from domicile.controllers.tenant.view import Run, TenantView
 from domicile.kube.client import ConflictError, ForbiddenError, InvalidError, Kube
 
@@ -81,10 +82,10 @@ class Checks:
         if is_address(host):
             return host
         if host == reach.DNS:
-            listed = await self._kube.list("v1", "Service", "kube-system", labels="k8s-app=kube-dns")
+            listed = await self._kube.list("v1", "Service", DNS_NAMESPACE, labels=f"{DNS_LABEL}={DNS_VALUE}")
             return next((ip for service in listed for ip in names.of_service(service)), None)
         if host.endswith(".svc"):
-            service = await self._kube.read("v1", "Service", *host.split(".")[:2])
+            service = await self._kube.read("v1", "Service", *names.service(host))
             return next(iter(names.of_service(service)), None)
         try:
             async with asyncio.timeout(_LOOKUP_SECONDS):

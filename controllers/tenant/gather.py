@@ -153,7 +153,7 @@ class Gatherer:
 
     async def _addresses(self, view: TenantView) -> dict[str, tuple[str, ...]]:
         hosts = names.hosts(view)
-        found = await asyncio.gather(*(self._kube.read("v1", "Service", *host.split(".")[:2]) for host in hosts))
+        found = await asyncio.gather(*(self._kube.read("v1", "Service", *names.service(host)) for host in hosts))
         return {host: names.of_service(service) for host, service in zip(hosts, found, strict=True)}
 
     async def _restoring(self, name: str | None) -> str | None:

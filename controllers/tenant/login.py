@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from domicile.api.egress import is_outside
-from domicile.controllers.egress.accounts import Destination
+from domicile.controllers.egress.accounts import Destination, destination
 from domicile.controllers.tenant.view import TenantView
 
 SECRET = "door-way-out"  # noqa: S105 - the name of a Secret
@@ -50,20 +50,16 @@ def destinations(view: TenantView) -> tuple[Destination, ...]:
     """What doors may reach there today."""
     approved = view.approved_issuer
     lapsed = approved is not None and not approved.counts(view.now.date())
-    return () if lapsed or fault(view) else _destinations(view)
+    return () if lapsed or fault(view) else tuple(d for d in _tried(view) if isinstance(d, Destination))
 
 
 def fault(view: TenantView) -> str | None:
     """Why the way out does not lead there; None where it does, or need not."""
-    try:
-        _destinations(view)
-    except ValueError as error:
-        return str(error)
-    return None
+    return next((found for found in _tried(view) if isinstance(found, str)), None)
 
 
-def _destinations(view: TenantView) -> tuple[Destination, ...]:
+def _tried(view: TenantView) -> list[Destination | str]:
     asked = servers(view)
     if asked is None or not led(view):
-        return ()
-    return tuple(Destination(host, asked.port, asked.cidrs) for host in asked.hosts)
+        return []
+    return [destination(host, asked.port, asked.cidrs) for host in asked.hosts]

@@ -36,7 +36,13 @@ def of_pod(view: TenantView) -> Object:
     return {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["127.0.0.1"]}, "hostAliases": aliases}
 
 
-def of_service(service: Object | None) -> tuple[str, ...]:
+def service(host: str) -> tuple[str, str]:
+    """Name and namespace of the Service that a name of the cluster is."""
+    name, namespace, *_ = host.split(".")
+    return name, namespace
+
+
+def of_service(found: Object | None) -> tuple[str, ...]:
     """Addresses of a Service; none of one that is headless, or is not there."""
-    spec = (service or {}).get("spec", {})
+    spec = (found or {}).get("spec", {})
     return tuple(ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip and ip != "None")

@@ -14,7 +14,16 @@ from domicile.controllers.door.door import HTTPS_PORT
 from domicile.controllers.egress import destinations as egress
 from domicile.controllers.tenant import login, pool, way
 from domicile.controllers.tenant.addresses import store_peers
-from domicile.controllers.tenant.parts import ASSISTANTS, DOORS, GATEWAYS, Object, named
+from domicile.controllers.tenant.parts import (
+    ASSISTANTS,
+    DNS_LABEL,
+    DNS_NAMESPACE,
+    DNS_VALUE,
+    DOORS,
+    GATEWAYS,
+    Object,
+    named,
+)
 from domicile.controllers.tenant.view import TenantView
 
 DENY_ALL = "default-deny"
@@ -145,7 +154,7 @@ def _rules(direction: str, peers: list[Object], port: int) -> list[Object]:
     return [{direction: peers, "ports": [_port(port)]}] if peers else []
 
 
-_DNS = [{"to": [_pods("kube-system", {"k8s-app": "kube-dns"})], "ports": [_port(53, "UDP"), _port(53, "TCP")]}]
+_DNS = [{"to": [_pods(DNS_NAMESPACE, {DNS_LABEL: DNS_VALUE})], "ports": [_port(53, "UDP"), _port(53, "TCP")]}]
 
 
 def _policy(

@@ -20,6 +20,9 @@ RESTRICTED: Object = {
     "runAsGroup": RUN_AS,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+# The cluster's DNS: where its pods and its Service are, and what both are labelled.
+DNS_NAMESPACE = "kube-system"
+DNS_LABEL, DNS_VALUE = "k8s-app", "kube-dns"
 ASSISTANTS = {LABEL_COMPONENT: "assistant"}
 DOORS = {LABEL_COMPONENT: "front-door"}
 GATEWAYS = {LABEL_COMPONENT: "gateway"}

@@ -94,7 +94,7 @@ def _faults(view: TenantView, provider: ModelProvider) -> Iterator[Fault]:
     if contract is not None:
         if outside(view, contract):
             yield Fault("ModelProviderOutside", f"{name} may process outside zone {view.spec.zone}.")
-        if not contract.attested_on <= today < contract.expires_on:
+        if not contract.counts(today):
             yield Fault(
                 "ContractExpired",
                 f"The contract with {name} in zone {view.spec.zone} does not count today: nothing is sent there. Look"

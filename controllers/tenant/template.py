@@ -62,13 +62,14 @@ def _without_proofs(value: Any) -> Any:
     without hosts of probes and handlers: the node would look them up, and connect.
     """
     if isinstance(value, dict):
-        asked = {k: v for k, v in value.items() if k in _HANDLERS and isinstance(v, dict)}
-        return {k: _without_proofs(v) for k, v in value.items()} | {
-            k: {name: each for name, each in handler.items() if name != "host"} for k, handler in asked.items()
-        }
+        return {k: _without_proofs(_without_host(v) if k in _HANDLERS else v) for k, v in value.items()}
     if isinstance(value, list):
         return [_without_proofs(v) for v in value if not _proves(v)]
     return value
+
+
+def _without_host(handler: Any) -> Any:
+    return {k: v for k, v in handler.items() if k != "host"} if isinstance(handler, dict) else handler
 
 
 def _names(mount: Any, volumes: set[str]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from domicile.api.egress import leads
 from domicile.api.zone import Cloud, Site
 from domicile.controllers.egress import destinations as egress
-from domicile.controllers.egress.accounts import Destination
+from domicile.controllers.egress.accounts import Destination, destination
 from domicile.controllers.tenant.addresses import store_address
 from domicile.controllers.tenant.parts import Object, of_secret
 from domicile.controllers.tenant.view import TenantView
@@ -33,18 +33,14 @@ def destinations(view: TenantView) -> tuple[Destination, ...]:
     # AWS's certificates hold for one label in front (S3 User Guide, virtual hosting of buckets).
     if site.stores.endpoint is None and site.cloud is Cloud.AWS and "." not in view.live_bucket:
         host = f"{view.live_bucket}.{host}"
-    return () if fault(site) else (Destination(host, port, tuple(sorted(site.stores.endpoint_cidrs))),)
+    found = destination(host, port, site.stores.endpoint_cidrs)
+    return (found,) if isinstance(found, Destination) else ()
 
 
 def fault(site: Site) -> str | None:
     """Why the way out leads to no store of the site's; None where it does, or need not."""
-    if not _leads(site):
-        return None
-    try:
-        Destination(*store_address(site), tuple(sorted(site.stores.endpoint_cidrs)))
-    except ValueError as error:
-        return str(error)
-    return None
+    found = destination(*store_address(site), site.stores.endpoint_cidrs) if _leads(site) else None
+    return found if isinstance(found, str) else None
 
 
 def guard_env(view: TenantView) -> dict[str, str]:

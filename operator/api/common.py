@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -42,6 +43,18 @@ class Model(BaseModel):
     def to_wire(self) -> dict[str, Any]:
         """The object as the API server stores it: camelCase, absent where None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Dated(Model):
+    """A person's word, which counts from one day on and until before another."""
+
+    if TYPE_CHECKING:
+        attested_on: date
+        expires_on: date
+
+    def counts(self, today: date) -> bool:
+        """Whether it does on this day (UTC)."""
+        return self.attested_on <= today < self.expires_on
 
 
 # 40 characters leave room for the suffixes of child names within the 63 of a DNS label.

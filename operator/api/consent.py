@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from domicile.api.common import Model, cel, list_map, validations
+from domicile.api.common import Dated, Model, cel, list_map, validations
 
 EXTERNAL = "external"
 """Stands in the place of a version where an external basis counts."""
@@ -82,7 +82,7 @@ class PurposeName(StrEnum):
     TRAINING = "Training"
 
 
-class Basis(Model):
+class Basis(Dated):
     """A legal basis outside, such as a contract, as a person's dated word; nobody is asked then."""
 
     model_config = ConfigDict(
@@ -92,10 +92,6 @@ class Basis(Model):
     statement: Annotated[str, Field(description="What holds, and where the proof lies.", min_length=10, max_length=512)]
     attested_on: Annotated[date, Field(description="Day of this word (YYYY-MM-DD); before it nothing is granted.")]
     expires_on: Annotated[date, Field(description="First day on which it counts no more (YYYY-MM-DD).")]
-
-    def counts(self, today: date) -> bool:
-        """Whether it grants its purpose on this day (UTC)."""
-        return self.attested_on <= today < self.expires_on
 
 
 class Purpose(Model):

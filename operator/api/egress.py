@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field
 
-from domicile.api.common import LIST_SET, DnsLabel, Model, cel, list_map, validations
+from domicile.api.common import LIST_SET, Dated, DnsLabel, Model, cel, list_map, validations
 
 _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 # The last label begins with a letter: no spelling of an address passes for a name.
@@ -31,7 +31,7 @@ def is_outside(host: str) -> bool:
     return re.match(HOST, host) is not None and not host.endswith(_OF_THE_CLUSTER)
 
 
-class Contract(Model):
+class Contract(Dated):
     """A person's dated word on who processes what is sent there, and where: a host's name says nothing of that."""
 
     processor: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from domicile.api.common import CERTIFICATES, LIST_SET, PORT, DnsLabel, Model, cel, validations
+from domicile.api.common import CERTIFICATES, LIST_SET, PORT, Dated, DnsLabel, Model, cel, validations
 from domicile.api.gateway import ProviderKind
 
 RegionOfProvider = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -56,7 +56,7 @@ class ServiceRef(Model):
         return self.target_port or self.port
 
 
-class Contract(Model):
+class Contract(Dated):
     """What was agreed with a provider that processes the zone's questions, as a person's dated word."""
 
     model_config = ConfigDict(

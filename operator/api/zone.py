@@ -15,6 +15,7 @@ from domicile.api.common import (
     LIST_SET,
     PORT,
     BucketName,
+    Dated,
     DnsLabel,
     Model,
     Region,
@@ -422,7 +423,7 @@ class IdentityServer(Model):
         return (self.door_url or self.for_operators).removesuffix("/")
 
 
-class ApprovedIssuer(Model):
+class ApprovedIssuer(Dated):
     """An OpenID Connect issuer of somebody else's that tenants of the zone may let their people log in at.
 
     It processes personal data, and no API shows where: this is a person's dated word.
@@ -464,10 +465,6 @@ class ApprovedIssuer(Model):
     statement: Annotated[str, Field(description="What holds, and where the proof lies.", min_length=10, max_length=512)]
     attested_on: Annotated[date, Field(description="Day of the attestation (YYYY-MM-DD).")]
     expires_on: Annotated[date, Field(description="First day on which it no longer counts (YYYY-MM-DD).")]
-
-    def counts(self, today: date) -> bool:
-        """Whether somebody vouches for it on that day."""
-        return self.attested_on <= today < self.expires_on
 
 
 class Attestation(Model):

@@ -303,6 +303,14 @@ def _pair(folder: Path) -> tuple[Path, Path]:
     return made / "tls.crt", made / "tls.key"
 
 
+def _client() -> closing[socket.socket]:
+    """A connection to this process' own proxy."""
+    place = way_out.place("https://any.example.com")
+    assert place
+    host, _, port = place.partition(":")
+    return closing(socket.create_connection((host, int(port)), 10))
+
+
 @pytest.mark.parametrize(
     "request_line",
     [
@@ -315,10 +323,7 @@ def _pair(folder: Path) -> tuple[Path, Path]:
 )
 @pytest.mark.usefixtures("folder")
 def test_it_takes_nothing_but_tunnels(request_line: bytes) -> None:
-    place = way_out.place("https://any.example.com")
-    assert place
-    host, _, port = place.partition(":")
-    with closing(socket.create_connection((host, int(port)), 5)) as client:
+    with _client() as client:
         client.sendall(request_line + b"\r\n\r\n")
         assert client.recv(100).startswith(b"HTTP/1.1 405 ")
         assert client.recv(100) == b""
@@ -326,10 +331,7 @@ def test_it_takes_nothing_but_tunnels(request_line: bytes) -> None:
 
 @pytest.mark.usefixtures("sites")
 def test_a_name_may_be_written_in_capitals(way: WayOut) -> None:
-    place = way_out.place("https://any.example.com")
-    assert place
-    host, _, port = place.partition(":")
-    with closing(socket.create_connection((host, int(port)), 10)) as client:
+    with _client() as client:
         client.sendall(f"CONNECT {S3.upper()}:{S3_PORT} HTTP/1.1\r\n\r\n".encode())
         assert client.recv(100).startswith(b"HTTP/1.1 200 ")
 

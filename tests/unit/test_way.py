@@ -29,11 +29,12 @@ AMAZON = CLOUD | {"accountId": "123456789012"}
 
 def seen(stores: Object, *, goes_out: bool = True, bucket: str = BUCKET, **place: Any) -> TenantView:
     made = views.view(zone=placed(stores, **place), live_bucket=bucket, by_name=())
-    return addressed(replace(made, platform=replace(made.platform, goes_out=goes_out)))
+    return installed(made, goes_out=goes_out)
 
 
-def addressed(view: TenantView) -> TenantView:
-    """Its Services are there."""
+def installed(made: TenantView, *, goes_out: bool) -> TenantView:
+    """The same where the installation goes through the way out, or not; the Services are there."""
+    view = replace(made, platform=replace(made.platform, goes_out=goes_out))
     return replace(view, addresses={host: (f"10.0.0.{n}",) for n, host in enumerate(names.hosts(view), 1)})
 
 
@@ -69,8 +70,9 @@ def _env(container: Object) -> dict[str, str]:
     return {e["name"]: e["value"] for e in container["env"]}
 
 
-def _store_policy(view: TenantView) -> list[Object]:
-    [policy] = [p for p in network.network_policies(view) if p["metadata"]["name"] == "allow-store"]
+def _opened(view: TenantView, name: str) -> list[Object]:
+    """What a network policy opens."""
+    [policy] = [p for p in network.network_policies(view) if p["metadata"]["name"] == name]
     found: list[Object] = policy["spec"]["egress"]
     return found
 
@@ -85,7 +87,7 @@ def test_the_guard_leads_and_no_address_of_the_store_is_open() -> None:
     assert way.SECRET not in {m["name"] for m in assistant["volumeMounts"]}, "the account is the guard's alone"
     [volume] = [v for v in pod["volumes"] if v["name"] == way.SECRET]
     assert volume["secret"]["secretName"] == way.SECRET
-    [rule] = _store_policy(view)
+    [rule] = _opened(view, "allow-store")
     [peer] = rule["to"]
     assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/component": "egress"}
     assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "domicile-system"}
@@ -106,7 +108,7 @@ def test_others_reach_it_themselves(view: TenantView) -> None:
     assert not [name for name in (*_env(guard), *_env(assistant)) if "WAY_OUT" in name or "PROXY" in name]
     assert way.SECRET not in {v["name"] for v in pod["volumes"]}
     assert way.destinations(view) == ()
-    assert [to["ipBlock"]["cidr"] for rule in _store_policy(view) for to in rule["to"]] == NETWORKS
+    assert [to["ipBlock"]["cidr"] for rule in _opened(view, "allow-store") for to in rule["to"]] == NETWORKS
     places = {p.name: p.open_to for p in reach.checks(view)[0].places}
     assert reach.ASSISTANT in places["store"]
     assert reach.ASSISTANT not in places["way out"]
@@ -229,13 +231,7 @@ def door(*, goes_out: bool = True, external: Object | None = None, **server: Any
         sessions_password="s" * 32,
         identity_authorities="PEM",
     )
-    return addressed(replace(made, platform=replace(made.platform, goes_out=goes_out)))
-
-
-def _identity_policy(view: TenantView) -> list[Object]:
-    [policy] = [p for p in network.network_policies(view) if p["metadata"]["name"] == "allow-door-identity"]
-    found: list[Object] = policy["spec"]["egress"]
-    return found
+    return installed(made, goes_out=goes_out)
 
 
 def _door_pod(view: TenantView) -> tuple[str, Object, Object]:
@@ -258,7 +254,7 @@ def test_doors_reach_who_logs_people_in_through_it_alone() -> None:
     assert volume["secret"]["secretName"] == login.SECRET
     assert "optional" not in volume["secret"], "pods wait for the account"
     assert is_own_secret(login.SECRET), "no pod template may name it"
-    assert _identity_policy(view) == _store_policy(view), "the way out, and nothing else"
+    assert _opened(view, "allow-door-identity") == _opened(view, "allow-store"), "the way out, and nothing else"
     assert "allow-door-identity-by-name" not in {p["metadata"]["name"] for p in by_name.policies(view)}
     places = {p.name: p.open_to for p in reach.checks(view)[0].places}
     assert places["identity server"] == frozenset()
@@ -277,7 +273,7 @@ def test_doors_reach_who_logs_people_in_through_it_alone() -> None:
 )
 def test_other_servers_are_reached_by_doors_themselves(view: TenantView) -> None:
     assert login.destinations(view) == ()
-    assert [to["ipBlock"]["cidr"] for rule in _identity_policy(view) for to in rule["to"]] == NETWORKS
+    assert [to["ipBlock"]["cidr"] for rule in _opened(view, "allow-door-identity") for to in rule["to"]] == NETWORKS
     places = {p.name: p.open_to for p in reach.checks(view)[0].places}
     assert reach.DOOR not in places["way out"]
     if view.external is None:
@@ -292,7 +288,7 @@ def test_pods_of_the_cluster_are_reached_as_pods() -> None:
     pods = {"namespace": "sso", "labels": {"app": "sso"}, "port": 8443}
     view = door(pods=pods, cidrs=[])
     assert login.destinations(view) == ()
-    [rule] = _identity_policy(view)
+    [rule] = _opened(view, "allow-door-identity")
     [peer] = rule["to"]
     assert peer["podSelector"]["matchLabels"] == {"app": "sso"}
 
